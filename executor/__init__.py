@@ -1,0 +1,1 @@
+"""Runs a plan with torch and measures it; the only package that imports torch."""

@@ -1,0 +1,62 @@
+"""What was measured on a machine: times of layers, of updates, of messages. Written by ``plancast calibrate``."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from simulator.model.layers.base import Layer, Shape
+
+FORWARD, BACKWARD, WEIGHT_ONLY = "forward", "backward", "weight_only"
+"""Measured parts of a layer: forward; full backward; backward of a layer whose input needs no gradient."""
+
+
+def layer_key(layer: Layer, inputs: tuple[Shape, ...], batch: int, dtype: str) -> str:
+    """Return the text by which a layer's times are looked up: the layer, its input shapes, batch and dtype."""
+    shapes = " ".join("x".join(map(str, shape)) for shape in inputs)
+    return f"{layer!r} on {shapes} batch {batch} {dtype}"
+
+
+def message_key(operation: str, num_ranks: int) -> str:
+    """Return the text by which times of messages are looked up."""
+    return f"{operation} x{num_ranks}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Measured times, all in seconds; empty tables mean nothing was measured.
+
+    Parameters
+    ----------
+    layers
+        ``layer_key`` -> part -> seconds.
+    messages
+        ``message_key`` -> ascending (bytes, seconds) pairs.
+    updates
+        ``optimizer kind`` -> (seconds each step, seconds a parameter).
+    instruction_overhead
+        Seconds between two instructions of one rank: what the interpreter itself costs.
+    about
+        Date, machine, versions, spread: shown with every prediction that rests on this file.
+    """
+
+    layers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    messages: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    updates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    instruction_overhead: float = 0.0
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    def message_seconds(self, operation: str, num_ranks: int, size: float) -> float | None:
+        """Return the time of a message by interpolation between measured sizes, None if that was not measured.
+
+        Outside the measured sizes the nearest two points are extended: below, the smallest size's time stands.
+        """
+        points = self.messages.get(message_key(operation, num_ranks))
+        if not points:
+            return None
+        if len(points) == 1 or size <= points[0][0]:
+            return points[0][1] * (1.0 if size <= points[0][0] else size / points[0][0])
+        index = min(bisect.bisect_left(points, (size, 0.0)), len(points) - 1)
+        (x0, y0), (x1, y1) = points[index - 1], points[index]
+        return max(0.0, y0 + (y1 - y0) * (size - x0) / (x1 - x0))

@@ -1,0 +1,138 @@
+"""Seconds of the instructions that compute: measured layers where there is a calibration, a roofline elsewhere."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from simulator.cost.calibration import BACKWARD, FORWARD, WEIGHT_ONLY, Calibration, layer_key
+from simulator.model.graph import LayerGraph, Node
+from simulator.model.layers.base import Kernel, Phase
+from simulator.plan.plan import MASTER_BYTES, Plan
+from simulator.program.instructions import Instruction, Kind
+from simulator.program.program import Program
+from simulator.topology import Device
+
+
+def kernel_seconds(kernel: Kernel, device: Device, dtype: str, itemsize: int) -> float:
+    """Return a kernel's time: launch overhead plus the longer of arithmetic and memory traffic (roofline model).
+
+    Notes
+    -----
+    Williams, Waterman, Patterson 2009; peaks are scaled by the device's efficiencies.
+    """
+    traffic = kernel.elements * itemsize / (device.memory_bandwidth * device.efficiency.memory)
+    arithmetic = kernel.flops / (device.peak[dtype] * device.efficiency.matmul) if kernel.kind == "matmul" else 0.0
+    return device.launch_overhead + max(arithmetic, traffic)
+
+
+class ComputeCost:
+    """Prices F, B and OPTIM instructions of one program on one kind of device.
+
+    Parameters
+    ----------
+    program
+        Gives the layers behind an instruction.
+    device
+        Where they run.
+    calibration
+        Measured times; a layer that is not in it is priced by the roofline, times the median ratio of measured to
+        roofline over those that are.
+    """
+
+    def __init__(self, program: Program, device: Device, calibration: Calibration) -> None:
+        self.program = program
+        self.device = device
+        self.calibration = calibration
+        self.measured = 0
+        self.estimated = 0
+        self._seconds: dict[Instruction, float] = {}
+        self._nodes: dict[tuple[str, Kind], float] = {}
+        self._correction = self._median_ratio() if calibration.layers else 1.0
+
+    def seconds(self, instruction: Instruction) -> float:
+        """Return the time of an instruction on the idle device."""
+        work = instruction.work()
+        if work not in self._seconds:
+            self._seconds[work] = self._price(work) / self.device.speed
+        return self._seconds[work]
+
+    def flops(self, instruction: Instruction) -> float:
+        """Return the matrix-product FLOPs of an instruction, what MFU counts."""
+        graph, batch = self.program.graph, self.program.plan.microbatch_size
+        if instruction.kind not in (Kind.F, Kind.B):
+            return 0.0
+        return sum(
+            kernel.flops
+            for node in self.program.segment(instruction).nodes
+            for phase in phases(graph, node, instruction.kind)
+            for kernel in node.layer.kernels(phase, graph.input_shapes(node), batch)
+            if kernel.kind == "matmul"
+        )
+
+    def _price(self, work: Instruction) -> float:
+        overhead = self.calibration.instruction_overhead
+        if work.kind is Kind.OPTIM:
+            return overhead + self._update_seconds(work)
+        return overhead + sum(self._node_seconds(node, work.kind) for node in self.program.segment(work).nodes)
+
+    def _node_seconds(self, node: Node, kind: Kind) -> float:
+        key = (node.name, kind)
+        if key not in self._nodes:
+            found = self._measured(node, kind)
+            if found is None:
+                self.estimated += 1
+                found = self._correction * self._roofline(node, kind)
+            else:
+                self.measured += 1
+            self._nodes[key] = found
+        return self._nodes[key]
+
+    def _measured(self, node: Node, kind: Kind) -> float | None:
+        if not self.calibration.layers:
+            return None
+        graph, plan = self.program.graph, self.program.plan
+        times = self.calibration.layers.get(
+            layer_key(node.layer, graph.input_shapes(node), plan.microbatch_size, plan.dtype)
+        )
+        part = FORWARD if kind is Kind.F else BACKWARD if graph.needs_input_grad(node) else WEIGHT_ONLY
+        return times.get(part) if times else None
+
+    def _roofline(self, node: Node, kind: Kind) -> float:
+        graph, plan = self.program.graph, self.program.plan
+        return sum(
+            kernel_seconds(kernel, self.device, plan.dtype, plan.itemsize)
+            for phase in phases(graph, node, kind)
+            for kernel in node.layer.kernels(phase, graph.input_shapes(node), plan.microbatch_size)
+        )
+
+    def _median_ratio(self) -> float:
+        """Return the median of measured / roofline over the layers of this program that were measured."""
+        ratios = [
+            found / estimate
+            for node in self.program.graph.nodes
+            for kind in (Kind.F, Kind.B)
+            if (found := self._measured(node, kind)) and (estimate := self._roofline(node, kind))
+        ]
+        return median(ratios) if ratios else 1.0
+
+    def _update_seconds(self, work: Instruction) -> float:
+        plan = self.program.plan
+        parameters = self.program.stages[work.stage].num_parameters
+        found = self.calibration.updates.get(plan.optimizer.kind)
+        if found and not plan.has_master_weights:
+            return found[0] + found[1] * parameters if parameters else 0.0
+        return self._update_traffic(plan, parameters) if parameters else 0.0
+
+    def _update_traffic(self, plan: Plan, parameters: int) -> float:
+        """Read gradient, weight and state once, write weight and state once: one fused, memory-bound pass."""
+        values = 2 * (1 + plan.optimizer.states) * MASTER_BYTES + plan.itemsize
+        copy = plan.itemsize if plan.has_master_weights else 0
+        traffic = parameters * (values + copy)
+        return self.device.launch_overhead + traffic / (self.device.memory_bandwidth * self.device.efficiency.memory)
+
+
+def phases(graph: LayerGraph, node: Node, kind: Kind) -> tuple[Phase, ...]:
+    """Return the phases that F or B runs of a node: the first layers have no input gradient to compute."""
+    if kind is Kind.F:
+        return (Phase.FORWARD,)
+    return (Phase.INPUT_GRAD, Phase.WEIGHT_GRAD) if graph.needs_input_grad(node) else (Phase.WEIGHT_GRAD,)

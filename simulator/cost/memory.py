@@ -1,0 +1,100 @@
+"""Bytes that each rank needs at its worst moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from simulator.plan.plan import MASTER_BYTES
+from simulator.program.instructions import Instruction, Kind
+from simulator.program.program import Program
+from simulator.topology import Topology
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Peak bytes of one rank by what they hold.
+
+    Parameters
+    ----------
+    params
+        Parameters, with the fp32 master copy under bf16.
+    grads
+        One gradient a parameter.
+    optimizer_state
+        Momentum or Adam moments, fp32.
+    activations
+        What backward needs of all micro-batches in flight, at the worst moment.
+    comm_buffers
+        Tensors being sent and received between stages.
+    """
+
+    params: float
+    grads: float
+    optimizer_state: float
+    activations: float
+    comm_buffers: float
+
+    @property
+    def total(self) -> float:
+        """All terms together."""
+        return sum(self.terms().values())
+
+    def terms(self) -> dict[str, float]:
+        """Return the terms by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def dominant(self) -> str:
+        """Return the name of the largest term."""
+        return max(self.terms().items(), key=lambda term: term[1])[0]
+
+
+def peak_memory(program: Program, pipeline_rank: int) -> Memory:
+    """Return the peak memory of the ranks at one place of the pipeline.
+
+    Mixed precision keeps 2 + 2 + 4 bytes of weight, gradient and master weight a parameter and 4 bytes for each
+    optimizer state: 16 with Adam (ZeRO, arXiv 1910.02054, section 3.1).
+    """
+    plan = program.plan
+    parameters = sum(stage.num_parameters for stage in program.stages_of(pipeline_rank))
+    master = MASTER_BYTES if plan.has_master_weights else 0
+    borders = [
+        program.tensor_bytes(names)
+        for stage in program.stages_of(pipeline_rank)
+        for names in (stage.receives, stage.sends, stage.gradients_in, stage.gradients_out)
+    ]
+    return Memory(
+        params=float(parameters * (plan.itemsize + master)),
+        grads=float(parameters * plan.itemsize),
+        optimizer_state=float(parameters * plan.optimizer.states * MASTER_BYTES),
+        activations=_peak_activations(program, pipeline_rank),
+        comm_buffers=sum(borders),
+    )
+
+
+def _peak_activations(program: Program, pipeline_rank: int) -> float:
+    """Walk the list: a forward segment keeps what its backward needs, the backward frees it."""
+    saved: dict[Instruction, float] = {}
+    held = peak = 0.0
+    for instruction in program.lists[pipeline_rank]:
+        if instruction.kind not in (Kind.F, Kind.B):
+            continue
+        work = instruction.work()._replace(kind=Kind.F)
+        if work not in saved:
+            segment = program.segment(instruction)
+            # Borders are new tensors cut out of the graph: the inputs of a segment live as long as it does.
+            saved[work] = program.graph.saved_bytes(
+                segment.nodes, program.plan.microbatch_size, program.plan.itemsize, segment.inputs
+            )
+        held += saved[work] if instruction.kind is Kind.F else -saved[work]
+        peak = max(peak, held)
+    return peak
+
+
+def capacity(topology: Topology, rank: int) -> float:
+    """Return the bytes that one rank may use: its device's memory, or its share of a host's."""
+    host = topology.host(rank)
+    own = topology.device(rank).memory
+    if host is None or host.memory is None:
+        return own
+    sharers = sum(1 for other in range(topology.world_size) if topology.host(other) == host)
+    return min(own, host.memory / sharers)

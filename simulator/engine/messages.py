@@ -1,0 +1,56 @@
+"""Prices messages for the engine: alpha-beta over the routes, or measured times where there is a calibration."""
+
+from __future__ import annotations
+
+from simulator.cost.calibration import Calibration
+from simulator.cost.collectives import Transfer, ring_all_reduce, send
+from simulator.engine.fold import MediumClass
+from simulator.engine.network import Network
+from simulator.engine.system import System
+from simulator.program.instructions import Instruction
+from simulator.program.program import Program
+
+
+class MessageCost:
+    """Latency and size of each message on each class of media.
+
+    Attributes
+    ----------
+    core_speed
+        Units/s at which one busy core works through a compute flow.
+    """
+
+    def __init__(self, program: Program, system: System, network: Network, calibration: Calibration) -> None:
+        self.core_speed = 1.0 / system.core_weight
+        self._program = program
+        self._system = system
+        self._network = network
+        self._calibration = calibration
+        self._cache: dict[tuple[int, Instruction], Transfer] = {}
+
+    def transfer(self, medium: MediumClass, instruction: Instruction) -> Transfer:
+        """Return the cost of an instruction's message."""
+        key = (medium.representative, instruction.work())
+        if key not in self._cache:
+            self._cache[key] = self._price(medium, instruction)
+        return self._cache[key]
+
+    def seconds(self, medium: MediumClass, instruction: Instruction) -> float:
+        """Return the time of the message when all media of its class, and nothing else, are busy."""
+        transfer = self.transfer(medium, instruction)
+        return transfer.latency + transfer.size / self._network.alone(medium.weights, float("inf"))
+
+    def _price(self, medium: MediumClass, instruction: Instruction) -> Transfer:
+        message = self._program.message(instruction)
+        member = self._system.media[medium.representative]
+        modelled = (ring_all_reduce if message.operation == "all_reduce" else send)(member.path, message.size)
+        if not member.on_one_host:
+            return modelled
+        measured = self._calibration.message_seconds(message.operation, member.path.num_ranks, message.size)
+        if measured is None:
+            return modelled
+        # The smallest message shows the latency; the rest of the measured time loads the links.
+        smallest = self._calibration.message_seconds(message.operation, member.path.num_ranks, 0.0) or 0.0
+        latency = min(smallest, measured)
+        rate = min((self._system.capacities[r] / w for r, w in member.weights.items()), default=0.0)
+        return Transfer(latency, (measured - latency) * rate)

@@ -1,0 +1,141 @@
+"""One fluid model for everything that is shared: links, and a host's cores.
+
+Flows get max-min fair rates by progressive filling (Bertsekas and Gallager, Data Networks, section 6.5.2): all rates
+rise together until a resource is full; its flows stay there, the others rise on. Rates are recomputed once an instant, and only
+for the flows that share a resource, directly or through others, with one that came or went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import simpy
+
+AFTER_ALL_ELSE = 2
+"""SimPy priority behind NORMAL events: rates are solved when everything of this instant has happened."""
+
+
+class Flow:
+    """Something that moves ``remaining`` units at ``rate`` units/s, loading each resource by weight x rate."""
+
+    __slots__ = ("done", "limit", "rate", "remaining", "since", "version", "weights")
+
+    def __init__(self, weights: Mapping[int, float], size: float, limit: float, done: Callable[[], None]) -> None:
+        self.weights = weights
+        self.remaining = size
+        self.limit = limit
+        self.done = done
+        self.rate = 0.0
+        self.since = 0.0
+        self.version = 0
+
+
+class Network:
+    """Shares resources among flows.
+
+    Parameters
+    ----------
+    env
+        SimPy's clock.
+    capacities
+        Units/s of each resource.
+    """
+
+    def __init__(self, env: simpy.Environment, capacities: list[float]) -> None:
+        self._env = env
+        self._capacities = capacities
+        self._flows: list[dict[Flow, None]] = [{} for _ in capacities]
+        self._dirty: dict[int, None] = {}
+
+    def alone(self, weights: Mapping[int, float], limit: float) -> float:
+        """Return the rate that a flow gets when nobody else is there."""
+        return min([limit, *(self._capacities[resource] / weight for resource, weight in weights.items())])
+
+    def start(self, weights: Mapping[int, float], size: float, limit: float, done: Callable[[], None]) -> None:
+        """Start a flow of ``size`` units, never faster than ``limit``; call ``done`` at its end."""
+        flow = Flow(weights, size, limit, done)
+        flow.since = self._env.now
+        lonely = not self._dirty and all(not self._flows[resource] for resource in weights)
+        for resource in weights:
+            self._flows[resource][flow] = None
+        if lonely:
+            self._set_rate(flow, self.alone(weights, limit))
+        else:
+            self._mark(weights)
+
+    def _mark(self, resources: Iterable[int]) -> None:
+        """Remember that the flows on these resources need new rates at the end of this instant."""
+        if not self._dirty:
+            solve = self._env.event()
+            solve._ok, solve._value = True, None
+            solve.callbacks.append(lambda _: self._solve())
+            self._env.schedule(solve, priority=AFTER_ALL_ELSE)
+        self._dirty.update(dict.fromkeys(resources))
+
+    def _set_rate(self, flow: Flow, rate: float) -> None:
+        now = self._env.now
+        flow.remaining -= flow.rate * (now - flow.since)
+        flow.since, flow.rate = now, rate
+        flow.version += 1
+        version = flow.version
+        timer = self._env.timeout(max(0.0, flow.remaining) / rate)
+        timer.callbacks.append(lambda _: self._finish(flow) if flow.version == version else None)
+
+    def _finish(self, flow: Flow) -> None:
+        shared = False
+        for resource in flow.weights:
+            del self._flows[resource][flow]
+            shared = shared or bool(self._flows[resource])
+        if shared:
+            self._mark(flow.weights)
+        flow.done()
+
+    def _solve(self) -> None:
+        flows = self._component(self._dirty)
+        self._dirty = {}
+        for flow, rate in fill(flows, self._capacities).items():
+            # A rate that did not change keeps its timer.
+            if rate != flow.rate:
+                self._set_rate(flow, rate)
+
+    def _component(self, resources: Iterable[int]) -> list[Flow]:
+        """Return the flows connected with these resources through shared resources."""
+        seen: dict[int, None] = dict.fromkeys(resources)
+        queue = list(seen)
+        found: dict[Flow, None] = {}
+        while queue:
+            for flow in self._flows[queue.pop()]:
+                if flow not in found:
+                    found[flow] = None
+                    fresh = [resource for resource in flow.weights if resource not in seen]
+                    seen.update(dict.fromkeys(fresh))
+                    queue += fresh
+        return list(found)
+
+
+def fill(flows: Iterable[Flow], capacities: list[float]) -> dict[Flow, float]:
+    """Return the max-min fair rates of flows by progressive filling."""
+    rates: dict[Flow, float] = {}
+    rising = dict.fromkeys(flows)
+    free: dict[int, float] = {r: capacities[r] for flow in rising for r in flow.weights}
+    load: dict[int, float] = dict.fromkeys(free, 0.0)
+    for flow in rising:
+        for resource, weight in flow.weights.items():
+            load[resource] += weight
+    while rising:
+        level = min(
+            [flow.limit for flow in rising] + [free[r] / load[r] for r in load if load[r] > 0.0],
+        )
+        full = {r for r in load if load[r] > 0.0 and free[r] / load[r] <= level * (1 + 1e-12)}
+        fixed = [flow for flow in rising if flow.limit <= level or any(r in full for r in flow.weights)]
+        for flow in fixed:
+            del rising[flow]
+            rates[flow] = level
+            for resource, weight in flow.weights.items():
+                free[resource] = max(0.0, free[resource] - weight * level)
+                load[resource] -= weight
+        for resource in load:
+            # What rounding leaves of a sum of weights must not count as a flow.
+            if not any(resource in flow.weights for flow in rising):
+                load[resource] = 0.0
+    return rates

@@ -1,0 +1,167 @@
+"""Three files in, everything that a run needs out; or every mistake in all three at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from simulator.errors import Diagnostic, InputError, Problems
+from simulator.inputs.fields import StrictModel
+from simulator.inputs.presets import Kind, preset_path
+from simulator.inputs.validate import validate
+from simulator.inputs.yaml_source import Document, locator, read_document
+from simulator.model.build import build_model
+from simulator.model.graph import LayerGraph
+from simulator.model.schema import FORMS, schema_for
+from simulator.plan.plan import Plan
+from simulator.plan.resolve import resolve_plan
+from simulator.plan.schema import PlanSchema
+from simulator.program.compile import compile_plan
+from simulator.program.program import Program
+from simulator.program.schedules import SCHEDULES
+from simulator.program.verify import verify
+from simulator.topology import Topology, TopologySchema, build_topology
+
+T = TypeVar("T")
+
+FOLDERS: dict[str, Kind] = {"model": "models", "topology": "topologies", "plan": "plans"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a run starts from.
+
+    Parameters
+    ----------
+    graph
+        The whole model.
+    topology, plan
+        Where and how.
+    program
+        The plan compiled for this model and topology, verified.
+    documents
+        The files as read, with the command line's changes: what a result must name to be replayed.
+    """
+
+    graph: LayerGraph
+    topology: Topology
+    plan: Plan
+    program: Program
+    documents: tuple[Document, ...]
+
+    def resolved(self) -> dict[str, object]:
+        """Return the three documents as plain values."""
+        return {document.name: document.data for document in self.documents}
+
+
+def load(model: str, topology: str, plan: str, settings: Iterable[str] = ()) -> Inputs:
+    """Read, check and compile.
+
+    Parameters
+    ----------
+    model, topology, plan
+        Files, or names of shipped presets.
+    settings
+        Changes as ``plan.tp=4``; they are checked like the files.
+
+    Raises
+    ------
+    InputError
+        All that is wrong.
+    """
+    sources = {"model": model, "topology": topology, "plan": plan}
+    documents = _all(partial(read, *item) for item in sources.items())
+    apply_settings(documents, settings)
+    return build(documents)
+
+
+def build(documents: Sequence[Document]) -> Inputs:
+    """Check and compile three documents that were read; raises InputError with all that is wrong."""
+    by_name = {document.name: document for document in documents}
+    problems = Problems(locator(documents))
+    model_spec = _validate_model(by_name["model"], problems)
+    topology_spec = validate(by_name["topology"], TopologySchema, problems)
+    plan_spec = validate(by_name["plan"], PlanSchema, problems)
+    graph = build_model(model_spec, problems) if model_spec else None
+    topology = build_topology(topology_spec, problems) if topology_spec else None
+    if plan_spec and topology:
+        plan = resolve_plan(plan_spec, topology, SCHEDULES, problems)
+    else:
+        plan = None
+    program = compile_plan(graph, topology, plan, problems) if graph and topology and plan else None
+    problems.raise_if_any()
+    assert graph and topology and plan and program
+    verify(program)
+    return Inputs(graph=graph, topology=topology, plan=plan, program=program, documents=tuple(documents))
+
+
+def load_topology(topology: str, settings: Iterable[str] = ()) -> Topology:
+    """Read and check a topology alone; raises InputError with all that is wrong."""
+    document = read("topology", topology)
+    apply_settings([document], settings)
+    problems = Problems(locator([document]))
+    spec = validate(document, TopologySchema, problems)
+    built = build_topology(spec, problems) if spec else None
+    problems.raise_if_any()
+    assert built
+    return built
+
+
+def read(name: str, source: str) -> Document:
+    """Read a document from a file, or by the name of a preset."""
+    if Path(source).suffix in (".yaml", ".yml", ".json") or "/" in source or Path(source).is_file():
+        return read_document(source, name)
+    path = preset_path(FOLDERS[name], source)
+    try:
+        shown = path.relative_to(Path.cwd())
+    except ValueError:
+        shown = path
+    return read_document(str(shown), name)
+
+
+def apply_settings(documents: Iterable[Document], settings: Iterable[str]) -> None:
+    """Apply ``--set name.key=value`` changes; raises InputError with all that cannot be."""
+    by_name = {document.name: document for document in documents}
+
+    def apply(setting: str) -> None:
+        key, equals, text = setting.partition("=")
+        name, dot, inner = key.partition(".")
+        where = f"--set {setting}"
+        if not equals or not dot:
+            raise InputError([Diagnostic(where, "", "is not a change", "write --set plan.tp=4")])
+        if name not in by_name:
+            close = get_close_matches(name, by_name, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"keys begin with {', '.join(by_name)}"
+            raise InputError([Diagnostic(where, key, "names no document", hint)])
+        by_name[name].override(inner, text)
+
+    _all(partial(apply, setting) for setting in settings)
+
+
+def _validate_model(document: Document, problems: Problems) -> StrictModel | None:
+    schema = schema_for(document.data)
+    if schema is None:
+        given = str(document.data.get("family"))
+        close = get_close_matches(given, FORMS, n=1)
+        families = ", ".join(name for name in FORMS if name != "layers")
+        hint = f"did you mean {close[0]}?" if close else f"there are: {families}; or give layers: without a family"
+        problems.add("model.family", f"{given!r} is not a family", hint)
+        return None
+    return validate(document, schema, problems)
+
+
+def _all(calls: Iterable[Callable[[], T]]) -> list[T]:
+    """Run all calls; if some raise InputError, raise one with all their diagnostics."""
+    results, diagnostics = [], []
+    for call in calls:
+        try:
+            results.append(call())
+        except InputError as error:
+            diagnostics += error.diagnostics
+    if diagnostics:
+        raise InputError(diagnostics)
+    return results

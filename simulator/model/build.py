@@ -1,0 +1,145 @@
+"""A validated model file becomes a layer graph; what does not fit together is reported with its place."""
+
+from __future__ import annotations
+
+import math
+
+from simulator.errors import Problems
+from simulator.inputs.fields import StrictModel
+from simulator.model import families
+from simulator.model.graph import INPUT, LayerGraph, Node, order
+from simulator.model.layers import CrossEntropy, MeanSquaredError, Shape, ShapeError, count
+from simulator.model.layers.base import LayerSpec
+from simulator.model.schema import CnnSchema, GptSchema, LayersSchema, LinearRegressionSchema, MlpSchema
+
+LARGEST_TENSOR = 2**50
+"""Elements of one sample beyond which a size is a typing mistake (a petabyte an activation)."""
+
+
+def build_model(spec: StrictModel, problems: Problems) -> LayerGraph | None:
+    """Return the layer graph of a validated model file, or None after reporting why there is none."""
+    match spec:
+        case LinearRegressionSchema():
+            graph: LayerGraph | None = families.linear_regression(spec.name, spec.in_features)
+        case MlpSchema():
+            graph = families.mlp(spec.name, spec.in_features, list(spec.hidden_sizes), spec.num_classes)
+        case CnnSchema():
+            graph = _cnn(spec, problems)
+        case GptSchema():
+            graph = _gpt(spec, problems)
+        case LayersSchema():
+            graph = _layers(spec, problems)
+        case _:
+            raise AssertionError(type(spec))
+    if graph and max(count(graph.shape(node.name)) for node in graph.nodes) > LARGEST_TENSOR:
+        problems.add("model", "a layer's output has more than 2^50 elements a sample", "check the sizes")
+        return None
+    return graph
+
+
+def _cnn(spec: CnnSchema, problems: Problems) -> LayerGraph | None:
+    pools = len(spec.channels)
+    if spec.image_size >> pools == 0:
+        problems.add(
+            "model.image_size",
+            f"{spec.image_size} halved {pools} times (one pool for each of {pools} channels) leaves no pixel",
+            f"use image_size {2**pools} or more, or at most {max(1, int(math.log2(spec.image_size)))} channels",
+        )
+        return None
+    return families.cnn(
+        spec.name, spec.image_size, spec.in_channels, list(spec.channels), spec.hidden_size, spec.num_classes
+    )
+
+
+def _gpt(spec: GptSchema, problems: Problems) -> LayerGraph | None:
+    remainder = spec.hidden_size % spec.num_attention_heads
+    if remainder:
+        below = spec.hidden_size - remainder
+        problems.add(
+            "model.num_attention_heads",
+            f"{spec.num_attention_heads} does not divide hidden_size {spec.hidden_size} (remainder {remainder})",
+            f"nearest hidden_size: {below} or {below + spec.num_attention_heads}",
+        )
+        return None
+    return families.gpt(
+        spec.name,
+        num_hidden_layers=spec.num_hidden_layers,
+        hidden_size=spec.hidden_size,
+        num_attention_heads=spec.num_attention_heads,
+        vocab_size=spec.vocab_size,
+        sequence_length=spec.sequence_length,
+        intermediate_size=spec.intermediate_size or 0,
+    )
+
+
+def _layers(spec: LayersSchema, problems: Problems) -> LayerGraph | None:
+    entries = _wire(spec, problems)
+    if entries is None:
+        return None
+    try:
+        names = order({name: inputs for name, (_, _, inputs) in entries.items()})
+    except ValueError as cycle:
+        problems.add("model.layers", f"the layers form a cycle: {cycle}", "a layer may only read earlier tensors")
+        return None
+    shapes: dict[str, Shape] = {INPUT: tuple(spec.input.shape)}
+    nodes = []
+    for name in names:
+        index, layer_spec, inputs = entries[name]
+        given = tuple(shapes[tensor] for tensor in inputs)
+        try:
+            layer = layer_spec.build(given)
+            shapes[name] = layer.output_shape(given)
+        except ShapeError as error:
+            where = ", ".join(f"{tensor} {list(shapes[tensor])}" for tensor in inputs)
+            problems.add(f"model.layers.{index}", f"{name}: {error} (reads {where})", error.hint)
+            return None
+        nodes.append(Node(name=name, layer=layer, inputs=inputs, block=name))
+    return _with_loss(spec, nodes, problems)
+
+
+def _wire(spec: LayersSchema, problems: Problems) -> dict[str, tuple[int, LayerSpec, tuple[str, ...]]] | None:
+    """Return for each layer its index, spec and the tensors it reads."""
+    entries: dict[str, tuple[int, LayerSpec, tuple[str, ...]]] = {}
+    previous, sound = INPUT, True
+    for index, layer in enumerate(spec.layers):
+        name = layer.name or f"{layer.kind}{index}"
+        if name in entries or name in (INPUT, "loss"):
+            first = f"layers.{entries[name][0]}" if name in entries else "reserved"
+            problems.add(f"model.layers.{index}.name", f"duplicate name {name!r} ({first})", "rename one of them")
+            sound = False
+        inputs = tuple(layer.inputs) if layer.inputs is not None else (previous,)
+        wanted = 2 if layer.kind == "add" else 1
+        if len(inputs) != wanted:
+            problems.add(
+                f"model.layers.{index}.inputs",
+                f"{layer.kind} reads {wanted} tensors, {len(inputs)} given",
+                "name them: inputs: [a, b]" if wanted > 1 else "",
+            )
+            sound = False
+        entries[name] = (index, layer, inputs)
+        previous = name
+    for index, layer, inputs in entries.values():
+        for unknown in sorted(set(inputs) - set(entries) - {INPUT}):
+            known = ", ".join([INPUT, *entries][:12])
+            problems.add(f"model.layers.{index}.inputs", f"no layer is called {unknown!r}", f"known: {known}")
+            sound = False
+    return entries if sound else None
+
+
+def _with_loss(spec: LayersSchema, nodes: list[Node], problems: Problems) -> LayerGraph | None:
+    read = {tensor for node in nodes for tensor in node.inputs}
+    ends = [node.name for node in nodes if node.name not in read]
+    if len(ends) != 1:
+        problems.add(
+            "model.layers",
+            f"{len(ends)} layers are read by nobody: {', '.join(ends)}; exactly one must feed the loss",
+            "join them or remove one",
+        )
+        return None
+    loss = CrossEntropy() if spec.loss == "cross_entropy" else MeanSquaredError()
+    nodes.append(Node(name="loss", layer=loss, inputs=(ends[0],), block=ends[0]))
+    try:
+        return LayerGraph(name=spec.name, input_shape=tuple(spec.input.shape), nodes=tuple(nodes))
+    except ShapeError as error:
+        problems.add("model.loss", str(error), error.hint)
+        return None

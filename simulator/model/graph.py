@@ -1,0 +1,201 @@
+"""The layer graph: layers joined by the tensors that flow between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+import networkx as nx
+
+from simulator.model.layers.base import Layer, Phase, Shape, count
+from simulator.model.layers.embedding import Embedding
+from simulator.model.layers.loss import CrossEntropy, Loss
+
+INPUT = "input"
+"""Name of the graph's input tensor; every other tensor is called like the node that makes it."""
+
+
+class Shard(StrEnum):
+    """How a node's parameters are cut over the tensor-parallel ranks."""
+
+    NONE = "none"
+    COLUMN = "column"
+    ROW = "row"
+    HEADS = "heads"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One layer at its place in the graph.
+
+    Parameters
+    ----------
+    name
+        Unique name; also the name of the tensor that it makes.
+    inputs
+        Names of the tensors it reads, ``input`` for the graph's input.
+    block
+        The repeated unit (a transformer block, a residual unit) it belongs to. Pipeline stages are cut between blocks.
+    origin
+        Name of the layer as the user wrote it; the tensor-parallel rewriting may split one layer into two nodes.
+    shard
+        How the parameters were cut to get this rank's ``layer``.
+    region
+        Tensor-parallel region: the run of nodes between the reductions; empty outside.
+    """
+
+    name: str
+    layer: Layer
+    inputs: tuple[str, ...]
+    block: str = ""
+    origin: str = ""
+    shard: Shard = Shard.NONE
+    region: str = ""
+
+    def parameter_name(self, parameter: str) -> str:
+        """Return the parameter's name in the unsharded model."""
+        return f"{self.origin or self.name}.{parameter}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerGraph:
+    """A model: nodes in an order in which they can run, the last one being the loss.
+
+    Parameters
+    ----------
+    name
+        What the model is called in reports.
+    input_shape
+        Per-sample shape of the input.
+    nodes
+        Topologically ordered nodes.
+    tokens_per_sample
+        Sequence length of a language model, 0 where throughput is counted in samples.
+    """
+
+    name: str
+    input_shape: Shape
+    nodes: tuple[Node, ...]
+    tokens_per_sample: int = 0
+    _shapes: dict[str, Shape] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._shapes[INPUT] = self.input_shape
+        for node in self.nodes:
+            self._shapes[node.name] = node.layer.output_shape(self.input_shapes(node))
+
+    def shape(self, tensor: str) -> Shape:
+        """Return the per-sample shape of a tensor."""
+        return self._shapes[tensor]
+
+    def input_shapes(self, node: Node) -> tuple[Shape, ...]:
+        """Return the per-sample shapes a node reads."""
+        return tuple(self._shapes[name] for name in node.inputs)
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[Node, ...]]:
+        """The nodes that read each tensor, in order."""
+        readers: dict[str, list[Node]] = {INPUT: []} | {node.name: [] for node in self.nodes}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                readers[name].append(node)
+        return {name: tuple(nodes) for name, nodes in readers.items()}
+
+    @property
+    def loss(self) -> Node:
+        """The last node."""
+        return self.nodes[-1]
+
+    @property
+    def integer_input(self) -> bool:
+        """Whether the input is token ids."""
+        return any(isinstance(node.layer, Embedding) for node in self.consumers[INPUT])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of target classes; 0 where the targets are real numbers."""
+        return self.shape(self.loss.inputs[0])[-1] if isinstance(self.loss.layer, CrossEntropy) else 0
+
+    @property
+    def target_shape(self) -> Shape:
+        """Per-sample shape of the targets."""
+        assert isinstance(self.loss.layer, Loss)
+        return self.loss.layer.target_shape(self.input_shapes(self.loss))
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trainable scalars."""
+        return sum(node.layer.num_parameters for node in self.nodes)
+
+    def flops(self, phase: Phase, batch: int = 1) -> float:
+        """Return the FLOPs of a phase for ``batch`` samples; the first layer's input gradient is never computed."""
+        return sum(
+            node.layer.flops(phase, self.input_shapes(node), batch)
+            for node in self.nodes
+            if phase is not Phase.INPUT_GRAD or self.needs_input_grad(node)
+        )
+
+    def needs_input_grad(self, node: Node) -> bool:
+        """Return whether backward must go on past this node."""
+        return self.trainable_inputs[node.name]
+
+    @cached_property
+    def trainable_inputs(self) -> Mapping[str, bool]:
+        """For each node, whether any tensor it reads depends on a parameter."""
+        depends = {INPUT: False}
+        below = {}
+        for node in self.nodes:
+            below[node.name] = any(depends[name] for name in node.inputs)
+            depends[node.name] = below[node.name] or bool(node.layer.parameters())
+        return below
+
+    def saved_bytes(self, nodes: Iterable[Node], batch: int, itemsize: int, held: Iterable[str] = ()) -> float:
+        """Return the bytes that backward needs of ``nodes`` after their forward.
+
+        Parameters
+        ----------
+        nodes
+            Nodes that run forward one after the other.
+        batch, itemsize
+            Samples, and bytes of an element.
+        held
+            Tensors kept anyway, for instance those at the border of a stage.
+        """
+        saved = set(held)
+        extra = 0.0
+        for node in nodes:
+            layer = node.layer
+            if layer.saves_input:
+                saved.update(node.inputs)
+            if layer.saves_output:
+                saved.add(node.name)
+            extra += layer.extra_saved_bytes(self.input_shapes(node), batch, itemsize)
+        if self.integer_input:
+            saved.discard(INPUT)
+        return extra + itemsize * batch * sum(count(self.shape(name)) for name in saved)
+
+
+def order(edges: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return node names in topological order, as near to the given order as the edges allow.
+
+    Parameters
+    ----------
+    edges
+        For each node, in the order written, the names it reads.
+
+    Raises
+    ------
+    ValueError
+        A cycle; the message shows it.
+    """
+    graph = nx.DiGraph()
+    graph.add_nodes_from(edges)
+    graph.add_edges_from((source, name) for name, inputs in edges.items() for source in inputs if source in edges)
+    rank = {name: position for position, name in enumerate(edges)}
+    try:
+        return list(nx.lexicographical_topological_sort(graph, key=rank.__getitem__))
+    except nx.NetworkXUnfeasible:
+        cycle = [source for source, _ in nx.find_cycle(graph)]
+        raise ValueError(" -> ".join([*cycle, cycle[0]])) from None

@@ -1,0 +1,50 @@
+"""Layer kinds, one file each: the mathematics, its costs, and the YAML keys that describe it."""
+
+from simulator.model.layers.activation import Activation, ActivationSpec
+from simulator.model.layers.add import Add, AddSpec
+from simulator.model.layers.attention import Attention, AttentionSpec
+from simulator.model.layers.base import Kernel, Layer, LayerSpec, Phase, Shape, ShapeError, count
+from simulator.model.layers.bias import Bias
+from simulator.model.layers.conv2d import Conv2d, Conv2dSpec
+from simulator.model.layers.embedding import Embedding, EmbeddingSpec
+from simulator.model.layers.flatten import Flatten, FlattenSpec
+from simulator.model.layers.linear import Linear, LinearSpec
+from simulator.model.layers.loss import CrossEntropy, Loss, MeanSquaredError
+from simulator.model.layers.norm import Norm, NormSpec
+from simulator.model.layers.pool import Pool, PoolSpec
+
+AnyLayerSpec = (
+    LinearSpec
+    | Conv2dSpec
+    | AttentionSpec
+    | NormSpec
+    | ActivationSpec
+    | EmbeddingSpec
+    | AddSpec
+    | PoolSpec
+    | FlattenSpec
+)
+
+__all__ = [
+    "Activation",
+    "Add",
+    "AnyLayerSpec",
+    "Attention",
+    "Bias",
+    "Conv2d",
+    "CrossEntropy",
+    "Embedding",
+    "Flatten",
+    "Kernel",
+    "Layer",
+    "LayerSpec",
+    "Linear",
+    "Loss",
+    "MeanSquaredError",
+    "Norm",
+    "Phase",
+    "Pool",
+    "Shape",
+    "ShapeError",
+    "count",
+]

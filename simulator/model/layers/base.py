@@ -1,0 +1,139 @@
+"""What every layer kind knows about itself: shapes, parameters, kernels and what backward needs.
+
+A layer is described per *sample*; the batch dimension comes in only where costs are asked for, so that one
+graph serves every micro-batch size. Costs are lists of kernels in FLOPs and *elements*: multiplied by the size of
+the plan's dtype, elements become bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from simulator.inputs.fields import StrictModel
+
+Shape = tuple[int, ...]
+"""Shape of one sample, without the batch dimension."""
+
+INDEX_BYTES = 8
+"""Bytes of a token id or pool index: torch uses int64."""
+
+
+class ShapeError(ValueError):
+    """The shapes of connected layers do not fit together; ``hint`` says a way out."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Phase(StrEnum):
+    """The three parts of a layer's work; a full backward is INPUT_GRAD and WEIGHT_GRAD together."""
+
+    FORWARD = "F"
+    INPUT_GRAD = "I"
+    WEIGHT_GRAD = "W"
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One device kernel.
+
+    Parameters
+    ----------
+    kind
+        ``matmul`` (limited by arithmetic when large) or ``memory`` (limited by memory bandwidth).
+    flops
+        Floating point operations, a multiply-add counted as two.
+    elements
+        Tensor elements read and written; times the dtype's size this is the memory traffic in bytes.
+    """
+
+    kind: str
+    flops: float
+    elements: float
+
+
+def matmul(m: int, n: int, k: int, batch: int = 1) -> Kernel:
+    """Return the kernel of ``batch`` products (m x k) @ (k x n): 2mnk FLOPs, each operand moved once."""
+    return Kernel("matmul", 2.0 * batch * m * n * k, float(batch * (m * k + k * n + m * n)))
+
+
+def memory(elements: float, flops: float = 0.0) -> Kernel:
+    """Return a memory-bound kernel that moves ``elements``."""
+    return Kernel("memory", float(flops), float(elements))
+
+
+def count(shape: Shape) -> int:
+    """Return the number of elements of one sample."""
+    return math.prod(shape)
+
+
+class Layer:
+    """Base of the layer kinds; subclasses are frozen dataclasses whose fields are the layer's sizes.
+
+    Attributes
+    ----------
+    kind
+        The word used in YAML.
+    saves_input, saves_output
+        Whether backward needs the layer's inputs / output. Kept per tensor rather than as a byte count because
+        autograd stores a tensor once even when two layers save it.
+    channelwise
+        True when the layer acts on each channel alone, so that a channel-sharded tensor may pass it unchanged.
+    """
+
+    __slots__ = ()
+    kind: ClassVar[str]
+    saves_input: ClassVar[bool] = False
+    saves_output: ClassVar[bool] = False
+    channelwise: ClassVar[bool] = False
+    num_inputs: ClassVar[int] = 1
+
+    def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Return the per-sample output shape; raises ShapeError when the inputs do not fit."""
+        raise NotImplementedError
+
+    def parameters(self) -> dict[str, Shape]:
+        """Return the shape of each parameter tensor by name."""
+        return {}
+
+    def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:
+        """Return the kernels that one phase runs for ``batch`` samples."""
+        raise NotImplementedError
+
+    def extra_saved_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
+        """Return bytes that backward needs beyond the layer's input and output tensors."""
+        return 0.0
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trainable scalars."""
+        return sum(count(shape) for shape in self.parameters().values())
+
+    def flops(self, phase: Phase, inputs: tuple[Shape, ...], batch: int = 1) -> float:
+        """Return the FLOPs of one phase for ``batch`` samples."""
+        return sum(kernel.flops for kernel in self.kernels(phase, inputs, batch))
+
+    def bytes_moved(self, phase: Phase, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
+        """Return the memory traffic of one phase in bytes."""
+        return itemsize * sum(kernel.elements for kernel in self.kernels(phase, inputs, batch))
+
+
+class LayerSpec(StrictModel):
+    """YAML keys that every entry of an explicit ``layers:`` list has."""
+
+    name: str | None = None
+    inputs: list[str] | None = None
+
+    def build(self, inputs: tuple[Shape, ...]) -> Layer:
+        """Return the layer for these input shapes; raises ShapeError when it cannot take them."""
+        raise NotImplementedError
+
+
+def expect_rank(layer: str, shape: Shape, rank: int, axes: str) -> None:
+    """Raise ShapeError unless ``shape`` has ``rank`` axes, named for the reader in ``axes``."""
+    if len(shape) != rank:
+        raise ShapeError(f"{layer} needs a {rank}-axis input ({axes}), got {list(shape)}")

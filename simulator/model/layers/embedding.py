@@ -1,0 +1,72 @@
+"""Token embedding, with learned positions when asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from simulator.inputs.fields import PositiveInt
+from simulator.model.layers.base import (
+    INDEX_BYTES,
+    Kernel,
+    Layer,
+    LayerSpec,
+    Phase,
+    Shape,
+    ShapeError,
+    count,
+    expect_rank,
+    memory,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding(Layer):
+    """Look up one row a token: (sequence,) of ids -> (sequence, hidden); adds row i of a position table if ``positions``."""
+
+    vocab_size: int
+    hidden: int
+    positions: int = 0
+
+    kind: ClassVar[str] = "embedding"
+
+    def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Return (sequence, hidden)."""
+        (shape,) = inputs
+        expect_rank("embedding", shape, 1, "sequence")
+        if self.positions and shape[0] > self.positions:
+            raise ShapeError(f"embedding has {self.positions} positions, the sequence has {shape[0]}")
+        return (shape[0], self.hidden)
+
+    def parameters(self) -> dict[str, Shape]:
+        """Return the token table and, if used, the position table."""
+        table: dict[str, Shape] = {"weight": (self.vocab_size, self.hidden)}
+        return table | {"position_weight": (self.positions, self.hidden)} if self.positions else table
+
+    def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:
+        """Return the gather forward and the scatter-add into a zeroed dense gradient backward; ids have no gradient."""
+        elements = batch * count(inputs[0]) * self.hidden
+        if phase is Phase.FORWARD:
+            return (memory(2 * elements),)
+        if phase is Phase.INPUT_GRAD:
+            return ()
+        return (memory(3 * elements + self.vocab_size * self.hidden),)
+
+    def extra_saved_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
+        """Return bytes of the token ids."""
+        return float(INDEX_BYTES * batch * count(inputs[0]))
+
+
+class EmbeddingSpec(LayerSpec):
+    """``kind: embedding``."""
+
+    kind: Literal["embedding"]
+    vocab_size: PositiveInt
+    hidden_size: PositiveInt
+    positions: bool = False
+
+    def build(self, inputs: tuple[Shape, ...]) -> Embedding:
+        """Return the layer for this input."""
+        expect_rank("embedding", inputs[0], 1, "sequence")
+        positions = inputs[0][0] if self.positions else 0
+        return Embedding(vocab_size=self.vocab_size, hidden=self.hidden_size, positions=positions)

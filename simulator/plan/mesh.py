@@ -1,0 +1,70 @@
+"""The grid of ranks: rank <-> coordinates, and the process groups along each axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+AXES = ("pp", "dp", "tp")
+"""Axis names in their default order, outermost first: neighbouring ranks share a tensor-parallel group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """A grid of ranks with named axes, the last one varying fastest.
+
+    Parameters
+    ----------
+    axes
+        Axis names, outermost first.
+    sizes
+        Ranks along each axis, in the order of ``axes``.
+
+    Examples
+    --------
+    >>> mesh = Mesh(("pp", "dp", "tp"), (2, 1, 2))
+    >>> mesh.coordinates(3)["pp"], mesh.group(3, "tp"), mesh.shift(3, "pp", -1)
+    (1, (2, 3), 1)
+    """
+
+    axes: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+        return math.prod(self.sizes)
+
+    def size(self, axis: str) -> int:
+        """Return the number of ranks along an axis."""
+        return self.sizes[self.axes.index(axis)]
+
+    def stride(self, axis: str) -> int:
+        """Return the distance in rank numbers of neighbours along an axis."""
+        return math.prod(self.sizes[self.axes.index(axis) + 1 :])
+
+    def coordinate(self, rank: int, axis: str) -> int:
+        """Return a rank's position along one axis."""
+        return rank // self.stride(axis) % self.size(axis)
+
+    def coordinates(self, rank: int) -> Mapping[str, int]:
+        """Return a rank's position along every axis."""
+        return MappingProxyType({axis: self.coordinate(rank, axis) for axis in self.axes})
+
+    def group(self, rank: int, axis: str) -> tuple[int, ...]:
+        """Return the ranks that differ from ``rank`` along ``axis`` only, itself included, ascending."""
+        stride = self.stride(axis)
+        first = rank - self.coordinate(rank, axis) * stride
+        return tuple(first + index * stride for index in range(self.size(axis)))
+
+    def groups(self, axis: str) -> list[tuple[int, ...]]:
+        """Return all groups along an axis."""
+        return [self.group(rank, axis) for rank in range(self.world_size) if self.coordinate(rank, axis) == 0]
+
+    def shift(self, rank: int, axis: str, step: int) -> int:
+        """Return the neighbour ``step`` further along an axis, wrapping around."""
+        size, stride = self.size(axis), self.stride(axis)
+        position = self.coordinate(rank, axis)
+        return rank + ((position + step) % size - position) * stride

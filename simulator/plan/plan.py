@@ -1,0 +1,114 @@
+"""The plan: every choice about how a model is trained on a cluster, resolved to numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from simulator.plan.mesh import Mesh
+
+DTYPE_BYTES = {"fp32": 4, "bf16": 2}
+"""Bytes of one element of parameters, activations and gradients in each training dtype."""
+
+MASTER_BYTES = 4
+"""Bytes of an fp32 value: optimizer state and master weights are fp32 under every dtype (arXiv 1710.03740)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimizer:
+    """The update rule.
+
+    Parameters
+    ----------
+    kind
+        ``sgd``, ``momentum`` or ``adam``.
+    learning_rate, momentum
+        Step size; momentum only for ``momentum``.
+    """
+
+    kind: str
+    learning_rate: float
+    momentum: float = 0.9
+
+    @property
+    def states(self) -> int:
+        """Number of fp32 values kept for each parameter."""
+        return {"sgd": 0, "momentum": 1, "adam": 2}[self.kind]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A parallel plan with nothing left to infer.
+
+    Parameters
+    ----------
+    mesh
+        Grid of ranks with the axes ``pp``, ``dp`` and ``tp``.
+    schedule
+        Name of the pipeline schedule.
+    microbatch_size, num_microbatches
+        Samples of a micro-batch, and micro-batches of one replica in a step.
+    dtype
+        ``fp32``, or ``bf16`` (parameters, activations and gradients bf16; master weights and optimizer state fp32).
+    dp_overlap
+        All-reduce gradient buckets while backward goes on; otherwise all at its end.
+    bucket_size
+        Bytes of gradients after which a bucket is closed.
+    stages
+        ``auto``, ``even``, ``balanced``, or the block that each stage begins with.
+    dataset_size, epochs
+        Samples of the training set (0 = not named) and passes over it.
+    """
+
+    name: str
+    mesh: Mesh
+    schedule: str
+    microbatch_size: int
+    num_microbatches: int
+    dtype: str
+    optimizer: Optimizer
+    dp_overlap: bool
+    bucket_size: float
+    stages: str | tuple[str, ...] = "auto"
+    dataset_size: int = 0
+    epochs: int = 1
+
+    @property
+    def dp(self) -> int:
+        """Data-parallel replicas."""
+        return self.mesh.size("dp")
+
+    @property
+    def tp(self) -> int:
+        """Tensor-parallel ranks."""
+        return self.mesh.size("tp")
+
+    @property
+    def pp(self) -> int:
+        """Pipeline stages."""
+        return self.mesh.size("pp")
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return DTYPE_BYTES[self.dtype]
+
+    @property
+    def global_batch_size(self) -> int:
+        """Samples of one optimizer step over all replicas."""
+        return self.microbatch_size * self.num_microbatches * self.dp
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one pass over the data set, the last batch possibly smaller; 0 if none is named."""
+        return math.ceil(self.dataset_size / self.global_batch_size)
+
+    @property
+    def updates(self) -> int:
+        """Parameter updates over all epochs."""
+        return self.steps_per_epoch * self.epochs
+
+    @property
+    def has_master_weights(self) -> bool:
+        """Whether an fp32 copy of the parameters is kept beside those used in compute."""
+        return self.itemsize < MASTER_BYTES

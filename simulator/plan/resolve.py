@@ -1,0 +1,150 @@
+"""A validated plan file becomes a Plan: what was left open is inferred, what contradicts is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from simulator.errors import Problems
+from simulator.plan.mesh import AXES, Mesh
+from simulator.plan.plan import DTYPE_BYTES, Optimizer, Plan
+from simulator.plan.schema import PlanSchema
+from simulator.topology import Topology
+
+
+def divisors(number: int) -> list[int]:
+    """Return the divisors of a positive number, ascending."""
+    small = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
+    return sorted({*small, *(number // d for d in small)})
+
+
+def neighbours(wanted: int, legal: Iterable[int]) -> str:
+    """Return the legal values next below and above ``wanted`` as text."""
+    legal = sorted(set(legal))
+    near = [max((v for v in legal if v < wanted), default=None), min((v for v in legal if v > wanted), default=None)]
+    return " or ".join(str(value) for value in near if value is not None)
+
+
+def resolve_plan(spec: PlanSchema, topology: Topology, schedules: Iterable[str], problems: Problems) -> Plan | None:
+    """Return the plan for a topology, or None after reporting every contradiction.
+
+    Parameters
+    ----------
+    spec
+        The validated file.
+    topology
+        Gives the world size and the dtypes that its devices have.
+    schedules
+        Names of the known schedules.
+    problems
+        Collects what is wrong.
+    """
+    mesh = _mesh(spec, topology.world_size, problems)
+    _check_schedule(spec, list(schedules), problems)
+    _check_dtype(spec, topology, problems)
+    batch = _batch(spec, mesh.size("dp"), problems) if mesh else None
+    if mesh is None or batch is None or problems:
+        return None
+    return Plan(
+        name=spec.name,
+        mesh=mesh,
+        schedule=spec.schedule,
+        microbatch_size=batch[0],
+        num_microbatches=batch[1],
+        dtype=spec.dtype,
+        optimizer=Optimizer(
+            kind=spec.optimizer.kind, learning_rate=spec.optimizer.learning_rate, momentum=spec.optimizer.momentum
+        ),
+        dp_overlap=spec.dp_overlap,
+        bucket_size=spec.bucket_size,
+        stages=spec.stages if isinstance(spec.stages, str) else tuple(spec.stages),
+        dataset_size=spec.dataset_size or 0,
+        epochs=spec.epochs,
+    )
+
+
+def _mesh(spec: PlanSchema, world: int, problems: Problems) -> Mesh | None:
+    if sorted(spec.axes) != sorted(AXES):
+        problems.add("plan.axes", f"{spec.axes} must name each of pp, dp, tp once", "e.g. [pp, dp, tp]")
+        return None
+    inner = spec.tp * spec.pp
+    dp = spec.dp
+    if dp == "auto":
+        if world % inner:
+            for axis, size, other in (("tp", spec.tp, spec.pp), ("pp", spec.pp, spec.tp)):
+                if size > 1:
+                    legal = [d for d in divisors(world) if world % (d * other) == 0]
+                    problems.add(
+                        f"plan.{axis}",
+                        f"tp({spec.tp}) * pp({spec.pp}) = {inner} does not divide the topology's {world} devices "
+                        f"(remainder {world % inner})",
+                        f"legal neighbour: {axis} {neighbours(size, legal)}" if legal else "",
+                    )
+            return None
+        dp = world // inner
+    if dp * inner != world:
+        problems.add(
+            "plan.dp",
+            f"dp({dp}) * tp({spec.tp}) * pp({spec.pp}) = {dp * inner}, but the topology has {world} devices",
+            f"dp {world // inner} fits" if world % inner == 0 else f"dp * tp * pp must be {world}",
+        )
+        return None
+    sizes = {"dp": dp, "tp": spec.tp, "pp": spec.pp}
+    return Mesh(tuple(spec.axes), tuple(sizes[axis] for axis in spec.axes))
+
+
+def _check_schedule(spec: PlanSchema, schedules: list[str], problems: Problems) -> None:
+    if spec.schedule not in schedules:
+        problems.add("plan.schedule", f"{spec.schedule!r} is not a schedule", f"known: {', '.join(schedules)}")
+
+
+def _check_dtype(spec: PlanSchema, topology: Topology, problems: Problems) -> None:
+    if spec.dtype not in DTYPE_BYTES:
+        problems.add("plan.dtype", f"{spec.dtype!r} is not a training dtype", f"use {' or '.join(DTYPE_BYTES)}")
+        return
+    kinds = {device.kind: device for device in map(topology.device, range(topology.world_size))}
+    for device in kinds.values():
+        if spec.dtype not in device.peak:
+            problems.add(
+                "plan.dtype",
+                f"device {device.kind} has no peak for {spec.dtype}",
+                f"it has {', '.join(device.peak)}; choose one or add the peak to the topology",
+            )
+
+
+def _batch(spec: PlanSchema, dp: int, problems: Problems) -> tuple[int, int] | None:
+    """Return (microbatch_size, num_microbatches) from any two of the three batch keys."""
+    size, number, total = spec.microbatch_size, spec.num_microbatches, spec.global_batch_size
+    if total is None:
+        if size is None and number is None:
+            problems.add("plan.microbatch_size", "is missing", "give two of microbatch_size, num_microbatches, global_batch_size")
+            return None
+        return size or 1, number or 1
+    if total % dp:
+        problems.add(
+            "plan.global_batch_size",
+            f"dp({dp}) does not divide {total} (remainder {total % dp})",
+            f"nearest: {' or '.join(str(v) for v in (total // dp * dp, total // dp * dp + dp) if v)}",
+        )
+        return None
+    share = total // dp
+    if size is None and number is None:
+        size = 1
+    known, key = (size, "microbatch_size") if size is not None else (number, "num_microbatches")
+    assert known is not None
+    if share % known:
+        problems.add(
+            f"plan.{key}",
+            f"{known} does not divide global_batch_size({total}) / dp({dp}) = {share} (remainder {share % known})",
+            f"legal neighbour: {neighbours(known, divisors(share))}",
+        )
+        return None
+    result = (known, share // known) if key == "microbatch_size" else (share // known, known)
+    if size is not None and number is not None and result[1] != number:
+        problems.add(
+            "plan.num_microbatches",
+            f"microbatch_size({size}) * num_microbatches({number}) * dp({dp}) = {size * number * dp}, "
+            f"but global_batch_size is {total}",
+            f"num_microbatches {result[1]} fits, or leave it out",
+        )
+        return None
+    return result

@@ -1,0 +1,45 @@
+"""YAML keys of a plan file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from simulator.inputs.fields import Bytes, Name, PositiveInt, PositiveNumber, StrictModel
+from simulator.units import parse_bytes
+
+
+class OptimizerSchema(StrictModel):
+    """Update rule."""
+
+    kind: Literal["sgd", "momentum", "adam"] = "sgd"
+    learning_rate: PositiveNumber = 0.01
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+
+
+class PlanSchema(StrictModel):
+    """How to train: sizes of the mesh, the schedule, the batch, precision and optimizer."""
+
+    name: Name
+    description: str = ""
+    dp: Annotated[PositiveInt | Literal["auto"], Field(description="replicas; auto = what tp and pp leave over")] = "auto"
+    tp: PositiveInt = 1
+    pp: PositiveInt = 1
+    axes: Annotated[
+        list[Literal["pp", "dp", "tp"]], Field(description="mesh axis order, outermost first; the last varies fastest")
+    ] = ["pp", "dp", "tp"]
+    schedule: str = "1f1b"
+    microbatch_size: Annotated[PositiveInt | None, Field(description="samples of a micro-batch")] = None
+    num_microbatches: Annotated[PositiveInt | None, Field(description="micro-batches of a replica in one step")] = None
+    global_batch_size: Annotated[PositiveInt | None, Field(description="samples of a step over all replicas")] = None
+    dtype: str = "fp32"
+    optimizer: OptimizerSchema = OptimizerSchema()
+    dp_overlap: Annotated[bool, Field(description="all-reduce gradient buckets while backward goes on")] = True
+    bucket_size: Annotated[Bytes, Field(description="gradient bucket; 25 MiB is torch DDP's default")] = parse_bytes("25 MiB")
+    stages: Annotated[
+        Literal["auto", "even", "balanced"] | list[str],
+        Field(description="even = equal numbers of repeated blocks; balanced = by cost; or the first block of each stage"),
+    ] = "auto"
+    dataset_size: Annotated[PositiveInt | None, Field(description="samples of the training set")] = None
+    epochs: PositiveInt = 1

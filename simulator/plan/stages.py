@@ -1,0 +1,161 @@
+"""Cutting the layer graph into pipeline stages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import groupby
+
+from simulator.errors import Problems
+from simulator.model.graph import INPUT, LayerGraph, Node
+from simulator.model.layers.base import Phase
+from simulator.plan.plan import Plan
+from simulator.plan.resolve import divisors, neighbours
+from simulator.topology import Device
+
+Cost = Callable[[Node], float]
+
+
+def cut_stages(graph: LayerGraph, plan: Plan, device: Device, problems: Problems) -> tuple[int, ...] | None:
+    """Return the index of the first node of each stage, or None after reporting why there is no such cut.
+
+    Stages are cut between blocks, where exactly one tensor crosses.
+
+    Parameters
+    ----------
+    graph
+        The graph of one tensor-parallel rank.
+    plan
+        Its ``pp`` and ``stages``.
+    device
+        Cost of a block is its roofline time on this device.
+    """
+    if plan.pp == 1:
+        return (0,)
+    blocks = _blocks(graph)
+    if not isinstance(plan.stages, str):
+        return _by_hand(blocks, plan, problems)
+    if plan.pp > len(blocks):
+        names = ", ".join(name for name, _ in blocks[:8])
+        problems.add(
+            "plan.pp",
+            f"{plan.pp} stages, but {graph.name} can be cut into at most {len(blocks)} blocks ({names}...)",
+            f"use pp {len(blocks)} or less",
+        )
+        return None
+
+    def cost(node: Node) -> float:
+        return roofline_seconds(graph, node, plan, device)
+
+    run = _repeated(graph, blocks)
+    mode = plan.stages
+    if mode == "auto":
+        mode = "even" if _dominates(graph, blocks, run, cost) else "balanced"
+    return _even(blocks, run, plan, problems) if mode == "even" else _balanced(graph, blocks, plan.pp, cost)
+
+
+def roofline_seconds(graph: LayerGraph, node: Node, plan: Plan, device: Device) -> float:
+    """Return forward and backward seconds of a node: each kernel takes the longer of arithmetic and memory traffic."""
+    peak, bandwidth = device.peak[plan.dtype], device.memory_bandwidth
+    return sum(
+        max(kernel.flops / peak, kernel.elements * plan.itemsize / bandwidth)
+        for phase in Phase
+        for kernel in node.layer.kernels(phase, graph.input_shapes(node), plan.microbatch_size)
+    )
+
+
+def _blocks(graph: LayerGraph) -> list[tuple[str, int]]:
+    """Return (name, first node) of each part between two legal cuts."""
+    nodes = graph.nodes
+    position = {node.name: index for index, node in enumerate(nodes)}
+    crossing = [0] * (len(nodes) + 1)
+    for tensor, readers in graph.consumers.items():
+        if readers:
+            first = position[tensor] + 1 if tensor != INPUT else 0
+            for index in range(first, max(position[node.name] for node in readers) + 1):
+                crossing[index] += 1
+    blocks = [(nodes[0].block, 0)]
+    for index in range(1, len(nodes)):
+        before, after = nodes[index - 1], nodes[index]
+        if before.block != after.block and crossing[index] == 1:
+            blocks.append((after.block, index))
+    return blocks
+
+
+def _repeated(graph: LayerGraph, blocks: list[tuple[str, int]]) -> tuple[int, int]:
+    """Return (first, one past last) of the longest run of identical blocks."""
+    ends = [start for _, start in blocks[1:]] + [len(graph.nodes)]
+    shapes = [tuple(node.layer for node in graph.nodes[start:end]) for (_, start), end in zip(blocks, ends, strict=True)]
+    best, index = (0, 0), 0
+    for _, group in groupby(shapes):
+        length = len(list(group))
+        if length > best[1] - best[0]:
+            best = (index, index + length)
+        index += length
+    return best
+
+
+def _dominates(graph: LayerGraph, blocks: list[tuple[str, int]], run: tuple[int, int], cost: Cost) -> bool:
+    """Return whether the repeated blocks are most of the model: then equal numbers of them make equal stages."""
+    if run[1] - run[0] < 2:
+        return False
+    end = blocks[run[1]][1] if run[1] < len(blocks) else len(graph.nodes)
+    inside = sum(cost(node) for node in graph.nodes[blocks[run[0]][1] : end])
+    return inside >= sum(cost(node) for node in graph.nodes) / 2
+
+
+def _even(
+    blocks: list[tuple[str, int]], run: tuple[int, int], plan: Plan, problems: Problems
+) -> tuple[int, ...] | None:
+    """Give each stage the same number of repeated blocks; what is before and after them stays at the ends."""
+    length = run[1] - run[0]
+    if length % plan.pp:
+        problems.add(
+            "plan.pp",
+            f"{plan.pp} does not divide the {length} repeated blocks (remainder {length % plan.pp})",
+            f"legal neighbour: pp {neighbours(plan.pp, divisors(length))}, or set stages: balanced",
+        )
+        return None
+    share = length // plan.pp
+    return (0, *(blocks[run[0] + share * stage][1] for stage in range(1, plan.pp)))
+
+
+def _balanced(graph: LayerGraph, blocks: list[tuple[str, int]], pp: int, cost: Cost) -> tuple[int, ...]:
+    """Minimise the dearest stage, then the sum of squares, by dynamic programming over the cuts."""
+    starts = [start for _, start in blocks] + [len(graph.nodes)]
+    prefix = [0.0]
+    for first, end in zip(starts, starts[1:], strict=False):
+        prefix.append(prefix[-1] + sum(cost(node) for node in graph.nodes[first:end]))
+    count = len(blocks)
+    best: dict[int, tuple[float, float, tuple[int, ...]]] = {
+        end: (prefix[end], prefix[end] ** 2, (0,)) for end in range(1, count + 1)
+    }
+    for stage in range(2, pp + 1):
+        best = {
+            end: min(
+                (max(top, part := prefix[end] - prefix[cut]), squares + part**2, (*cuts, cut))
+                for cut in range(stage - 1, end)
+                for top, squares, cuts in (best[cut],)
+            )
+            for end in range(stage, count + 1)
+        }
+    return tuple(starts[cut] for cut in best[count][2])
+
+
+def _by_hand(blocks: list[tuple[str, int]], plan: Plan, problems: Problems) -> tuple[int, ...] | None:
+    """Return the cut at the blocks that the plan names."""
+    starts = dict(reversed(blocks))
+    legal = ", ".join(name for name, _ in blocks)
+    if len(plan.stages) != plan.pp:
+        problems.add("plan.stages", f"{len(plan.stages)} blocks named for pp({plan.pp}) stages", "name one for each stage")
+        return None
+    unknown = [name for name in plan.stages if name not in starts]
+    repeated = [name for name, times in Counter(plan.stages).items() if times > 1]
+    if unknown or repeated:
+        problems.add("plan.stages", f"{(unknown or repeated)[0]!r} is not a block where a stage can begin", f"legal: {legal}")
+        return None
+    cuts = tuple(starts[name] for name in plan.stages)
+    if cuts[0] != 0 or list(cuts) != sorted(cuts):
+        problems.add("plan.stages", "the blocks must begin with the first and follow the model's order", f"legal: {legal}")
+        return None
+    return cuts

@@ -1,0 +1,36 @@
+"""From model, topology and plan to a Program: the order of the passes, nothing else."""
+
+from __future__ import annotations
+
+from simulator.errors import Problems
+from simulator.model.graph import LayerGraph
+from simulator.plan.plan import Plan
+from simulator.plan.stages import cut_stages
+from simulator.plan.tensor_parallel import shard_graph
+from simulator.program.passes.optimizer import append_optimizer
+from simulator.program.passes.reduce_grad import insert_gradient_reduction
+from simulator.program.passes.segments import split_into_segments
+from simulator.program.passes.send_receive import insert_sends_and_receives
+from simulator.program.program import Program
+from simulator.program.schedules import SCHEDULES
+from simulator.program.stage import build_stages
+from simulator.topology import Topology
+
+PASSES = (insert_sends_and_receives, split_into_segments, insert_gradient_reduction, append_optimizer)
+
+
+def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Problems) -> Program | None:
+    """Return the Program of a plan, or None after reporting why the model cannot be cut like that."""
+    local = shard_graph(graph, plan.tp, problems)
+    cuts = cut_stages(local, plan, topology.device(0), problems) if local else None
+    if local is None or cuts is None:
+        return None
+    program = Program(
+        graph=local,
+        plan=plan,
+        stages=build_stages(local, plan, cuts),
+        lists=SCHEDULES[plan.schedule](plan.pp, plan.num_microbatches),
+    )
+    for lower in PASSES:
+        program = lower(program)
+    return program

@@ -1,0 +1,128 @@
+"""The closed set of instructions and their text form, torch pipelining's letters.
+
+``2F0`` is the forward of stage 2 for micro-batch 0; ``2F0.3`` its segment 3 alone; ``3SEND_F1`` sends stage 3's output
+of micro-batch 1 onwards; ``1REDUCE_GRAD.0`` all-reduces gradient bucket 0 of stage 1.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Stream(StrEnum):
+    """Queues of a rank that run side by side; instructions of one stream run in order."""
+
+    COMPUTE = "compute"
+    TP = "tp"
+    DP = "dp"
+    SEND_F = "send_f"
+    RECV_F = "recv_f"
+    SEND_B = "send_b"
+    RECV_B = "recv_b"
+
+
+class Kind(StrEnum):
+    """What an instruction does."""
+
+    F = "F"
+    """Forward."""
+    B = "B"
+    """Full backward: input and weight gradients."""
+    ALL_REDUCE_F = "ALL_REDUCE_F"
+    """Sum the partial outputs of a tensor-parallel segment."""
+    ALL_REDUCE_B = "ALL_REDUCE_B"
+    """Sum the partial input gradients of a tensor-parallel segment."""
+    SEND_F = "SEND_F"
+    """Send a stage's outputs to the next stage."""
+    RECV_F = "RECV_F"
+    """Receive a stage's inputs from the stage before."""
+    SEND_B = "SEND_B"
+    """Send the gradients of a stage's inputs to the stage before."""
+    RECV_B = "RECV_B"
+    """Receive the gradients of a stage's outputs from the next stage."""
+    REDUCE_GRAD = "REDUCE_GRAD"
+    """Sum a bucket of parameter gradients over the data-parallel replicas."""
+    OPTIM = "OPTIM"
+    """Update the stage's parameters."""
+
+
+STREAM_OF = {
+    Kind.F: Stream.COMPUTE,
+    Kind.B: Stream.COMPUTE,
+    Kind.OPTIM: Stream.COMPUTE,
+    Kind.ALL_REDUCE_F: Stream.TP,
+    Kind.ALL_REDUCE_B: Stream.TP,
+    Kind.REDUCE_GRAD: Stream.DP,
+    Kind.SEND_F: Stream.SEND_F,
+    Kind.RECV_F: Stream.RECV_F,
+    Kind.SEND_B: Stream.SEND_B,
+    Kind.RECV_B: Stream.RECV_B,
+}
+
+COLLECTIVE_AXIS = {Kind.ALL_REDUCE_F: "tp", Kind.ALL_REDUCE_B: "tp", Kind.REDUCE_GRAD: "dp"}
+"""Mesh axis whose group takes part in a collective."""
+
+SENDS = {Kind.SEND_F: (Kind.RECV_F, +1), Kind.SEND_B: (Kind.RECV_B, -1)}
+"""For each send, the receive that meets it and the step from the sender's stage to the receiver's."""
+
+RECEIVES = {receive: (send, -step) for send, (receive, step) in SENDS.items()}
+"""For each receive, the send that meets it and the step from the receiver's stage to the sender's."""
+
+_TEXT = re.compile(r"(?P<stage>\d+)(?P<kind>[A-Z_]+)(?P<microbatch>\d+)?(?:\.(?P<part>\d+))?")
+
+
+class Instruction(NamedTuple):
+    """One instruction of one rank.
+
+    Parameters
+    ----------
+    kind
+        What it does.
+    stage
+        Pipeline stage that it belongs to.
+    microbatch
+        Micro-batch, -1 where it has none.
+    part
+        Segment of the stage (F, B, ALL_REDUCE) or bucket (REDUCE_GRAD); -1 means the whole.
+    """
+
+    kind: Kind
+    stage: int
+    microbatch: int = -1
+    part: int = -1
+
+    def __str__(self) -> str:
+        microbatch = self.microbatch if self.microbatch >= 0 else ""
+        part = f".{self.part}" if self.part >= 0 else ""
+        return f"{self.stage}{self.kind.value}{microbatch}{part}"
+
+    @property
+    def stream(self) -> Stream:
+        """Queue that runs it."""
+        return STREAM_OF[self.kind]
+
+    def work(self) -> Instruction:
+        """Return the instruction without its micro-batch: all micro-batches do the same work."""
+        return Instruction(self.kind, self.stage, -1, self.part)
+
+    @classmethod
+    def parse(cls, text: str) -> Instruction:
+        """Return the instruction that ``text`` stands for.
+
+        Raises
+        ------
+        ValueError
+            The text is not an instruction.
+
+        Examples
+        --------
+        >>> str(Instruction.parse("2F0.3"))
+        '2F0.3'
+        """
+        match = _TEXT.fullmatch(text)
+        if not match or match["kind"] not in Kind.__members__:
+            raise ValueError(f"{text!r} is not an instruction; write e.g. 2F0, 2F0.3, 3SEND_F1 or 1REDUCE_GRAD.0")
+        numbers = (int(match[key]) if match[key] else -1 for key in ("microbatch", "part"))
+        return cls(Kind[match["kind"]], int(match["stage"]), *numbers)

@@ -1,0 +1,1 @@
+"""Lowering passes, one file each: every pass is a function Program -> Program."""

@@ -1,0 +1,46 @@
+"""Insert the sends and receives between stages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from simulator.program.instructions import Instruction, Kind
+from simulator.program.program import Program
+
+
+def insert_sends_and_receives(program: Program) -> Program:
+    """Send right after the action that makes a tensor; post the receive one action before the one that needs it.
+
+    Posting early lets the message travel while the rank computes, and lets gloo write straight into the buffer.
+    """
+    return replace(program, lists=tuple(_lower(program, actions) for actions in program.lists))
+
+
+def _lower(program: Program, actions: tuple[Instruction, ...]) -> tuple[Instruction, ...]:
+    lowered: list[Instruction] = []
+    for index, action in enumerate(actions):
+        if index == 0:
+            lowered += _receive(program, action)
+        if index + 1 < len(actions):
+            lowered += _receive(program, actions[index + 1])
+        lowered.append(action)
+        lowered += _send(program, action)
+    return tuple(lowered)
+
+
+def _receive(program: Program, action: Instruction) -> list[Instruction]:
+    stage = program.stages[action.stage]
+    if action.kind is Kind.F and stage.receives:
+        return [action._replace(kind=Kind.RECV_F)]
+    if action.kind is Kind.B and stage.gradients_in:
+        return [action._replace(kind=Kind.RECV_B)]
+    return []
+
+
+def _send(program: Program, action: Instruction) -> list[Instruction]:
+    stage = program.stages[action.stage]
+    if action.kind is Kind.F and stage.sends:
+        return [action._replace(kind=Kind.SEND_F)]
+    if action.kind is Kind.B and stage.gradients_out:
+        return [action._replace(kind=Kind.SEND_B)]
+    return []

@@ -1,0 +1,109 @@
+"""A compiled plan: the stages, and each rank's ordered list of instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from simulator.model.graph import LayerGraph
+from simulator.model.layers.base import INDEX_BYTES, count
+from simulator.plan.plan import Plan
+from simulator.program.instructions import COLLECTIVE_AXIS, Instruction, Kind
+from simulator.program.stage import Segment, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a communication instruction moves.
+
+    Parameters
+    ----------
+    operation
+        ``all_reduce`` or ``send``.
+    size
+        Bytes of each rank's buffer.
+    """
+
+    operation: str
+    size: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """The same program for every rank that has the same place in the pipeline.
+
+    Data- and tensor-parallel ranks run one list, so there are as many lists as pipeline ranks, however large the
+    cluster. Peers and groups are found through the plan's mesh.
+
+    Parameters
+    ----------
+    graph
+        Layers of one tensor-parallel rank.
+    plan, stages
+        The plan and its stages.
+    lists
+        For each pipeline coordinate the instructions in issue order. Instructions of one stream run in this order;
+        across streams only the dependencies count (``dependencies.py``).
+    """
+
+    graph: LayerGraph
+    plan: Plan
+    stages: tuple[Stage, ...]
+    lists: tuple[tuple[Instruction, ...], ...]
+
+    def pipeline_rank(self, stage: int) -> int:
+        """Return the pipeline coordinate that runs a stage."""
+        return stage
+
+    def stages_of(self, pipeline_rank: int) -> tuple[Stage, ...]:
+        """Return the stages that a pipeline coordinate runs."""
+        return (self.stages[pipeline_rank],)
+
+    def instructions(self, rank: int) -> tuple[Instruction, ...]:
+        """Return the list of a global rank."""
+        return self.lists[self.plan.mesh.coordinate(rank, "pp")]
+
+    def segment(self, instruction: Instruction) -> Segment:
+        """Return the segment that an F, B or ALL_REDUCE instruction works on."""
+        return self.stages[instruction.stage].segments[instruction.part]
+
+    def message(self, instruction: Instruction) -> Message:
+        """Return what a communication instruction moves."""
+        stage = self.stages[instruction.stage]
+        match instruction.kind:
+            case Kind.SEND_F | Kind.RECV_F:
+                names = stage.sends if instruction.kind is Kind.SEND_F else stage.receives
+                return Message("send", self.tensor_bytes(names))
+            case Kind.SEND_B | Kind.RECV_B:
+                names = stage.gradients_out if instruction.kind is Kind.SEND_B else stage.gradients_in
+                return Message("send", self.tensor_bytes(names))
+            case Kind.ALL_REDUCE_F:
+                return Message("all_reduce", self.tensor_bytes(self.segment(instruction).outputs))
+            case Kind.ALL_REDUCE_B:
+                return Message("all_reduce", self.tensor_bytes(self.segment(instruction).inputs))
+            case Kind.REDUCE_GRAD:
+                return Message("all_reduce", float(stage.buckets[instruction.part].elements * self.plan.itemsize))
+        raise ValueError(f"{instruction} moves nothing between ranks")
+
+    def peers(self, rank: int, instruction: Instruction) -> tuple[int, ...]:
+        """Return the global ranks that take part in an instruction, ``rank`` included."""
+        mesh = self.plan.mesh
+        if instruction.kind in COLLECTIVE_AXIS:
+            return mesh.group(rank, COLLECTIVE_AXIS[instruction.kind])
+        if instruction.kind in (Kind.SEND_F, Kind.RECV_B):
+            return (rank, mesh.shift(rank, "pp", +1))
+        if instruction.kind in (Kind.RECV_F, Kind.SEND_B):
+            return (mesh.shift(rank, "pp", -1), rank)
+        return (rank,)
+
+    def tensor_bytes(self, names: Iterable[str]) -> float:
+        """Return the bytes of one micro-batch of the named tensors."""
+        plan = self.plan
+        return float(
+            sum(
+                plan.microbatch_size
+                * count(self.graph.shape(name))
+                * (INDEX_BYTES if name == "input" and self.graph.integer_input else plan.itemsize)
+                for name in names
+            )
+        )

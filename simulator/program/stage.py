@@ -1,0 +1,189 @@
+"""A pipeline stage: its segments (the pieces that one F or B instruction runs) and its gradient buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from simulator.model.graph import INPUT, LayerGraph, Node
+from simulator.plan.plan import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """Nodes that run as one instruction: nothing is communicated inside.
+
+    Parameters
+    ----------
+    nodes
+        In running order.
+    inputs, outputs
+        Tensors read from, and needed by, other segments or stages.
+    parallel
+        A tensor-parallel region: its outputs are partial sums that must be all-reduced.
+    reduces_backward
+        Its input gradients are partial sums and somebody needs them.
+    """
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    parallel: bool
+    reduces_backward: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """Parameter gradients that are all-reduced together.
+
+    Parameters
+    ----------
+    nodes
+        Names of the nodes whose parameters it holds, in backward order.
+    elements
+        Scalars in it.
+    segment
+        Segment whose backward completes it.
+    """
+
+    nodes: tuple[str, ...]
+    elements: int
+    segment: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One pipeline stage of one tensor-parallel rank.
+
+    Parameters
+    ----------
+    segments
+        In forward order.
+    receives, sends
+        Tensors that enter from the stage before and leave to the next.
+    gradients_in, gradients_out
+        Those whose gradients come back from the next stage, and go back to the one before.
+    buckets
+        Gradient buckets in the order in which backward completes them.
+    """
+
+    index: int
+    segments: tuple[Segment, ...]
+    receives: tuple[str, ...]
+    sends: tuple[str, ...]
+    gradients_in: tuple[str, ...]
+    gradients_out: tuple[str, ...]
+    buckets: tuple[Bucket, ...]
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes in running order."""
+        return tuple(node for segment in self.segments for node in segment.nodes)
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable scalars of one rank."""
+        return sum(node.layer.num_parameters for node in self.nodes)
+
+
+def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...]) -> tuple[Stage, ...]:
+    """Return the stages of a cut graph.
+
+    Parameters
+    ----------
+    graph
+        The graph of one tensor-parallel rank.
+    plan
+        Says how gradients are bucketed.
+    cuts
+        Index of the first node of each stage.
+    """
+    ends = [*cuts[1:], len(graph.nodes)]
+    return tuple(_stage(graph, plan, index, *span) for index, span in enumerate(zip(cuts, ends, strict=True)))
+
+
+def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int) -> Stage:
+    nodes = graph.nodes[first:end]
+    buckets = _bucket_starts(nodes, plan) if plan.dp > 1 else []
+    starts = {0} | ({start for start, _ in buckets} if plan.dp_overlap else set())
+    starts |= {i for i in range(1, len(nodes)) if nodes[i].region != nodes[i - 1].region}
+    bounds = [*sorted(starts), len(nodes)]
+    segments = tuple(_segment(graph, nodes[a:b]) for a, b in zip(bounds, bounds[1:], strict=False))
+    receives = _crossing(graph, first) if first else ()
+    sends = _crossing(graph, end)
+    trainable = _trainable(graph)
+    return Stage(
+        index=index,
+        segments=segments,
+        receives=receives,
+        sends=sends,
+        gradients_in=tuple(name for name in sends if trainable[name]),
+        gradients_out=tuple(name for name in receives if trainable[name]),
+        buckets=tuple(
+            Bucket(
+                nodes=names,
+                elements=sum(node.layer.num_parameters for node in nodes if node.name in names),
+                segment=max(i for i, bound in enumerate(bounds[:-1]) if bound <= start),
+            )
+            for start, names in buckets
+        ),
+    )
+
+
+def _trainable(graph: LayerGraph) -> dict[str, bool]:
+    """Return for each tensor whether it depends on a parameter, so that it has a gradient."""
+    below = graph.trainable_inputs
+    return {INPUT: False} | {node.name: below[node.name] or bool(node.layer.parameters()) for node in graph.nodes}
+
+
+def _crossing(graph: LayerGraph, cut: int) -> tuple[str, ...]:
+    """Return the tensors made before node ``cut`` and read at or after it, in the order they are made."""
+    made = (INPUT, *(node.name for node in graph.nodes[:cut]))
+    read = {name for node in graph.nodes[cut:] for name in node.inputs}
+    return tuple(name for name in made if name in read)
+
+
+def _segment(graph: LayerGraph, nodes: tuple[Node, ...]) -> Segment:
+    inside = {node.name for node in nodes}
+    inputs = tuple(dict.fromkeys(name for node in nodes for name in node.inputs if name not in inside))
+    outputs = tuple(
+        node.name
+        for node in nodes
+        if node is graph.loss or any(reader.name not in inside for reader in graph.consumers[node.name])
+    )
+    parallel = bool(nodes[0].region)
+    trainable = _trainable(graph)
+    return Segment(
+        nodes=nodes,
+        inputs=inputs,
+        outputs=outputs,
+        parallel=parallel,
+        reduces_backward=parallel and any(trainable[name] for name in inputs),
+    )
+
+
+def _bucket_starts(nodes: Iterable[Node], plan: Plan) -> list[tuple[int, tuple[str, ...]]]:
+    """Return (first node, names) of each bucket in backward order.
+
+    A bucket closes at the first node, going backward, at which it is full and a segment may begin: not in the middle
+    of a tensor-parallel region.
+    """
+    nodes = list(nodes)
+    buckets: list[tuple[int, tuple[str, ...]]] = []
+    names: list[str] = []
+    size = 0
+    for index in reversed(range(len(nodes))):
+        node = nodes[index]
+        if node.layer.parameters():
+            names.append(node.name)
+            size += node.layer.num_parameters * plan.itemsize
+        splits_region = node.region and index > 0 and nodes[index - 1].region == node.region
+        if names and (size >= plan.bucket_size and not splits_region):
+            buckets.append((index, tuple(names)))
+            names, size = [], 0
+    if names:
+        first = min(i for i, node in enumerate(nodes) if node.name in names)
+        while first > 0 and nodes[first].region and nodes[first - 1].region == nodes[first].region:
+            first -= 1
+        buckets.append((first, tuple(names)))
+    return buckets

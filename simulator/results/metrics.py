@@ -1,0 +1,113 @@
+"""What a timeline says: one code for predictions and measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from simulator.program.instructions import Stream
+from simulator.results.timeline import Span, Timeline
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankMetrics:
+    """How one rank spent the step, in seconds; the three parts add up to the step.
+
+    Parameters
+    ----------
+    compute_time
+        Computing.
+    exposed_comm_time
+        Communicating while not computing.
+    bubble_time
+        Neither.
+    """
+
+    rank: int
+    compute_time: float
+    exposed_comm_time: float
+    bubble_time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """A step in numbers; times are means over all ranks, in seconds.
+
+    Parameters
+    ----------
+    bubble_fraction
+        Idle / step, (p - 1) / (m + p - 1) for equal stages and free links.
+    bubble_overhead
+        Idle / compute, Megatron's figure (p - 1) / m.
+    overlap_fraction
+        Share of communication hidden behind compute; 0 without communication.
+    per_rank
+        The recorded ranks.
+    """
+
+    step_time: float
+    compute_time: float
+    exposed_comm_time: float
+    comm_time: float
+    bubble_time: float
+    bubble_fraction: float
+    bubble_overhead: float
+    overlap_fraction: float
+    per_rank: tuple[RankMetrics, ...]
+
+
+def measure(timeline: Timeline) -> Metrics:
+    """Return the metrics of one step."""
+    step = timeline.step_time
+    per_rank, comm, weights = [], [], []
+    for rank, members in timeline.ranks.items():
+        compute, messages = _intervals(timeline, timeline.of(rank))
+        busy, total = _length(compute), _length([*compute, *messages])
+        per_rank.append(
+            RankMetrics(
+                rank=rank, compute_time=busy, exposed_comm_time=total - busy, bubble_time=max(0.0, step - total)
+            )
+        )
+        comm.append(_length(messages))
+        weights.append(len(members))
+
+    def mean(values: Iterable[float]) -> float:
+        return sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
+
+    compute_time = mean(rank.compute_time for rank in per_rank)
+    exposed = mean(rank.exposed_comm_time for rank in per_rank)
+    bubble = mean(rank.bubble_time for rank in per_rank)
+    comm_time = mean(comm)
+    return Metrics(
+        step_time=step,
+        compute_time=compute_time,
+        exposed_comm_time=exposed,
+        comm_time=comm_time,
+        bubble_time=bubble,
+        bubble_fraction=bubble / step if step else 0.0,
+        bubble_overhead=bubble / compute_time if compute_time else 0.0,
+        overlap_fraction=1 - exposed / comm_time if comm_time else 0.0,
+        per_rank=tuple(per_rank),
+    )
+
+
+def _intervals(timeline: Timeline, spans: Iterable[Span]) -> tuple[list[Interval], list[Interval]]:
+    """Return the computing and the communicating intervals, cut to the step's window."""
+    compute: list[Interval] = []
+    messages: list[Interval] = []
+    for span in spans:
+        interval = (max(span.start, timeline.begin), min(span.end, timeline.end))
+        if interval[1] > interval[0]:
+            (compute if span.instruction.stream is Stream.COMPUTE else messages).append(interval)
+    return compute, messages
+
+
+def _length(intervals: list[Interval]) -> float:
+    """Return the length of the union of intervals."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(intervals):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total

@@ -1,0 +1,95 @@
+"""The timeline of one training step: what ran where and when, predicted or measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from simulator.program.instructions import Instruction
+
+
+class Span(NamedTuple):
+    """One instruction of one rank; times in seconds.
+
+    Parameters
+    ----------
+    rank
+        Global rank.
+    instruction
+        What ran.
+    issued
+        When the rank was ready for it.
+    start
+        When the work began: for communication, when the last participant had come.
+    end
+        When it was done.
+    """
+
+    rank: int
+    instruction: Instruction
+    issued: float
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """One step.
+
+    Parameters
+    ----------
+    source
+        ``predicted`` or ``measured``.
+    begin, end
+        Window of the step, seconds.
+    spans
+        Of the recorded ranks, each rank's in order of end.
+    ranks
+        Recorded rank -> all ranks that it stands for (itself included). A simulation records one of each class of
+        ranks that are provably identical; a measurement records all.
+    """
+
+    source: str
+    begin: float
+    end: float
+    spans: tuple[Span, ...]
+    ranks: Mapping[int, tuple[int, ...]]
+    _by_rank: dict[int, list[Span]] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def step_time(self) -> float:
+        """Seconds of the step."""
+        return self.end - self.begin
+
+    def of(self, rank: int) -> list[Span]:
+        """Return the spans of a recorded rank."""
+        if not self._by_rank:
+            self._by_rank.update({recorded: [] for recorded in self.ranks})
+            for span in self.spans:
+                self._by_rank[span.rank].append(span)
+        return self._by_rank[rank]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, instructions in their text form."""
+        return {
+            "source": self.source,
+            "begin": self.begin,
+            "end": self.end,
+            "ranks": {str(rank): list(members) for rank, members in self.ranks.items()},
+            "spans": [[span.rank, str(span.instruction), span.issued, span.start, span.end] for span in self.spans],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Timeline:
+        """Return the timeline that ``to_json`` wrote."""
+        return cls(
+            source=data["source"],
+            begin=data["begin"],
+            end=data["end"],
+            ranks={int(rank): tuple(members) for rank, members in data["ranks"].items()},
+            spans=tuple(
+                Span(rank, Instruction.parse(text), issued, start, end)
+                for rank, text, issued, start, end in data["spans"]
+            ),
+        )

@@ -1,0 +1,19 @@
+"""WHERE a plan runs: devices, hosts, links, and the route between any two ranks."""
+
+from simulator.topology.build import build_topology
+from simulator.topology.device import Device, Efficiency, Host
+from simulator.topology.link import Link, Route
+from simulator.topology.schema import TopologySchema, json_schema
+from simulator.topology.topology import Topology
+
+__all__ = [
+    "Device",
+    "Efficiency",
+    "Host",
+    "Link",
+    "Route",
+    "Topology",
+    "TopologySchema",
+    "build_topology",
+    "json_schema",
+]

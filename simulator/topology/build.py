@@ -1,0 +1,123 @@
+"""From a validated topology file to a `Topology`."""
+
+from collections.abc import Mapping
+
+from simulator.errors import Problems, quote
+from simulator.topology.device import DEFAULT_EFFICIENCY, DEFAULT_EFFICIENCY_SOURCE, Device, Efficiency, Host
+from simulator.topology.routes import GraphRouter, Paths, unreached
+from simulator.topology.schema import DeviceSchema, GraphSchema, TopologySchema
+from simulator.topology.template import build_template
+from simulator.topology.topology import Topology
+from simulator.topology.wiring import Wiring, listed, suggest
+
+
+def build_topology(spec: TopologySchema, problems: Problems) -> Topology | None:
+    """Build the cluster that a topology file describes.
+
+    Parameters
+    ----------
+    spec : TopologySchema
+        The file, each value checked for itself.
+    problems : Problems
+        Gets everything that is wrong between values, with dotted keys (`topology.node.links.0.between`).
+
+    Returns
+    -------
+    Topology or None
+        None when a problem was found. In a topology every rank has a route to every other.
+    """
+    devices = {kind: _device(kind, device) for kind, device in spec.devices.items()}
+    sources = _sources(spec, devices)
+    if spec.node is not None and spec.graph is not None:
+        problems.add("topology.graph", "stands beside node", "keep node (a template) or graph (everything by name)")
+    elif spec.node is not None:
+        return build_template(spec, spec.node, devices, sources, problems)
+    elif spec.graph is not None:
+        return _build_graph(spec, spec.graph, devices, sources, problems)
+    else:
+        problems.add("topology", "has neither node nor graph", "write node (a template) or graph (everything by name)")
+    return None
+
+
+def _device(kind: str, spec: DeviceSchema) -> Device:
+    given = spec.efficiency
+    return Device(
+        kind=kind,
+        backend=spec.backend,
+        memory=spec.memory,
+        memory_bandwidth=spec.memory_bandwidth,
+        peak={str(dtype): rate for dtype, rate in spec.peak.items()},
+        efficiency=Efficiency(matmul=given.matmul, memory=given.memory) if given else DEFAULT_EFFICIENCY,
+        efficiency_source=given.source if given else DEFAULT_EFFICIENCY_SOURCE,
+        launch_overhead=spec.launch_overhead,
+        speed=spec.speed,
+        source=spec.source,
+    )
+
+
+def _sources(spec: TopologySchema, devices: Mapping[str, Device]) -> dict[str, str]:
+    """Where the numbers come from, by what they describe; cables that share a source share an entry."""
+    sources: dict[str, str] = {}
+    for kind, device in devices.items():
+        sources[f"device {kind}"] = device.source
+        sources[f"efficiency of {kind}"] = device.efficiency_source
+    cables: dict[str, list[str]] = {}
+    for cable in [*(spec.node.links if spec.node else ()), *(spec.graph.links if spec.graph else ())]:
+        cables.setdefault(cable.source, []).append(" - ".join(cable.between))
+    for source, ends in cables.items():
+        sources[f"link {ends[0]}" + (f" and {len(ends) - 1} more" if len(ends) > 1 else "")] = source
+    for i, uplink in enumerate(spec.node.uplinks if spec.node else ()):
+        sources[f"uplink {i} from {uplink.origin}"] = uplink.source
+    if spec.fabric is not None:
+        sources["fabric"] = spec.fabric.source
+    return sources
+
+
+def _build_graph(
+    spec: TopologySchema,
+    graph: GraphSchema,
+    devices: Mapping[str, Device],
+    sources: Mapping[str, str],
+    problems: Problems,
+) -> Topology | None:
+    checks = [_check_names(graph, devices, problems)]
+    if spec.nodes > 1 or spec.fabric is not None:
+        unused = "nodes" if spec.nodes > 1 else "fabric"
+        problems.add(f"topology.{unused}", "belongs to a node template; graph names everything", f"remove {unused}")
+        checks.append(False)
+    wiring = Wiring({name: [name] for name in [*graph.devices, *graph.switches]})
+    checks += [wiring.add(f"topology.graph.links.{i}", cable, problems) for i, cable in enumerate(graph.links)]
+    if not all(checks):
+        return None
+    links, names = wiring.links(), list(graph.devices)
+    closed = set() if graph.transit else set(names)
+    gap = unreached(names, links, closed)
+    if gap is not None:
+        through = "join them, or write transit: true if devices forward the traffic of others"
+        hint = "join them" if unreached(names, links, set()) else through
+        problems.add("topology.graph.links", f"no route from {gap[0]} to {listed(gap[1])}", hint)
+        return None
+    return Topology(
+        name=spec.name,
+        description=spec.description,
+        devices=tuple(devices[kind] for kind in graph.devices.values()),
+        hosts=(Host(index=0),),
+        links=tuple(links),
+        router=GraphRouter(Paths(links, closed), names),
+        sources=sources,
+    )
+
+
+def _check_names(graph: GraphSchema, devices: Mapping[str, Device], problems: Problems) -> bool:
+    right = True
+    for name, kind in graph.devices.items():
+        if kind not in devices:
+            problems.add(
+                f"topology.graph.devices.{name}", f"{quote(kind)} is not under devices", suggest(kind, devices)
+            )
+            right = False
+    for i, name in enumerate(graph.switches):
+        if name in graph.devices or name in graph.switches[:i]:
+            problems.add(f"topology.graph.switches.{i}", f"{quote(name)} names something else already")
+            right = False
+    return right
