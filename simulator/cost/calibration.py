@@ -5,8 +5,11 @@ from __future__ import annotations
 import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from simulator.model.layers.base import Layer, Shape
+
+FORMAT = "plancast-calibration-1"
 
 FORWARD, BACKWARD, WEIGHT_ONLY = "forward", "backward", "weight_only"
 """Measured parts of a layer: forward; full backward; backward of a layer whose input needs no gradient."""
@@ -60,3 +63,27 @@ class Calibration:
         index = min(bisect.bisect_left(points, (size, 0.0)), len(points) - 1)
         (x0, y0), (x1, y1) = points[index - 1], points[index]
         return max(0.0, y0 + (y1 - y0) * (size - x0) / (x1 - x0))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "format": FORMAT,
+            "about": dict(self.about),
+            "instruction_overhead": self.instruction_overhead,
+            "updates": {kind: list(pair) for kind, pair in self.updates.items()},
+            "messages": {key: [list(point) for point in points] for key, points in self.messages.items()},
+            "layers": {key: dict(parts) for key, parts in self.layers.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Calibration:
+        """Return the calibration that ``to_json`` wrote; raises ValueError, KeyError or TypeError for anything else."""
+        if data.get("format") != FORMAT:
+            raise ValueError("is not a calibration")
+        return cls(
+            layers={key: dict(parts) for key, parts in data["layers"].items()},
+            messages={key: tuple((x, y) for x, y in points) for key, points in data["messages"].items()},
+            updates={kind: (fixed, slope) for kind, (fixed, slope) in data["updates"].items()},
+            instruction_overhead=data["instruction_overhead"],
+            about=data["about"],
+        )

@@ -125,7 +125,7 @@ def _local_region(region: list[Node], tp: int, renamed: dict[str, str]) -> list[
         layer, shard = node.layer, Shard.NONE
         bias: Bias | None = None
         if isinstance(layer, Attention):
-            bias = Bias(features=layer.hidden) if layer.out_bias else None
+            bias = Bias(features=layer.hidden, parameter="out_bias") if layer.out_bias else None
             layer = replace(layer, num_heads=layer.num_heads // tp, out_bias=False)
             shard = Shard.HEADS
         elif node is region[0]:

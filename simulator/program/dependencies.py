@@ -1,13 +1,16 @@
 """Which instructions of the same rank must be done before one may start, beyond the order of its own stream.
 
 The rules are the data flow of a training step; they are derived, never stored, so that the text form of a program
-says everything.
+says everything. They are the same for every micro-batch, so each is worked out once.
 """
 
 from __future__ import annotations
 
 from simulator.program.instructions import Instruction, Kind
 from simulator.program.program import Program
+
+Work = tuple[Kind, int, int]
+"""Kind, stage and part: an instruction without its micro-batch."""
 
 
 def dependencies(program: Program, instructions: tuple[Instruction, ...]) -> list[tuple[int, ...]]:
@@ -16,43 +19,45 @@ def dependencies(program: Program, instructions: tuple[Instruction, ...]) -> lis
     Only positions in other streams are listed, and only those that a missing instruction does not make void: a
     program with holes is for ``verify`` to find.
     """
-    where = {instruction: position for position, instruction in enumerate(instructions)}
-    last_backward: dict[Instruction, int] = {}
+    where: dict[tuple[Kind, int, int, int], int] = {each: position for position, each in enumerate(instructions)}
+    last: dict[Work, int] = {(kind, stage, part): position for position, (kind, stage, _, part) in enumerate(instructions)}
+    rules: dict[Work, list[Work]] = {}
     result: list[tuple[int, ...]] = []
-    for position, instruction in enumerate(instructions):
-        if instruction.kind is Kind.B:
-            last_backward[instruction.work()] = position
-        if instruction.kind is Kind.REDUCE_GRAD:
-            segment = program.stages[instruction.stage].buckets[instruction.part].segment
-            needed = [last_backward.get(Instruction(Kind.B, instruction.stage, -1, segment))]
-        else:
-            needed = [where.get(need) for need in _needs(program, instruction)]
-        result.append(tuple(position for position in needed if position is not None))
+    for kind, stage, microbatch, part in instructions:
+        if kind is Kind.REDUCE_GRAD:
+            segment = program.stages[stage].buckets[part].segment
+            needed = last.get((Kind.B, stage, segment))
+            result.append(() if needed is None else (needed,))
+            continue
+        rule = rules.get((kind, stage, part))
+        if rule is None:
+            rule = rules[kind, stage, part] = [need for need in _needs(program, kind, stage, part) if need in last]
+        keys = [(other, its_stage, microbatch, its_part) for other, its_stage, its_part in rule]
+        result.append(tuple([where[key] for key in keys if key in where]))
     return result
 
 
-def _needs(program: Program, instruction: Instruction) -> list[Instruction]:
-    kind, stage, microbatch, part = instruction
+def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, ...]:
+    """Return what work waits for, of the same micro-batch."""
     segments = program.stages[stage].segments
     last = len(segments) - 1
     match kind:
+        case Kind.F if part == 0:
+            return ((Kind.RECV_F, stage, -1),)
         case Kind.F:
-            if part == 0:
-                return [Instruction(Kind.RECV_F, stage, microbatch)]
-            return [Instruction(Kind.ALL_REDUCE_F, stage, microbatch, part - 1)] if segments[part - 1].parallel else []
+            return ((Kind.ALL_REDUCE_F, stage, part - 1),)
+        case Kind.B if part == last:
+            return (Kind.RECV_B, stage, -1), (Kind.ALL_REDUCE_F, stage, last)
         case Kind.B:
-            if part == last:
-                needs = [Instruction(Kind.RECV_B, stage, microbatch)]
-                return [*needs, Instruction(Kind.ALL_REDUCE_F, stage, microbatch, last)]
-            return [Instruction(Kind.ALL_REDUCE_B, stage, microbatch, part + 1)]
+            return ((Kind.ALL_REDUCE_B, stage, part + 1),)
         case Kind.ALL_REDUCE_F:
-            return [Instruction(Kind.F, stage, microbatch, part)]
+            return ((Kind.F, stage, part),)
         case Kind.ALL_REDUCE_B:
-            return [Instruction(Kind.B, stage, microbatch, part)]
+            return ((Kind.B, stage, part),)
         case Kind.SEND_F:
-            return [Instruction(k, stage, microbatch, last) for k in (Kind.F, Kind.ALL_REDUCE_F)]
+            return (Kind.F, stage, last), (Kind.ALL_REDUCE_F, stage, last)
         case Kind.SEND_B:
-            return [Instruction(k, stage, microbatch, 0) for k in (Kind.B, Kind.ALL_REDUCE_B)]
+            return (Kind.B, stage, 0), (Kind.ALL_REDUCE_B, stage, 0)
         case Kind.OPTIM:
-            return [Instruction(Kind.REDUCE_GRAD, stage, part=i) for i in range(len(program.stages[stage].buckets))]
-    return []
+            return tuple((Kind.REDUCE_GRAD, stage, index) for index in range(len(program.stages[stage].buckets)))
+    return ()

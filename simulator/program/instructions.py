@@ -70,6 +70,9 @@ SENDS = {Kind.SEND_F: (Kind.RECV_F, +1), Kind.SEND_B: (Kind.RECV_B, -1)}
 RECEIVES = {receive: (send, -step) for send, (receive, step) in SENDS.items()}
 """For each receive, the send that meets it and the step from the receiver's stage to the sender's."""
 
+ENDS = SENDS | RECEIVES
+"""For each send and each receive, the other end and the step to its stage."""
+
 _TEXT = re.compile(r"(?P<stage>\d+)(?P<kind>[A-Z_]+)(?P<microbatch>\d+)?(?:\.(?P<part>\d+))?")
 
 

@@ -10,12 +10,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from simulator.errors import ProgramError
-from simulator.program.dependencies import dependencies
-from simulator.program.instructions import RECEIVES, SENDS, Instruction, Kind, Stream
+from simulator.program.dependencies import Work, dependencies
+from simulator.program.instructions import ENDS, SENDS, Instruction, Kind, Stream
 from simulator.program.program import Program
 
 TABLE_ROWS = 8
@@ -26,164 +26,203 @@ def verify(program: Program) -> None:
     """Raise ProgramError with the table of all ranks, the faulty cell marked, unless the program is sound."""
     for rank in range(len(program.lists)):
         _check_complete(program, rank)
+        _check_ends(program, rank)
     _check_channels(program)
     _check_progress(program)
 
 
-def _expected(program: Program, rank: int) -> Iterator[Instruction]:
-    """Yield everything that a pipeline rank must do, in no particular order."""
+def _microbatch_work(program: Program, rank: int) -> Iterator[Work]:
+    """Yield what a pipeline rank must do for each micro-batch, in no particular order."""
     for stage in program.stages_of(rank):
-        for microbatch in range(program.plan.num_microbatches):
-            for part, segment in enumerate(stage.segments):
-                yield Instruction(Kind.F, stage.index, microbatch, part)
-                yield Instruction(Kind.B, stage.index, microbatch, part)
-                if segment.parallel:
-                    yield Instruction(Kind.ALL_REDUCE_F, stage.index, microbatch, part)
-                if segment.reduces_backward:
-                    yield Instruction(Kind.ALL_REDUCE_B, stage.index, microbatch, part)
-            borders = {
-                Kind.RECV_F: stage.receives,
-                Kind.SEND_F: stage.sends,
-                Kind.RECV_B: stage.gradients_in,
-                Kind.SEND_B: stage.gradients_out,
-            }
-            yield from (Instruction(kind, stage.index, microbatch) for kind, names in borders.items() if names)
-        yield from (Instruction(Kind.REDUCE_GRAD, stage.index, part=part) for part in range(len(stage.buckets)))
-        yield Instruction(Kind.OPTIM, stage.index)
+        for part, segment in enumerate(stage.segments):
+            yield Kind.F, stage.index, part
+            yield Kind.B, stage.index, part
+            if segment.parallel:
+                yield Kind.ALL_REDUCE_F, stage.index, part
+            if segment.reduces_backward:
+                yield Kind.ALL_REDUCE_B, stage.index, part
+        borders = {
+            Kind.RECV_F: stage.receives,
+            Kind.SEND_F: stage.sends,
+            Kind.RECV_B: stage.gradients_in,
+            Kind.SEND_B: stage.gradients_out,
+        }
+        yield from ((kind, stage.index, -1) for kind, names in borders.items() if names)
+
+
+def _step_work(program: Program, rank: int) -> Iterator[Work]:
+    """Yield what a pipeline rank must do once a step."""
+    for stage in program.stages_of(rank):
+        yield from ((Kind.REDUCE_GRAD, stage.index, part) for part in range(len(stage.buckets)))
+        yield Kind.OPTIM, stage.index, -1
 
 
 def _check_complete(program: Program, rank: int) -> None:
-    instructions = program.lists[rank]
-    found = Counter(instructions)
-    expected = Counter(_expected(program, rank))
-    where = {instruction: position for position, instruction in enumerate(instructions)}
-    for instruction in instructions:
-        if instruction not in expected:
-            _fail(program, rank, where[instruction], f"{instruction} does not belong on this rank")
-        if found[instruction] > 1:
-            _fail(program, rank, where[instruction], f"{instruction} appears {found[instruction]} times, must appear once")
-    missing = next((instruction for instruction in expected if instruction not in found), None)
-    if missing:
-        _fail(program, rank, len(instructions) - 1, f"{missing} is missing")
-    for position, instruction in enumerate(instructions):
-        for before in _precedes(program, instruction):
-            if before in where and where[before] > position:
-                _fail(program, rank, position, f"{instruction} comes before {before}, which it needs")
-    _check_ends(program, rank)
+    """Each micro-batch is worked on completely and in order. Most do the same; that is looked at once."""
+    itineraries: dict[int, list[Work]] = {index: [] for index in (*range(program.plan.num_microbatches), -1)}
+    for kind, stage, microbatch, part in program.lists[rank]:
+        itineraries.setdefault(microbatch, []).append((kind, stage, part))
+    expected = dict.fromkeys(range(program.plan.num_microbatches), Counter(_microbatch_work(program, rank)))
+    expected[-1] = Counter(_step_work(program, rank))
+    sound: set[tuple[bool, tuple[Work, ...]]] = set()
+    for microbatch, works in itineraries.items():
+        if (itinerary := (microbatch < 0, tuple(works))) not in sound:
+            _check_itinerary(program, rank, microbatch, works, expected.get(microbatch, Counter()))
+            sound.add(itinerary)
 
 
-def _precedes(program: Program, instruction: Instruction) -> Iterator[Instruction]:
-    """Yield what must stand earlier in the same list."""
-    kind, stage, microbatch, part = instruction
-    segments = program.stages[stage].segments
-    last = len(segments) - 1
+def _check_itinerary(program: Program, rank: int, microbatch: int, works: list[Work], expected: Counter[Work]) -> None:
+    """Everything is there once, and nothing comes before what it needs."""
+    found = Counter(works)
+
+    def named(work: Work) -> Instruction:
+        kind, stage, part = work
+        return Instruction(kind, stage, microbatch, part)
+
+    for work in works:
+        if work not in expected:
+            _fail(program, rank, named(work), "does not belong on this rank")
+        if found[work] > 1:
+            _fail(program, rank, named(work), f"appears {found[work]} times, must appear once")
+    for work in expected:
+        if work not in found:
+            _fail(program, rank, named(work), "is missing")
+    place = {work: index for index, work in enumerate(works)}
+    for index, work in enumerate(works):
+        for before in _precedes(program, *work):
+            if place.get(before, -1) > index:
+                _fail(program, rank, named(work), f"comes before {named(before)}, which it needs")
+
+
+def _precedes(program: Program, kind: Kind, stage: int, part: int) -> Iterator[Work]:
+    """Yield what must stand earlier in the same list, for the same micro-batch."""
+    last = len(program.stages[stage].segments) - 1
     match kind:
         case Kind.F if part > 0:
-            yield Instruction(Kind.F, stage, microbatch, part - 1)
-            yield Instruction(Kind.ALL_REDUCE_F, stage, microbatch, part - 1)
+            yield Kind.F, stage, part - 1
+            yield Kind.ALL_REDUCE_F, stage, part - 1
         case Kind.F:
-            yield Instruction(Kind.RECV_F, stage, microbatch)
+            yield Kind.RECV_F, stage, -1
         case Kind.B if part < last:
-            yield Instruction(Kind.B, stage, microbatch, part + 1)
-            yield Instruction(Kind.ALL_REDUCE_B, stage, microbatch, part + 1)
+            yield Kind.B, stage, part + 1
+            yield Kind.ALL_REDUCE_B, stage, part + 1
         case Kind.B:
-            yield Instruction(Kind.F, stage, microbatch, last)
-            yield Instruction(Kind.ALL_REDUCE_F, stage, microbatch, last)
-            yield Instruction(Kind.RECV_B, stage, microbatch)
-        case Kind.ALL_REDUCE_F | Kind.ALL_REDUCE_B:
-            yield Instruction(Kind.F if kind is Kind.ALL_REDUCE_F else Kind.B, stage, microbatch, part)
+            yield Kind.F, stage, last
+            yield Kind.ALL_REDUCE_F, stage, last
+            yield Kind.RECV_B, stage, -1
+        case Kind.ALL_REDUCE_F:
+            yield Kind.F, stage, part
+        case Kind.ALL_REDUCE_B:
+            yield Kind.B, stage, part
         case Kind.SEND_F:
-            yield Instruction(Kind.F, stage, microbatch, last)
-            yield Instruction(Kind.ALL_REDUCE_F, stage, microbatch, last)
+            yield Kind.F, stage, last
+            yield Kind.ALL_REDUCE_F, stage, last
         case Kind.SEND_B:
-            yield Instruction(Kind.B, stage, microbatch, 0)
-            yield Instruction(Kind.ALL_REDUCE_B, stage, microbatch, 0)
-        case Kind.REDUCE_GRAD:
-            segment = program.stages[stage].buckets[part].segment
-            for each in range(program.plan.num_microbatches):
-                yield Instruction(Kind.B, stage, each, segment)
+            yield Kind.B, stage, 0
+            yield Kind.ALL_REDUCE_B, stage, 0
 
 
 def _check_ends(program: Program, rank: int) -> None:
-    """The update of a stage comes after all its backwards and reductions."""
+    """A bucket is reduced after its last backward; the update of a stage comes after all its work."""
     instructions = program.lists[rank]
-    for position, instruction in enumerate(instructions):
-        if instruction.kind is Kind.OPTIM:
-            for late in instructions[position + 1 :]:
-                if late.stage == instruction.stage and late.kind in (Kind.F, Kind.B, Kind.REDUCE_GRAD):
-                    _fail(program, rank, position, f"{instruction} comes before {late}, which it needs")
+    last = {(kind, stage, part): position for position, (kind, stage, _, part) in enumerate(instructions)}
+    for stage in program.stages_of(rank):
+        update = last[Kind.OPTIM, stage.index, -1]
+        for position in last.values():
+            if position > update and instructions[position].stage == stage.index:
+                late = instructions[position]
+                _fail(program, rank, instructions[update], f"comes before {late}, which it needs")
+        for part, bucket in enumerate(stage.buckets):
+            reduction = last[Kind.REDUCE_GRAD, stage.index, part]
+            backward = last[Kind.B, stage.index, bucket.segment]
+            if backward > reduction:
+                _fail(program, rank, instructions[reduction], f"comes before {instructions[backward]}, which it needs")
 
 
 def _check_channels(program: Program) -> None:
     """Both ends of each channel name the same messages in the same order."""
-    for rank, instructions in enumerate(program.lists):
-        for kind, (receive, step) in SENDS.items():
-            sent = [i for i in instructions if i.kind is kind]
-            for stage in {i.stage for i in sent}:
+    orders: dict[tuple[Kind, int], list[int]] = defaultdict(list)
+    for instructions in program.lists:
+        for kind, stage, microbatch, _ in instructions:
+            orders[kind, stage].append(microbatch)
+    for (kind, stage), sent in list(orders.items()):
+        if kind not in SENDS:
+            continue
+        receive, step = SENDS[kind]
+        for microbatch, other in zip(sent, orders[receive, stage + step], strict=False):
+            if microbatch != other:
+                met = Instruction(receive, stage + step, other)
                 peer = program.pipeline_rank(stage + step)
-                mine = [i.microbatch for i in sent if i.stage == stage]
-                theirs = [
-                    i.microbatch for i in program.lists[peer] if i.kind is receive and i.stage == stage + step
-                ]
-                for index, (microbatch, other) in enumerate(zip(mine, theirs, strict=False)):
-                    if microbatch != other:
-                        culprit = [i for i in sent if i.stage == stage][index]
-                        text = f"{culprit} meets {Instruction(receive, stage + step, other)} of rank {peer}"
-                        _fail(program, rank, instructions.index(culprit), f"{text}: different micro-batches")
+                message = f"meets {met} of rank {peer}: different micro-batches"
+                _fail(program, program.pipeline_rank(stage), Instruction(kind, stage, microbatch), message)
 
 
 def _check_progress(program: Program) -> None:
     """Run the program without clocks: every instruction must come to its turn."""
     needs = [dependencies(program, instructions) for instructions in program.lists]
-    queues = [_queues(instructions) for instructions in program.lists]
-    heads = [dict.fromkeys(streams, 0) for streams in queues]
-    done: list[set[int]] = [set() for _ in program.lists]
-    posted: set[tuple[int, Instruction]] = set()
+    done = [bytearray(len(instructions)) for instructions in program.lists]
+    streams = [_queues(instructions) for instructions in program.lists]
+    posted: set[Instruction] = set()
     moved = True
     while moved:
         moved = False
-        for rank, streams in enumerate(queues):
-            for stream, queue in streams.items():
-                while heads[rank][stream] < len(queue):
-                    position = queue[heads[rank][stream]]
-                    instruction = program.lists[rank][position]
-                    if not all(need in done[rank] for need in needs[rank][position]):
-                        break
-                    posted.add((rank, instruction))
-                    partner = _partner(program, instruction)
-                    if partner and partner not in posted:
-                        break
-                    done[rank].add(position)
-                    heads[rank][stream] += 1
-                    moved = True
-    for rank, instructions in enumerate(program.lists):
-        stuck = [position for position in range(len(instructions)) if position not in done[rank]]
-        if stuck:
-            waiting = instructions[stuck[0]]
-            partner = _partner(program, waiting)
-            peer = f" for {partner[1]} of rank {partner[0]}" if partner else ""
-            _fail(program, rank, stuck[0], f"deadlock: {waiting} waits{peer} for ever")
+        for rank, queues in enumerate(streams):
+            for queue in queues:
+                moved |= _advance(queue, program.lists[rank], needs[rank], done[rank], posted)
+    for rank, finished in enumerate(done):
+        if not all(finished):
+            waiting = program.lists[rank][finished.index(0)]
+            partner = _partner(waiting)
+            peer = f" for {partner} of rank {program.pipeline_rank(partner.stage)}" if partner else ""
+            _fail(program, rank, waiting, f"waits{peer} for ever: a deadlock")
 
 
-def _queues(instructions: tuple[Instruction, ...]) -> dict[Stream, list[int]]:
+def _advance(
+    queue: list[int],
+    instructions: tuple[Instruction, ...],
+    needs: list[tuple[int, ...]],
+    done: bytearray,
+    posted: set[Instruction],
+) -> bool:
+    """Run one stream as far as it goes; return whether it moved."""
+    before = len(queue)
+    while queue:
+        position = queue[-1]
+        if not all([done[need] for need in needs[position]]):
+            break
+        partner = _partner(instructions[position])
+        if partner:
+            posted.add(instructions[position])
+            if partner not in posted:
+                break
+        done[queue.pop()] = 1
+    return len(queue) < before
+
+
+def _queues(instructions: tuple[Instruction, ...]) -> list[list[int]]:
+    """Return the positions that each stream runs, the first at the end of the list."""
     queues: dict[Stream, list[int]] = {}
-    for position, instruction in enumerate(instructions):
-        queues.setdefault(instruction.stream, []).append(position)
-    return queues
+    for position in reversed(range(len(instructions))):
+        queues.setdefault(instructions[position].stream, []).append(position)
+    return list(queues.values())
 
 
-def _partner(program: Program, instruction: Instruction) -> tuple[int, Instruction] | None:
-    """Return (pipeline rank, instruction) at the other end of a send or receive."""
-    ends = SENDS | RECEIVES
-    if instruction.kind not in ends:
+def _partner(instruction: Instruction) -> Instruction | None:
+    """Return the other end of a send or receive."""
+    end = ENDS.get(instruction.kind)
+    if end is None:
         return None
-    kind, step = ends[instruction.kind]
-    stage = instruction.stage + step
-    return program.pipeline_rank(stage), Instruction(kind, stage, instruction.microbatch)
+    kind, step = end
+    return Instruction(kind, instruction.stage + step, instruction.microbatch)
 
 
-def _fail(program: Program, rank: int, position: int, message: str) -> None:
-    raise ProgramError(f"pipeline rank {rank}, instruction {position}: {message}\n{table(program, rank, position)}")
+def _fail(program: Program, rank: int, instruction: Instruction, message: str) -> None:
+    """Raise; where an instruction is missing, the end of its rank's list is marked."""
+    instructions = program.lists[rank]
+    places = [position for position, each in enumerate(instructions) if each == instruction]
+    position = places[-1] if places else len(instructions) - 1
+    where = f"pipeline rank {rank}, instruction {position}: {instruction}"
+    raise ProgramError(f"{where} {message}\n{table(program, rank, position)}")
 
 
 def table(program: Program, rank: int, position: int) -> str:

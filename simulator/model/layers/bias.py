@@ -18,10 +18,13 @@ class Bias(Layer):
         Number of channels.
     channel_axis
         Axis of a sample that holds the channels: -1 after a linear layer, 0 after a convolution.
+    parameter
+        What the layer that it was taken from calls it.
     """
 
     features: int
     channel_axis: int = -1
+    parameter: str = "bias"
 
     kind: ClassVar[str] = "bias"
 
@@ -34,7 +37,7 @@ class Bias(Layer):
 
     def parameters(self) -> dict[str, Shape]:
         """Return the bias."""
-        return {"bias": (self.features,)}
+        return {self.parameter: (self.features,)}
 
     def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:
         """Return read and write forward, the column sum for the weight gradient; the input gradient is free."""

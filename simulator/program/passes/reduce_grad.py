@@ -22,10 +22,10 @@ def insert_gradient_reduction(program: Program) -> Program:
 def _lower(program: Program, instructions: tuple[Instruction, ...]) -> tuple[Instruction, ...]:
     lowered: list[Instruction] = []
     held: list[Instruction] = []
-    last = {i.work(): position for position, i in enumerate(instructions) if i.kind is Kind.B}
+    last = {(i.stage, i.part): position for position, i in enumerate(instructions) if i.kind is Kind.B}
     for position, instruction in enumerate(instructions):
         lowered.append(instruction)
-        if last.get(instruction.work()) != position:
+        if last.get((instruction.stage, instruction.part)) != position:
             continue
         for index, bucket in enumerate(program.stages[instruction.stage].buckets):
             if bucket.segment == instruction.part:

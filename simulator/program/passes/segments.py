@@ -6,32 +6,33 @@ from dataclasses import replace
 
 from simulator.program.instructions import Instruction, Kind
 from simulator.program.program import Program
+from simulator.program.stage import Stage
 
 
 def split_into_segments(program: Program) -> Program:
     """Replace ``2F0`` by ``2F0.0, 2F0.1, 2ALL_REDUCE_F0.1, ...`` and ``2B0`` by the same backwards."""
+    pieces = {(kind, stage.index): _pieces(stage, kind) for stage in program.stages for kind in (Kind.F, Kind.B)}
     return replace(
         program,
         lists=tuple(
-            tuple(part for instruction in instructions for part in _split(program, instruction))
+            tuple(
+                Instruction(piece, stage, microbatch, index)
+                for kind, stage, microbatch, part in instructions
+                for piece, index in pieces.get((kind, stage), ((kind, part),))
+            )
             for instructions in program.lists
         ),
     )
 
 
-def _split(program: Program, instruction: Instruction) -> list[Instruction]:
-    segments = program.stages[instruction.stage].segments
-    parts: list[Instruction] = []
-    if instruction.kind is Kind.F:
-        for index, segment in enumerate(segments):
-            parts.append(instruction._replace(part=index))
-            if segment.parallel:
-                parts.append(instruction._replace(kind=Kind.ALL_REDUCE_F, part=index))
-    elif instruction.kind is Kind.B:
-        for index, segment in reversed(list(enumerate(segments))):
-            parts.append(instruction._replace(part=index))
-            if segment.reduces_backward:
-                parts.append(instruction._replace(kind=Kind.ALL_REDUCE_B, part=index))
-    else:
-        parts.append(instruction)
-    return parts
+def _pieces(stage: Stage, kind: Kind) -> list[tuple[Kind, int]]:
+    """Return (kind, segment) of everything that F or B of a stage becomes, in order."""
+    pieces: list[tuple[Kind, int]] = []
+    segments = list(enumerate(stage.segments))
+    for index, segment in segments if kind is Kind.F else reversed(segments):
+        pieces.append((kind, index))
+        if kind is Kind.F and segment.parallel:
+            pieces.append((Kind.ALL_REDUCE_F, index))
+        if kind is Kind.B and segment.reduces_backward:
+            pieces.append((Kind.ALL_REDUCE_B, index))
+    return pieces

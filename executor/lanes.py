@@ -1,0 +1,164 @@
+"""Where instructions run and how they are timed: a host thread with pending messages, or CUDA streams with events.
+
+Both offer the same calls. Neither adds a synchronisation to the step: the CPU reads a monotonic clock where the
+thread passes anyway, the GPU records events that are read after the step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from executor.transport import Handle
+from simulator.program.instructions import Instruction, Stream
+from simulator.units import parse_seconds
+
+MILLISECOND = parse_seconds("1 ms")
+"""torch's unit of elapsed time between CUDA events, in seconds."""
+
+Finish = Callable[[], None]
+Message = tuple[Sequence[Handle], Finish | None]
+"""Handles to wait on, and what remains to be done when the message has arrived."""
+
+
+@dataclass(slots=True)
+class RawSpan:
+    """One instruction as a rank saw it, in seconds of its own clock; no end while a message is under way."""
+
+    instruction: Instruction
+    issued: float
+    end: float | None = None
+
+
+class Lanes(Protocol):
+    """What the runtime needs of a device."""
+
+    current: RawSpan | None
+    """The instruction that the host thread is busy with: what a watchdog reports."""
+
+    def launch(
+        self, position: int, instruction: Instruction, needs: tuple[int, ...], action: Callable[[], Message | None]
+    ) -> None:
+        """Run an instruction as soon as what it needs is done."""
+
+    def close(self) -> list[RawSpan]:
+        """Wait for everything and return the step's spans, complete."""
+
+
+class HostLanes:
+    """CPU: computation blocks the thread; messages go on beside it until somebody needs them."""
+
+    def __init__(self) -> None:
+        self.current: RawSpan | None = None
+        self.spans: list[RawSpan] = []
+        self._pending: dict[int, tuple[RawSpan, Message]] = {}
+
+    def launch(
+        self, position: int, instruction: Instruction, needs: tuple[int, ...], action: Callable[[], Message | None]
+    ) -> None:
+        """Wait for the messages that the instruction needs, then run it."""
+        for need in needs:
+            self._wait(need)
+        span = self.current = RawSpan(instruction, time.perf_counter())
+        self.spans.append(span)
+        message = action()
+        if message:
+            self._pending[position] = (span, message)
+            return
+        span.end = time.perf_counter()
+        if self._pending:
+            self._notice(span.end)
+
+    def close(self) -> list[RawSpan]:
+        """Wait for everything and return the step's spans."""
+        for position in list(self._pending):
+            self._wait(position)
+        spans, self.spans = self.spans, []
+        return spans
+
+    def _wait(self, position: int) -> None:
+        if position not in self._pending:
+            return
+        span, (handles, finish) = self._pending[position]
+        self.current = span
+        for handle in handles:
+            handle.wait()
+        if span.end is None:
+            span.end = time.perf_counter()
+        if finish:
+            finish()
+        del self._pending[position]
+
+    def _notice(self, now: float) -> None:
+        """Note the end of reductions that have arrived meanwhile; gloo tells it of collectives only."""
+        for span, (handles, _) in self._pending.values():
+            if span.end is None and span.instruction.stream is Stream.DP:
+                if all(handle.is_completed() for handle in handles):
+                    span.end = now
+
+
+class CudaLanes:
+    """GPU: one CUDA stream for each stream of the Program; dependencies and times are events."""
+
+    def __init__(self) -> None:
+        self.current: RawSpan | None = None
+        self._streams = {stream: torch.cuda.Stream() for stream in Stream}
+        self._events: dict[int, tuple[Instruction, torch.cuda.Event, torch.cuda.Event]] = {}
+        self._kept: list[object] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        """Tie the device's clock to the host's once a step, outside of it."""
+        torch.cuda.synchronize()
+        self._zero = torch.cuda.Event(enable_timing=True)
+        self._zero.record(self._streams[Stream.COMPUTE])
+        self._zero.synchronize()
+        self._zero_time = time.perf_counter()
+
+    def launch(
+        self, position: int, instruction: Instruction, needs: tuple[int, ...], action: Callable[[], Message | None]
+    ) -> None:
+        """Queue an instruction on its stream, behind the events of what it needs."""
+        self.current = RawSpan(instruction, time.perf_counter())
+        stream = self._streams[instruction.stream]
+        issued, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        with torch.cuda.stream(stream):
+            for need in needs:
+                if need in self._events:
+                    stream.wait_event(self._events[need][2])
+            issued.record(stream)
+            message = action()
+            if message:
+                handles, finish = message
+                for handle in handles:
+                    handle.wait()  # NCCL: this stream waits, the host goes on.
+                if finish:
+                    finish()
+                # The caching allocator must not hand these tensors out again while another stream still reads them.
+                self._kept.append(handles)
+            end.record(stream)
+        self._events[position] = (instruction, issued, end)
+
+    def close(self) -> list[RawSpan]:
+        """Wait for the device and read the events."""
+        torch.cuda.synchronize()
+        spans = [
+            RawSpan(instruction, self._host_time(issued), self._host_time(end))
+            for instruction, issued, end in self._events.values()
+        ]
+        self._events.clear()
+        self._kept.clear()
+        self._begin()
+        return spans
+
+    def _host_time(self, event: torch.cuda.Event) -> float:
+        return self._zero_time + self._zero.elapsed_time(event) * MILLISECOND
+
+
+def lanes_for(device: torch.device) -> Lanes:
+    """Return the lanes of a device."""
+    return CudaLanes() if device.type == "cuda" else HostLanes()

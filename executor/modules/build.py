@@ -1,0 +1,108 @@
+"""A node of the local graph becomes an ``nn.Module`` with its shard of the model's parameters."""
+
+from __future__ import annotations
+
+import zlib
+
+import torch
+from torch import Tensor, nn
+
+from executor.modules.functions import FORWARD, Forward
+from simulator.model.graph import Node, Shard
+from simulator.model.layers import Layer, Shape
+
+
+class LayerModule(nn.Module):
+    """One layer with its local parameters.
+
+    Parameters
+    ----------
+    node
+        The node of the local graph.
+    tp_rank, tp
+        Which shard, of how many.
+    dtype
+        Of the parameters.
+    """
+
+    def __init__(self, node: Node, tp_rank: int, tp: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.node = node
+        self.run = forward_of(node.layer)
+        self.weights = nn.ParameterDict(
+            {
+                name: nn.Parameter(self._initial(name, shape, tp_rank, tp).to(dtype))
+                for name, shape in node.layer.parameters().items()
+            }
+        )
+        # A plain dict is many times faster to read than a ParameterDict, and this is read in every forward.
+        self.local = dict(self.weights.items())
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Run the layer."""
+        return self.run(self.node.layer, self.local, *inputs)
+
+    def _initial(self, name: str, shape: Shape, tp_rank: int, tp: int) -> Tensor:
+        full = list(shape)
+        axis = shard_axis(self.node, name)
+        if axis is not None:
+            full[axis] *= tp
+        whole = initial_value(self.node.parameter_name(name), tuple(full))
+        return take_shard(self.node, name, whole, tp_rank, tp)
+
+
+def forward_of(layer: Layer) -> Forward:
+    """Return the function that computes a layer."""
+    return FORWARD[layer.kind]
+
+
+def initial_value(name: str, shape: Shape) -> Tensor:
+    """Return a parameter's first value: it depends on the name and shape alone, so every plan starts from the same model.
+
+    Weights are normal with standard deviation 1 / sqrt(fan in), norms start at 1, and biases are small but not zero,
+    so that a bias that is forgotten or counted twice shows.
+    """
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    value = torch.randn(shape, generator=generator)
+    kind = name.rpartition(".")[2]
+    if kind.endswith("bias"):
+        return 0.02 * value
+    if len(shape) == 1:
+        return 1 + 0.02 * value
+    if kind == "position_weight":
+        return 0.1 * value
+    return value / torch.tensor(shape[1:]).prod().sqrt()
+
+
+def shard_axis(node: Node, parameter: str) -> int | None:
+    """Return the axis along which a parameter is cut, or None."""
+    match node.shard:
+        case Shard.COLUMN:
+            return 0
+        case Shard.ROW:
+            return 1
+        case Shard.HEADS:
+            return 1 if parameter == "out_weight" else 0
+    return None
+
+
+def take_shard(node: Node, parameter: str, whole: Tensor, tp_rank: int, tp: int) -> Tensor:
+    """Return one rank's part of a whole parameter."""
+    axis = shard_axis(node, parameter)
+    if axis is None:
+        return whole
+    if parameter.startswith("qkv"):
+        # Queries, keys and values stand below each other; each is cut by heads.
+        return torch.cat([part.chunk(tp)[tp_rank] for part in whole.chunk(3)])
+    return whole.chunk(tp, axis)[tp_rank]
+
+
+def join_shards(node: Node, parameter: str, shards: list[Tensor]) -> Tensor:
+    """Return the whole parameter from the parts of all tensor-parallel ranks; the inverse of ``take_shard``."""
+    axis = shard_axis(node, parameter)
+    if axis is None:
+        return shards[0]
+    if parameter.startswith("qkv"):
+        thirds = [shard.chunk(3) for shard in shards]
+        return torch.cat([torch.cat([third[index] for third in thirds]) for index in range(3)])
+    return torch.cat(shards, axis)

@@ -1,0 +1,186 @@
+"""The torch interpreter of a Program: walks its own rank's list, one handler an instruction kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from executor.data import Data
+from executor.lanes import Message, RawSpan, lanes_for
+from executor.optimizer import Gradients, Update
+from executor.stage import TARGET, Microbatch, StageModule
+from executor.transport import Transport
+from simulator.load import Inputs
+from simulator.model.graph import INPUT
+from simulator.model.layers import count
+from simulator.program.dependencies import dependencies
+from simulator.program.instructions import Instruction, Kind
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Runtime:
+    """One rank's part of a plan.
+
+    Parameters
+    ----------
+    inputs
+        What to run; compiled identically by every rank.
+    rank
+        Global rank.
+    transport
+        Messages to the others.
+    device
+        Where to compute.
+    """
+
+    def __init__(self, inputs: Inputs, rank: int, transport: Transport, device: torch.device) -> None:
+        program, plan = inputs.program, inputs.plan
+        mesh = plan.mesh
+        self.inputs = inputs
+        self.program = program
+        self.rank = rank
+        self.transport = transport
+        self.device = device
+        self.dtype = DTYPES[plan.dtype]
+        self.instructions = program.instructions(rank)
+        self.needs = dependencies(program, self.instructions)
+        self.lanes = lanes_for(device)
+        self.stages = {
+            stage.index: StageModule(stage, program.graph, plan, mesh.coordinate(rank, "tp"), self.dtype, device)
+            for stage in program.stages_of(mesh.coordinate(rank, "pp"))
+        }
+        self.gradients = {index: Gradients(module) for index, module in self.stages.items() if module.stage.num_parameters}
+        self.updates = {index: Update(module.parameters(), plan.optimizer) for index, module in self.stages.items()}
+        self.data = Data(program.graph, plan, mesh.coordinate(rank, "dp"), self.dtype, device)
+        self.microbatches: dict[tuple[int, int], Microbatch] = {}
+        self.losses: list[Tensor] = []
+        self.step_index = 0
+        self._handlers: dict[Kind, Callable[[Instruction], Message | None]] = {
+            Kind.F: self._forward,
+            Kind.B: self._backward,
+            Kind.ALL_REDUCE_F: self._all_reduce_forward,
+            Kind.ALL_REDUCE_B: self._all_reduce_backward,
+            Kind.SEND_F: self._send_forward,
+            Kind.RECV_F: self._receive_forward,
+            Kind.SEND_B: self._send_backward,
+            Kind.RECV_B: self._receive_backward,
+            Kind.REDUCE_GRAD: self._reduce_grad,
+            Kind.OPTIM: self._optim,
+        }
+
+    def step(self) -> tuple[list[RawSpan], float | None]:
+        """Train one step; return its spans and, on ranks that hold the loss, this replica's mean loss."""
+        self.losses = []
+        for position, instruction in enumerate(self.instructions):
+            handler = self._handlers[instruction.kind]
+            self.lanes.launch(position, instruction, self.needs[position], lambda h=handler, i=instruction: h(i))  # type: ignore[misc]
+        spans = self.lanes.close()
+        self.microbatches.clear()
+        self.step_index += 1
+        return spans, float(torch.stack(self.losses).mean()) if self.losses else None
+
+    def parameters(self) -> dict[str, tuple[str, str, Tensor]]:
+        """Return this rank's parameters: name in the whole model -> (local node, parameter, value)."""
+        return {
+            module.node.parameter_name(name): (module.node.name, name, value.detach())
+            for stage in self.stages.values()
+            for segment in stage.segments
+            for module in segment
+            for name, value in module.weights.items()
+        }
+
+    def _microbatch(self, instruction: Instruction) -> Microbatch:
+        key = (instruction.stage, instruction.microbatch)
+        if key not in self.microbatches:
+            batch = self.data.microbatch(self.step_index, instruction.microbatch)
+            values = {TARGET: batch.targets}
+            if instruction.stage == 0:
+                values[INPUT] = batch.inputs
+            self.microbatches[key] = Microbatch(values)
+        return self.microbatches[key]
+
+    def _forward(self, instruction: Instruction) -> None:
+        stage, microbatch = self.stages[instruction.stage], self._microbatch(instruction)
+        stage.forward_segment(microbatch, instruction.part)
+        if stage.loss in microbatch.values and instruction.part == len(stage.segments) - 1:
+            self.losses.append(microbatch.values[stage.loss])
+
+    def _backward(self, instruction: Instruction) -> None:
+        microbatch = self._microbatch(instruction)
+        self.stages[instruction.stage].backward_segment(microbatch, instruction.part)
+        stage = self.program.stages[instruction.stage]
+        if instruction.part == 0 and not stage.gradients_out:
+            del self.microbatches[(instruction.stage, instruction.microbatch)]
+
+    def _all_reduce_forward(self, instruction: Instruction) -> Message:
+        values = self._microbatch(instruction).values
+        names = self.program.segment(instruction).outputs
+        return [self.transport.all_reduce(instruction.stream, values[name]) for name in names], None
+
+    def _all_reduce_backward(self, instruction: Instruction) -> Message:
+        microbatch = self._microbatch(instruction)
+        partial = microbatch.partial.pop(instruction.part)
+
+        def finish() -> None:
+            for name, gradient in partial.items():
+                microbatch.add_gradient(name, gradient)
+
+        return [self.transport.all_reduce(instruction.stream, gradient) for gradient in partial.values()], finish
+
+    def _send_forward(self, instruction: Instruction) -> Message:
+        values = self._microbatch(instruction).values
+        return self._send(instruction, [values[name] for name in self.program.stages[instruction.stage].sends])
+
+    def _send_backward(self, instruction: Instruction) -> Message:
+        microbatch = self._microbatch(instruction)
+        names = self.program.stages[instruction.stage].gradients_out
+        del self.microbatches[(instruction.stage, instruction.microbatch)]
+        return self._send(instruction, [microbatch.gradients[name] for name in names])
+
+    def _send(self, instruction: Instruction, tensors: list[Tensor]) -> Message:
+        peer = next(p for p in self.program.peers(self.rank, instruction) if p != self.rank)
+        # Named, so that the buffers live as long as the handles.
+        contiguous = [tensor.contiguous() for tensor in tensors]
+        handles = [self.transport.send(instruction.stream, tensor, peer) for tensor in contiguous]
+        return handles, contiguous.clear
+
+    def _receive_forward(self, instruction: Instruction) -> Message:
+        names = self.program.stages[instruction.stage].receives
+        values = self._microbatch(instruction).values
+        return self._receive(instruction, names, values.__setitem__)
+
+    def _receive_backward(self, instruction: Instruction) -> Message:
+        names = self.program.stages[instruction.stage].gradients_in
+        return self._receive(instruction, names, self._microbatch(instruction).add_gradient)
+
+    def _receive(
+        self, instruction: Instruction, names: tuple[str, ...], store: Callable[[str, Tensor], None]
+    ) -> Message:
+        peer = next(p for p in self.program.peers(self.rank, instruction) if p != self.rank)
+        buffers = {name: self.empty(name) for name in names}
+
+        def finish() -> None:
+            for name, buffer in buffers.items():
+                store(name, buffer)
+
+        return [self.transport.receive(instruction.stream, buffer, peer) for buffer in buffers.values()], finish
+
+    def empty(self, name: str) -> Tensor:
+        """Return a buffer for one micro-batch of a tensor."""
+        graph = self.program.graph
+        integer = name == INPUT and graph.integer_input
+        shape = (self.inputs.plan.microbatch_size, *graph.shape(name))
+        assert count(shape) > 0
+        return torch.empty(shape, dtype=torch.int64 if integer else self.dtype, device=self.device)
+
+    def _reduce_grad(self, instruction: Instruction) -> Message:
+        bucket = self.gradients[instruction.stage].buckets[instruction.part]
+        return [self.transport.all_reduce(instruction.stream, bucket)], None
+
+    def _optim(self, instruction: Instruction) -> None:
+        if instruction.stage in self.gradients:
+            self.updates[instruction.stage].step()
+            self.gradients[instruction.stage].zero()

@@ -1,0 +1,132 @@
+"""One pipeline stage in torch: segments run forward and backward on their own, cut from each other's graphs.
+
+Every tensor at the border of a segment is a fresh leaf on the side that reads it. So forward of a segment can run long before its
+backward, other ranks may stand between, and the Program decides when what is communicated.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from executor.modules import LayerModule
+from simulator.model.graph import INPUT, LayerGraph
+from simulator.plan.plan import Plan
+from simulator.program.stage import Stage
+
+TARGET = "target"
+"""Name under which a micro-batch's targets stand beside its tensors."""
+
+
+@dataclass(slots=True)
+class Microbatch:
+    """What is alive of one micro-batch.
+
+    Parameters
+    ----------
+    values
+        Tensors at the borders of segments, without history.
+    gradients
+        Gradients of border tensors, summed over the segments that read them.
+    partial
+        Input gradients of a tensor-parallel segment that wait for their all-reduce.
+    saved
+        For each segment whose backward is to come: its input leaves and its outputs with their history.
+    """
+
+    values: dict[str, Tensor]
+    gradients: dict[str, Tensor] = field(default_factory=dict)
+    partial: dict[int, dict[str, Tensor]] = field(default_factory=lambda: defaultdict(dict))
+    saved: dict[int, tuple[dict[str, Tensor], dict[str, Tensor]]] = field(default_factory=dict)
+
+    def add_gradient(self, name: str, gradient: Tensor) -> None:
+        """Add a contribution to a border tensor's gradient."""
+        known = self.gradients.get(name)
+        self.gradients[name] = gradient if known is None else known + gradient
+
+
+class StageModule(nn.Module):
+    """The modules of one stage.
+
+    Parameters
+    ----------
+    stage, graph, plan
+        From the Program.
+    tp_rank
+        Which shard this rank holds.
+    dtype, device
+        Of parameters and activations.
+    """
+
+    def __init__(
+        self, stage: Stage, graph: LayerGraph, plan: Plan, tp_rank: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        super().__init__()
+        self.stage = stage
+        self.loss = graph.loss.name
+        # Every micro-batch and replica contributes its mean; together they must be the mean of the global batch.
+        self.loss_scale = 1.0 / (plan.num_microbatches * plan.dp)
+        self.layers = nn.ModuleList(
+            [LayerModule(node, tp_rank, plan.tp, dtype).to(device) for node in stage.nodes]
+        )
+        for module in self.layers:
+            assert isinstance(module, LayerModule)
+            module.local = dict(module.weights.items())
+        modules = iter(self.layers)
+        self.segments: list[list[LayerModule]] = [
+            [next(modules) for _ in segment.nodes]  # type: ignore[misc]
+            for segment in stage.segments
+        ]
+        trainable = graph.trainable_inputs
+        self._wants_gradient = {
+            name: any(trainable[node.name] for node in segment.nodes if name in node.inputs) and name != INPUT
+            for segment in stage.segments
+            for name in segment.inputs
+        }
+
+    def module_of(self, node: str) -> LayerModule:
+        """Return the module of a node by name."""
+        return next(module for segment in self.segments for module in segment if module.node.name == node)
+
+    def forward_segment(self, microbatch: Microbatch, part: int) -> None:
+        """Run one segment forward; its outputs become border tensors."""
+        segment = self.stage.segments[part]
+        leaves = {
+            name: microbatch.values[name].detach().requires_grad_(self._wants_gradient[name])
+            for name in segment.inputs
+        }
+        tensors = dict(leaves)
+        for module in self.segments[part]:
+            inputs = [tensors[name] for name in module.node.inputs]
+            if module.node.name == self.loss:
+                inputs.append(microbatch.values[TARGET])
+            tensors[module.node.name] = module(*inputs)
+        outputs = {name: tensors[name] for name in segment.outputs}
+        microbatch.saved[part] = (leaves, outputs)
+        microbatch.values.update({name: tensor.detach() for name, tensor in outputs.items()})
+
+    def backward_segment(self, microbatch: Microbatch, part: int) -> None:
+        """Run one segment backward: parameter gradients accumulate in place, input gradients go to the border."""
+        leaves, outputs = microbatch.saved.pop(part)
+        roots, gradients = [], []
+        for name, tensor in outputs.items():
+            if not tensor.requires_grad:
+                continue
+            if name == self.loss:
+                roots.append(tensor)
+                gradients.append(torch.full_like(tensor, self.loss_scale))
+            elif name in microbatch.gradients:
+                roots.append(tensor)
+                gradients.append(microbatch.gradients[name])
+        torch.autograd.backward(roots, gradients)
+        reduces = self.stage.segments[part].reduces_backward
+        for name, leaf in leaves.items():
+            if leaf.grad is None:
+                continue
+            if reduces:
+                microbatch.partial[part][name] = leaf.grad
+            else:
+                microbatch.add_gradient(name, leaf.grad)

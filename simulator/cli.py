@@ -1,0 +1,61 @@
+"""The command ``plancast``: its verbs and exit codes, nothing else.
+
+Each verb lives in a module of its own under ``simulator/commands`` that is imported when the verb is called, so that
+``--help`` answers at once. Exit codes: 0 ok, 1 does not fit, out of tolerance or failed, 2 wrong input.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cyclopts import App
+
+from simulator import __version__
+from simulator.errors import InputError, PlancastError, ProgramError
+
+VERBS = {
+    "check": ("simulator.commands.check:check", "Check a plan: legal, free of deadlocks, fits into memory."),
+    "simulate": ("simulator.commands.simulate:simulate", "Predict the step time of a plan."),
+    "compare": ("simulator.commands.compare:compare", "Compare a predicted with a measured step."),
+    "sweep": ("simulator.commands.sweep:sweep", "Predict every point of a grid over any keys."),
+    "topology show": ("simulator.commands.topology:show", "Show devices, links and routes of a topology."),
+    "program show": ("simulator.commands.program:show", "Show the instructions that each rank runs."),
+    "schema": ("simulator.commands.schema:schema", "Print the JSON Schema of an input file."),
+    "version": ("simulator.commands.version:version", "Print the version."),
+}
+"""Verb, or group and verb -> import path and help."""
+
+GROUPS = {"topology": "Look at topologies.", "program": "Look at compiled plans."}
+
+
+def build_app() -> App:
+    """Return the command line; no verb is imported yet."""
+    app = App(
+        name="plancast",
+        help="Predict how long a training step takes under a parallel plan on a cluster, then run the same plan with torch.",
+        version=__version__,
+        result_action="return_value",
+    )
+    groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
+    for group in groups.values():
+        app.command(group)
+    for verb, (path, text) in VERBS.items():
+        *group, name = verb.split()
+        (groups[group[0]] if group else app).command(path, name=name, help=text)
+    return app
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    try:
+        code = build_app()(arguments)
+        sys.stdout.flush()
+    except PlancastError as error:
+        print(error, file=sys.stderr)
+        code = 2 if isinstance(error, InputError | ProgramError) else 1
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; without this the interpreter complains once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,42 @@
+"""``plancast check``: is a plan legal, free of deadlocks, and does it fit?"""
+
+from __future__ import annotations
+
+from simulator.commands.options import DOES_NOT_FIT, Model, Plan, Settings, TextFormat, Topology, print_json
+
+
+def check(*, model: Model, topology: Topology, plan: Plan, settings: Settings = [], format: TextFormat = "table") -> int:  # noqa: A002, B006
+    """Check a plan without simulating it: legal, free of deadlocks, fits into memory.
+
+    Exit code 0: all is well; 1: it does not fit; 2: the input is wrong, and all that is wrong with it is listed.
+    """
+    from simulator.load import load
+    from simulator.planning.fit import fit, remedy, worst
+
+    inputs = load(model, topology, plan, settings)
+    fits = fit(inputs.program, inputs.topology)
+    fitting = worst(fits).fits
+    advice = () if fitting else remedy(inputs)
+    instructions = sum(map(len, inputs.program.lists))
+    if format == "json":
+        fullest = worst(fits)
+        body = {
+            "fits": fitting,
+            "peak_memory_bytes": fullest.memory.total,
+            "memory": fullest.memory.terms(),
+            "memory_capacity_bytes": fullest.capacity,
+            "largest_term": fullest.memory.dominant(),
+            "fits_with": list(advice),
+            "deadlock_free": True,
+            "instructions": instructions,
+            "world_size": inputs.topology.world_size,
+        }
+        print_json(body)
+    else:
+        from simulator.reports.summary import headline, verdict
+        from simulator.reports.terminal import show
+
+        lists = len(inputs.program.lists)
+        proof = f"legal and deadlock-free: {instructions} instructions of {lists} pipeline rank{'s'[: lists != 1]} verified"
+        show(headline(inputs), proof, verdict(inputs, fits, advice))
+    return 0 if fitting else DOES_NOT_FIT

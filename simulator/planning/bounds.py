@@ -1,0 +1,139 @@
+"""What no schedule can beat and what any schedule beats: speed of light <= predicted <= serial, in seconds.
+
+Neither looks at the timeline's order, so that both can contradict it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+
+import simpy
+
+from simulator.cost import Calibration, ComputeCost
+from simulator.engine.fold import MediumClass
+from simulator.engine.messages import MessageCost
+from simulator.engine.network import Network
+from simulator.engine.run import device_key
+from simulator.engine.system import Medium, System, build_system
+from simulator.program.instructions import RECEIVES, Instruction, Stream
+from simulator.program.program import Program
+from simulator.results.metrics import Metrics
+from simulator.topology import Topology
+
+
+def executed_flops(program: Program, cost: ComputeCost) -> list[float]:
+    """Return for each pipeline coordinate the matrix-product FLOPs that one of its ranks executes in a step."""
+    return [
+        sum(cost.flops(work) * times for work, times in _works(program, coordinate).items())
+        for coordinate in range(len(program.lists))
+    ]
+
+
+def speed_of_light(
+    program: Program, topology: Topology, flops: list[float], metrics: Metrics
+) -> float:
+    """Return the time of the busiest rank's matrix products at the dense peak, everything else being free.
+
+    A machine may turn out faster than the peak that its topology file states; then the predicted compute time of that
+    rank, which rests on measured layers, is the bound.
+    """
+    plan = program.plan
+    return max(
+        min(
+            flops[plan.mesh.coordinate(rank.rank, "pp")]
+            / (topology.device(rank.rank).peak[plan.dtype] * topology.device(rank.rank).speed),
+            rank.compute_time,
+        )
+        for rank in metrics.per_rank
+    )
+
+
+def serial(program: Program, topology: Topology, calibration: Calibration) -> float:
+    """Return the time of a step in which nothing overlaps.
+
+    One pipeline coordinate after the other runs its instructions one by one. Replicas run side by side, in step: each
+    instruction takes as long as on the slowest of them, with all of them on the links and the cores at once.
+    """
+    messages = _Messages(program, topology, calibration)
+    computes = _Computes(program, topology, calibration)
+    return sum(
+        times * (computes.seconds(coordinate, work) if work.stream is Stream.COMPUTE else messages.seconds(coordinate, work))
+        for coordinate in range(len(program.lists))
+        for work, times in _works(program, coordinate).items()
+        if work.kind not in RECEIVES  # the same message as its send
+    )
+
+
+def _works(program: Program, coordinate: int) -> Counter[Instruction]:
+    """Return how often each kind of work is done: all micro-batches do the same."""
+    return Counter(instruction.work() for instruction in program.lists[coordinate])
+
+
+class _Computes:
+    """Times of F, B and OPTIM with all replicas of a pipeline coordinate computing at once."""
+
+    def __init__(self, program: Program, topology: Topology, calibration: Calibration) -> None:
+        mesh = program.plan.mesh
+        sharing: Counter[tuple[int, int]] = Counter()
+        for rank in range(mesh.world_size):
+            sharing[mesh.coordinate(rank, "pp"), topology.node(rank)] += 1
+        self._costs: dict[tuple[str, float], ComputeCost] = {}
+        self._slowdowns: dict[int, dict[tuple[str, float], float]] = defaultdict(dict)
+        for rank in range(mesh.world_size):
+            device, cores, coordinate = topology.device(rank), topology.host(rank).cores, mesh.coordinate(rank, "pp")
+            key = device_key(device)
+            if key not in self._costs:
+                self._costs[key] = ComputeCost(program, device, calibration)
+            slowdown = max(1.0, sharing[coordinate, topology.node(rank)] / cores) if cores else 1.0
+            known = self._slowdowns[coordinate]
+            known[key] = max(known.get(key, 1.0), slowdown)
+
+    def seconds(self, coordinate: int, work: Instruction) -> float:
+        """Return the time on the slowest rank at a pipeline coordinate."""
+        return max(self._costs[key].seconds(work) * factor for key, factor in self._slowdowns[coordinate].items())
+
+
+class _Messages:
+    """Times of messages with all media that serve the same stream of the same pipeline coordinate busy at once."""
+
+    def __init__(self, program: Program, topology: Topology, calibration: Calibration) -> None:
+        self._system = build_system(program, topology)
+        network = Network(simpy.Environment(), list(self._system.capacities))
+        self._cost = MessageCost(program, self._system, network, calibration)
+        self._media: dict[tuple[int, Stream], list[tuple[MediumClass, float]]] = {}
+        together: dict[tuple[int, Stream], list[int]] = defaultdict(list)
+        for index, medium in enumerate(self._system.media):
+            together[program.plan.mesh.coordinate(medium.members[0][0], "pp"), medium.kind].append(index)
+        for key, indices in together.items():
+            self._media[key] = list(_distinct(self._system, indices))
+
+    def seconds(self, coordinate: int, work: Instruction) -> float:
+        """Return the time of the slowest of the messages that a pipeline coordinate's ranks send at once."""
+        times = []
+        for medium, rate in self._media[coordinate, work.stream]:
+            transfer = self._cost.transfer(medium, work)
+            times.append(transfer.latency + (transfer.size / rate if transfer.size else 0.0))
+        return max(times)
+
+
+def _distinct(system: System, indices: Iterable[int]) -> Iterator[tuple[MediumClass, float]]:
+    """Yield media that differ, each with its rate when all of them are busy at once."""
+    indices = list(indices)
+    loads: dict[int, float] = defaultdict(float)
+    for index in indices:
+        for resource, weight in system.media[index].weights.items():
+            loads[resource] += weight
+    seen = set()
+    for index in indices:
+        medium = system.media[index]
+        rate = min((system.capacities[resource] / loads[resource] for resource in medium.weights), default=float("inf"))
+        if (look := (*_look(system, medium), rate)) not in seen:
+            seen.add(look)
+            yield MediumClass(index, len(medium.members), medium.weights, private=False), rate
+
+
+def _look(system: System, medium: Medium) -> tuple[int, float, bool, float]:
+    """Return everything by which a message on a medium is priced."""
+    alone = min((system.capacities[resource] / weight for resource, weight in medium.weights.items()), default=0.0)
+    return medium.path.num_ranks, medium.path.latency, medium.on_one_host, alone

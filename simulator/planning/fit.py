@@ -1,0 +1,91 @@
+"""Does a plan fit into memory, and if not: what overflows, and which small change helps."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from simulator.cost.memory import Memory, capacity, peak_memory
+from simulator.errors import PlancastError
+from simulator.load import Inputs, apply_settings, build
+from simulator.program.program import Program
+from simulator.topology import Topology
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """Memory of the ranks at one place of the pipeline.
+
+    Parameters
+    ----------
+    pipeline_rank
+        The place.
+    memory
+        What each of its ranks needs, bytes.
+    capacity
+        What the smallest of its devices holds, bytes.
+    """
+
+    pipeline_rank: int
+    memory: Memory
+    capacity: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits."""
+        return self.memory.total <= self.capacity
+
+
+def fit(program: Program, topology: Topology) -> tuple[Fit, ...]:
+    """Return the verdict for each pipeline coordinate."""
+    mesh = program.plan.mesh
+    # Ranks of one node with one kind of device have the same capacity.
+    known: dict[tuple[int, float], float] = {}
+    smallest = [float("inf")] * len(program.lists)
+    for rank in range(mesh.world_size):
+        key = (topology.node(rank), topology.device(rank).memory)
+        if key not in known:
+            known[key] = capacity(topology, rank)
+        coordinate = mesh.coordinate(rank, "pp")
+        smallest[coordinate] = min(smallest[coordinate], known[key])
+    return tuple(
+        Fit(pipeline_rank=coordinate, memory=peak_memory(program, coordinate), capacity=room)
+        for coordinate, room in enumerate(smallest)
+    )
+
+
+def worst(fits: tuple[Fit, ...]) -> Fit:
+    """Return the fullest place."""
+    return max(fits, key=lambda each: each.memory.total / each.capacity)
+
+
+def remedy(inputs: Inputs) -> tuple[str, ...]:
+    """Return the first small change of the plan, as ``--set`` takes it, that makes it fit; empty if none does.
+
+    Changes that keep the batch and the number of devices come first. Each is really compiled and checked.
+    """
+    for settings in _changes(inputs):
+        documents = copy.deepcopy(inputs.documents)
+        try:
+            apply_settings(documents, settings)
+            changed = build(documents)
+        except PlancastError:
+            continue
+        if all(each.fits for each in fit(changed.program, changed.topology)):
+            return settings
+    return ()
+
+
+def _changes(inputs: Inputs) -> Iterator[tuple[str, ...]]:
+    plan, nodes = inputs.plan, inputs.topology.num_nodes
+    if plan.schedule == "gpipe" and plan.num_microbatches > plan.pp:
+        yield ("plan.schedule=1f1b",)
+    if plan.microbatch_size % 2 == 0:
+        half = f"plan.microbatch_size={plan.microbatch_size // 2}"
+        yield (half, f"plan.num_microbatches={plan.num_microbatches * 2}")
+    for axis, size in (("tp", plan.tp), ("pp", plan.pp)):
+        for factor in (2, 4, 8):
+            yield (f"plan.{axis}={size * factor}", "plan.dp=auto")
+    for axis, size in (("tp", plan.tp), ("pp", plan.pp)):
+        yield (f"topology.nodes={nodes * 2}", f"plan.{axis}={size * 2}")

@@ -1,0 +1,134 @@
+"""A prediction for people, and as one line of a spreadsheet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from simulator.load import Inputs
+from simulator.planning import Fit, Prediction, worst
+from simulator.reports.terminal import facts, table
+from simulator.units import format_bytes, format_count, format_flop, format_percent, format_seconds
+
+
+def headline(inputs: Inputs) -> Text:
+    """Return one line that says what was looked at."""
+    plan, graph, topology = inputs.plan, inputs.graph, inputs.topology
+    axes = " x ".join(f"{axis}{size}" for axis, size in zip(plan.mesh.axes, plan.mesh.sizes, strict=True))
+    text = (
+        f"{graph.name} ({format_count(graph.num_parameters)} parameters) on {topology.name} "
+        f"({topology.world_size} x {topology.device(0).kind}), plan {plan.name}: {axes}, {plan.schedule}, "
+        f"{plan.num_microbatches} micro-batches of {plan.microbatch_size}, {plan.dtype}"
+    )
+    return Text(text, style="bold")
+
+
+def render(prediction: Prediction, advice: tuple[str, ...] = ()) -> RenderableType:
+    """Return the whole report; ``advice`` are the settings that would make the plan fit."""
+    parts: list[RenderableType] = [headline(prediction.inputs), _numbers(prediction), _bounds(prediction)]
+    if prediction.inputs.plan.pp > 1:
+        parts.append(_stages(prediction))
+    parts += [verdict(prediction.inputs, prediction.memory, advice), Text(), _basis(prediction.basis)]
+    return Group(*parts)
+
+
+def _numbers(prediction: Prediction) -> Table:
+    result, metrics = prediction.result(), prediction.metrics
+    step = metrics.step_time or 1.0
+    tokens = result.get("tokens_per_second")
+    rate = f"{format_count(result['samples_per_second'])} samples/s"
+    rows = [
+        ("step time", format_seconds(metrics.step_time), rate if tokens is None else f"{format_count(tokens)} tokens/s, {rate}"),
+        ("compute", format_seconds(metrics.compute_time), f"{format_percent(metrics.compute_time / step)} of the step"),
+        (
+            "exposed communication",
+            format_seconds(metrics.exposed_comm_time),
+            f"{format_percent(metrics.exposed_comm_time / step)} of the step; "
+            f"{format_percent(metrics.overlap_fraction)} of all communication is hidden",
+        ),
+        (
+            "bubble",
+            format_seconds(metrics.bubble_time),
+            f"{format_percent(metrics.bubble_fraction)} of the step, {format_percent(metrics.bubble_overhead)} of compute",
+        ),
+        (
+            "MFU / HFU",
+            f"{format_percent(result['mfu'])} / {format_percent(result['hfu'])}",
+            f"{format_flop(prediction.model_flops)} a step, no recompute, over the dense peak of all devices",
+        ),
+    ]
+    if "updates" in result:
+        updates = f"{result['updates']} updates"
+        rows.append(("steps per epoch", str(result["steps_per_epoch"]), f"global batch {result['global_batch_size']}; {updates}"))
+    found = table("mean over ranks", "predicted")
+    found.add_column("", overflow="fold")
+    for row in rows:
+        found.add_row(*map(Text, row))
+    return found
+
+
+def _bounds(prediction: Prediction) -> Text:
+    low, high = format_seconds(prediction.speed_of_light), format_seconds(prediction.serial)
+    return Text(
+        f"{low} at the dense peak with all else free <= {format_seconds(prediction.metrics.step_time)} <= "
+        f"{high} if nothing overlapped"
+    )
+
+
+def _stages(prediction: Prediction) -> Table:
+    """One row a pipeline coordinate: its slowest rank."""
+    mesh = prediction.inputs.plan.mesh
+    found = table("pipeline rank", "compute", "exposed comm", "bubble", "memory")
+    for place in prediction.memory:
+        ranks = [each for each in prediction.metrics.per_rank if mesh.coordinate(each.rank, "pp") == place.pipeline_rank]
+        slowest = max(ranks, key=lambda each: each.compute_time + each.exposed_comm_time)
+        times = (slowest.compute_time, slowest.exposed_comm_time, slowest.bubble_time)
+        found.add_row(str(place.pipeline_rank), *map(format_seconds, times), format_bytes(place.memory.total))
+    return found
+
+
+def verdict(inputs: Inputs, fits: tuple[Fit, ...], advice: tuple[str, ...] = ()) -> RenderableType:
+    """Return the memory verdict: the terms of the fullest rank and, if it does not fit, what overflows and a way out."""
+    fullest = worst(fits)
+    memory, room = fullest.memory, fullest.capacity
+    terms = ", ".join(f"{name} {format_bytes(size)}" for name, size in memory.terms().items())
+    where = f" (pipeline rank {fullest.pipeline_rank})" if len(fits) > 1 else ""
+    used = f"{format_bytes(memory.total)} of {format_bytes(room)} on the fullest rank{where}"
+    if fullest.fits:
+        return Text(f"fits: {used}: {terms}", style="green")
+    lines = [
+        f"DOES NOT FIT: {used}, {format_bytes(memory.total - room)} too much: {terms}",
+        f"largest term: {memory.dominant()}, {format_bytes(memory.terms()[memory.dominant()])}",
+    ]
+    changes = " ".join(f"--set {change}" for change in advice)
+    lines.append(f"it fits with {changes}" if advice else "no single small change of the plan makes it fit")
+    return Text("\n".join(lines), style="red")
+
+
+def _basis(basis: dict[str, Any]) -> Table:
+    passes = f"{basis['layer_passes_measured']} layer passes measured, {basis['layer_passes_estimated']} estimated"
+    rows = [
+        ("compute", f"{basis['compute']}; {passes}"),
+        ("network", f"{basis['network']}; {basis['messages']}"),
+        ("device", f"{basis['device']}: {basis['device_source']}"),
+    ]
+    if basis["calibration"]:
+        rows.append(("calibration", ", ".join(f"{key} {value}" for key, value in basis["calibration"].items())))
+    elif not basis["layer_passes_measured"]:
+        rows.append(("efficiency", basis["efficiency_source"]))
+    rows.append(("simulated", f"{basis['rank_classes']} classes of identical ranks"))
+    return facts(rows)
+
+
+def flat(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the numbers of a result as columns; what is nested in a list or is prose stays out."""
+    row: dict[str, Any] = {}
+    for key, value in result.items():
+        if key == "memory":
+            row |= {f"memory_{name}_bytes": size for name, size in value.items()}
+        elif not isinstance(value, dict | list):
+            row[key] = value
+    return row
