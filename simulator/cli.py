@@ -33,7 +33,8 @@ def build_app() -> App:
     """Return the command line; no verb is imported yet."""
     app = App(
         name="plancast",
-        help="Predict how long a training step takes under a parallel plan on a cluster, then run the same plan with torch.",
+        help="Predict how long a training step takes under a parallel plan, and run the same plan with torch.",
+        help_epilogue="Exit codes: 0 ok; 1 does not fit, out of tolerance or failed; 2 wrong input.",
         version=__version__,
         result_action="return_value",
     )
@@ -41,8 +42,8 @@ def build_app() -> App:
     for group in groups.values():
         app.command(group)
     for verb, (path, text) in VERBS.items():
-        *group, name = verb.split()
-        (groups[group[0]] if group else app).command(path, name=name, help=text)
+        parent, _, name = verb.rpartition(" ")
+        (groups[parent] if parent else app).command(path, name=name, help=text)
     return app
 
 
@@ -58,4 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
         # Whoever read our output has seen enough; without this the interpreter complains once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        # Inputs have errors of their own; this is an output that cannot be written.
+        print(f"{error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        code = 2
     sys.exit(code if isinstance(code, int) else 0)

@@ -1,11 +1,13 @@
-"""``plancast check``: is a plan legal, free of deadlocks, and does it fit?"""
+"""``plancast check``: whether a plan is legal, free of deadlocks, and fits."""
 
 from __future__ import annotations
 
 from simulator.commands.options import DOES_NOT_FIT, Model, Plan, Settings, TextFormat, Topology, print_json
 
 
-def check(*, model: Model, topology: Topology, plan: Plan, settings: Settings = [], format: TextFormat = "table") -> int:  # noqa: A002, B006
+def check(
+    *, model: Model, topology: Topology, plan: Plan, settings: Settings = (), format: TextFormat = "table"
+) -> int:
     """Check a plan without simulating it: legal, free of deadlocks, fits into memory.
 
     Exit code 0: all is well; 1: it does not fit; 2: the input is wrong, and all that is wrong with it is listed.
@@ -33,10 +35,12 @@ def check(*, model: Model, topology: Topology, plan: Plan, settings: Settings = 
         }
         print_json(body)
     else:
-        from simulator.reports.summary import headline, verdict
+        from simulator.reports.summary import advise, headline, verdict
         from simulator.reports.terminal import show
 
         lists = len(inputs.program.lists)
-        proof = f"legal and deadlock-free: {instructions} instructions of {lists} pipeline rank{'s'[: lists != 1]} verified"
-        show(headline(inputs), proof, verdict(inputs, fits, advice))
+        proof = (
+            f"legal and deadlock-free: {instructions} instructions of {lists} pipeline rank{'s'[: lists != 1]} verified"
+        )
+        show(headline(inputs), proof, verdict(fits, advise(advice)))
     return 0 if fitting else DOES_NOT_FIT

@@ -15,8 +15,13 @@ Model = Annotated[str, Parameter(help="Model file, or the name of a preset (gpt-
 Topology = Annotated[str, Parameter(help="Topology file, or the name of a preset (local-cpu, dgx-a100, ...).")]
 Plan = Annotated[str, Parameter(help="Plan file, or the name of a preset (single, dp2, tp2, pp2, ...).")]
 Settings = Annotated[
-    list[str],
-    Parameter(name="--set", negative=(), help="Change a key, as in plan.tp=4; checked like the files; repeatable."),
+    tuple[str, ...],
+    Parameter(
+        name="--set",
+        negative=(),
+        show_default=False,
+        help="Change a key, as in plan.tp=4; checked like the files; repeatable.",
+    ),
 ]
 CalibrationFile = Annotated[
     Path | None, Parameter(name="--calibration", help="Times measured on this machine by `plancast calibrate`.")

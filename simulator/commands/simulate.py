@@ -25,19 +25,21 @@ def simulate(
     model: Model,
     topology: Topology,
     plan: Plan,
-    settings: Settings = [],  # noqa: B006  (never changed; cyclopts shows it as empty)
+    settings: Settings = (),
     calibration: CalibrationFile = None,
     trace: Annotated[Path | None, Parameter(help="Write a trace for Perfetto (OUT.json.gz).")] = None,
     output: Annotated[Path | None, Parameter(alias="-o", help="Write the timeline, for `plancast compare`.")] = None,
-    fold: Annotated[bool, Parameter(negative="--no-fold", help="Simulate one of each class of identical ranks.")] = True,
-    format: Format = "table",  # noqa: A002
+    fold: Annotated[
+        bool, Parameter(negative="--no-fold", help="Simulate one of each class of identical ranks.")
+    ] = True,
+    format: Format = "table",
 ) -> int:
     """Predict the step time, bubble, exposed communication, MFU and memory of a plan.
 
     Exit code 0: it fits; 1: it does not fit into memory (the result is printed all the same); 2: the input is wrong.
     """
     from simulator.load import load
-    from simulator.planning import load_calibration, predict, remedy
+    from simulator.planning import load_calibration, predict
 
     measured = load_calibration(calibration) if calibration else None
     prediction = predict(load(model, topology, plan, settings), measured, folding=fold)
@@ -56,5 +58,5 @@ def simulate(
         if format == "csv":
             print_csv([flat(prediction.result())])
         else:
-            show(render(prediction, () if prediction.fits else remedy(prediction.inputs)))
+            show(render(prediction))
     return 0 if prediction.fits else DOES_NOT_FIT

@@ -45,16 +45,16 @@ class ComputeCost:
         self.calibration = calibration
         self.measured = 0
         self.estimated = 0
-        self._seconds: dict[Instruction, float] = {}
+        self._seconds: dict[tuple[Kind, int, int], float] = {}
         self._nodes: dict[tuple[str, Kind], float] = {}
         self._correction = self._median_ratio() if calibration.layers else 1.0
 
     def seconds(self, instruction: Instruction) -> float:
         """Return the time of an instruction on the idle device."""
-        work = instruction.work()
-        if work not in self._seconds:
-            self._seconds[work] = self._price(work) / self.device.speed
-        return self._seconds[work]
+        key = (instruction.kind, instruction.stage, instruction.part)
+        if key not in self._seconds:
+            self._seconds[key] = self._price(instruction) / self.device.speed
+        return self._seconds[key]
 
     def flops(self, instruction: Instruction) -> float:
         """Return the matrix-product FLOPs of an instruction, what MFU counts."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from simulator.engine.system import System
 from simulator.program.instructions import Stream
@@ -127,8 +128,8 @@ def _refine(system: System, labels: list[Hashable]) -> tuple[list[int], list[int
     return ranks, media, resources
 
 
-def _multiset(items: Iterable[Hashable]) -> frozenset[tuple[Hashable, int]]:
-    return frozenset(Counter(items).items())
+def _multiset(items: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(sorted(items))
 
 
 def _quotient(system: System, ranks: list[int], media: list[int], resources: list[int]) -> Folded:

@@ -7,7 +7,7 @@ from simulator.cost.collectives import Transfer, ring_all_reduce, send
 from simulator.engine.fold import MediumClass
 from simulator.engine.network import Network
 from simulator.engine.system import System
-from simulator.program.instructions import Instruction
+from simulator.program.instructions import Instruction, Kind
 from simulator.program.program import Program
 
 
@@ -26,19 +26,24 @@ class MessageCost:
         self._system = system
         self._network = network
         self._calibration = calibration
-        self._cache: dict[tuple[int, Instruction], Transfer] = {}
+        self._transfers: dict[tuple[int, Kind, int, int], Transfer] = {}
+        self._seconds: dict[tuple[int, Kind, int, int], float] = {}
 
     def transfer(self, medium: MediumClass, instruction: Instruction) -> Transfer:
         """Return the cost of an instruction's message."""
-        key = (medium.representative, instruction.work())
-        if key not in self._cache:
-            self._cache[key] = self._price(medium, instruction)
-        return self._cache[key]
+        key = (medium.representative, instruction.kind, instruction.stage, instruction.part)
+        if key not in self._transfers:
+            self._transfers[key] = self._price(medium, instruction)
+        return self._transfers[key]
 
     def seconds(self, medium: MediumClass, instruction: Instruction) -> float:
         """Return the time of the message when all media of its class, and nothing else, are busy."""
-        transfer = self.transfer(medium, instruction)
-        return transfer.latency + transfer.size / self._network.alone(medium.weights, float("inf"))
+        key = (medium.representative, instruction.kind, instruction.stage, instruction.part)
+        if key not in self._seconds:
+            transfer = self.transfer(medium, instruction)
+            moving = transfer.size / self._network.alone(medium.weights, float("inf")) if transfer.size else 0.0
+            self._seconds[key] = transfer.latency + moving
+        return self._seconds[key]
 
     def _price(self, medium: MediumClass, instruction: Instruction) -> Transfer:
         message = self._program.message(instruction)

@@ -13,9 +13,9 @@ from simulator.cost.compute import ComputeCost
 from simulator.engine.fold import Folded, MediumClass, RankClass, fold
 from simulator.engine.messages import MessageCost
 from simulator.engine.network import Network
-from simulator.engine.system import build_system
+from simulator.engine.system import System, build_system
 from simulator.program.dependencies import dependencies
-from simulator.program.instructions import SENDS, Instruction, Stream
+from simulator.program.instructions import Instruction, Stream
 from simulator.program.program import Program
 from simulator.results.timeline import Span, Timeline
 from simulator.topology import Device, Topology
@@ -50,9 +50,8 @@ def simulate(
     labels = [(mesh.coordinate(rank, "pp"), device_key(device)) for rank, device in enumerate(devices)]
     folded = fold(system, labels, folding)
     costs = {device_key(device): ComputeCost(program, device, calibration) for device in devices}
-    run = _Run(program, folded, [costs[device_key(devices[c.representative])] for c in folded.ranks])
-    run.messages = MessageCost(program, system, run.network, calibration)
-    timeline = run.timeline()
+    prices = [costs[device_key(devices[rank_class.representative])] for rank_class in folded.ranks]
+    timeline = _Run(program, system, folded, prices, calibration).timeline()
     return timeline, costs[device_key(devices[0])]
 
 
@@ -64,9 +63,11 @@ def device_key(device: Device) -> tuple[str, float]:
 class _Walker:
     """One stream of one rank class: runs its instructions in order, each when its dependencies are done."""
 
-    __slots__ = ("head", "queue")
+    __slots__ = ("head", "medium", "queue", "rank")
 
-    def __init__(self) -> None:
+    def __init__(self, rank: _Rank, medium: int | None) -> None:
+        self.rank = rank
+        self.medium = medium
         self.queue: list[int] = []
         self.head = 0
 
@@ -76,36 +77,42 @@ class _Rank:
 
     __slots__ = ("cost", "done", "fold", "instructions", "issued", "needs", "waiting", "walkers")
 
-    def __init__(self, program: Program, rank_class: RankClass, cost: ComputeCost, needs: list[tuple[int, ...]]) -> None:
-        self.fold = rank_class
+    def __init__(
+        self, fold: RankClass, cost: ComputeCost, instructions: tuple[Instruction, ...], needs: list[tuple[int, ...]]
+    ) -> None:
+        self.fold = fold
         self.cost = cost
-        self.instructions = program.instructions(rank_class.representative)
+        self.instructions = instructions
         self.needs = needs
-        self.done = bytearray(len(self.instructions))
-        self.issued = [0.0] * len(self.instructions)
+        self.done = bytearray(len(instructions))
+        self.issued = [0.0] * len(instructions)
         self.waiting: dict[int, list[_Walker]] = {}
         self.walkers: dict[Stream, _Walker] = {}
-        for position, instruction in enumerate(self.instructions):
-            self.walkers.setdefault(instruction.stream, _Walker()).queue.append(position)
+        for position, instruction in enumerate(instructions):
+            stream = instruction.stream
+            if stream not in self.walkers:
+                self.walkers[stream] = _Walker(self, fold.media.get(stream))
+            self.walkers[stream].queue.append(position)
 
 
 class _Run:
     """One simulated step."""
 
-    messages: MessageCost
-
-    def __init__(self, program: Program, folded: Folded, costs: list[ComputeCost]) -> None:
-        self.program = program
+    def __init__(
+        self, program: Program, system: System, folded: Folded, costs: list[ComputeCost], calibration: Calibration
+    ) -> None:
         self.folded = folded
         self.env = simpy.Environment()
         self.network = Network(self.env, list(folded.capacities))
+        self.messages = MessageCost(program, system, self.network, calibration)
         self.spans: list[Span] = []
-        self.meetings: dict[tuple[int, Instruction], list[tuple[_Rank, _Walker, int]]] = {}
+        # Both ends of a medium have its messages in the same order (verify() saw to it), so there is one at a time.
+        self.present: list[list[_Walker]] = [[] for _ in folded.media]
         needs = [dependencies(program, instructions) for instructions in program.lists]
-        coordinate = program.plan.mesh.coordinate
+        coordinates = [program.plan.mesh.coordinate(c.representative, "pp") for c in folded.ranks]
         self.ranks = [
-            _Rank(program, c, cost, needs[coordinate(c.representative, "pp")])
-            for c, cost in zip(folded.ranks, costs, strict=True)
+            _Rank(rank_class, cost, program.lists[coordinate], needs[coordinate])
+            for rank_class, cost, coordinate in zip(folded.ranks, costs, coordinates, strict=True)
         ]
 
     def timeline(self) -> Timeline:
@@ -116,7 +123,7 @@ class _Run:
         try:
             for rank in self.ranks:
                 for walker in rank.walkers.values():
-                    self.advance(rank, walker)
+                    self.advance(walker)
             self.env.run()
         finally:
             if collecting:
@@ -131,83 +138,73 @@ class _Run:
             ranks={rank.fold.representative: rank.fold.members for rank in self.ranks},
         )
 
-    def advance(self, rank: _Rank, walker: _Walker) -> None:
+    def advance(self, walker: _Walker) -> None:
         """Start the next instruction of a stream if nothing is missing for it."""
         if walker.head == len(walker.queue):
             return
+        rank = walker.rank
         position = walker.queue[walker.head]
         for need in rank.needs[position]:
             if not rank.done[need]:
                 rank.waiting.setdefault(need, []).append(walker)
                 return
         rank.issued[position] = self.env.now
-        instruction = rank.instructions[position]
-        if instruction.stream is Stream.COMPUTE:
-            self.compute(rank, walker, position, instruction)
+        if walker.medium is None:
+            self.compute(walker, rank.instructions[position])
         else:
-            self.communicate(rank, walker, position, instruction)
+            self.communicate(walker, walker.medium, rank.instructions[position])
 
-    def compute(self, rank: _Rank, walker: _Walker, position: int, instruction: Instruction) -> None:
+    def compute(self, walker: _Walker, instruction: Instruction) -> None:
         """Occupy the device, or a share of the host's cores."""
-        seconds = rank.cost.seconds(instruction)
-        finish = partial(self.finish, rank, walker, position, self.env.now)
-        weights = rank.fold.core_weights
-        if not weights or not seconds:
-            self.after(seconds, finish)
-            return
-        # One thread is never faster than one core: that rate is 1 / weight of a single rank.
-        speed = self.messages.core_speed
-        self.network.start(weights, seconds * speed, speed, finish)
-
-    def communicate(self, rank: _Rank, walker: _Walker, position: int, instruction: Instruction) -> None:
-        """Meet the other participants; the last one to come starts the message."""
-        index = rank.fold.media[instruction.stream]
-        medium = self.folded.media[index]
-        key = (index, _meeting(instruction))
-        present = self.meetings.setdefault(key, [])
-        present.append((rank, walker, position))
-        if len(present) < medium.participants:
-            return
-        del self.meetings[key]
-        start = self.env.now
-
-        def arrived() -> None:
-            for other, its_walker, its_position in present:
-                self.finish(other, its_walker, its_position, start)
-
-        self.transfer(medium, instruction, arrived)
-
-    def transfer(self, medium: MediumClass, instruction: Instruction, arrived: Callable[[], None]) -> None:
-        """Let latency pass, then move the bytes."""
-        transfer = self.messages.transfer(medium, instruction)
-        if not transfer.size:
-            self.after(transfer.latency, arrived)
-        elif medium.private:
-            self.after(transfer.latency + transfer.size / self.network.alone(medium.weights, float("inf")), arrived)
+        seconds = walker.rank.cost.seconds(instruction)
+        finish = partial(self.finish, walker, self.env.now)
+        weights = walker.rank.fold.core_weights
+        if weights and seconds:
+            # One thread is never faster than one core: that rate is 1 / weight of a single rank.
+            speed = self.messages.core_speed
+            self.network.start(weights, seconds * speed, speed, finish)
         else:
-            start = partial(self.network.start, medium.weights, transfer.size, float("inf"), arrived)
-            self.after(transfer.latency, start)
+            self.after(seconds, finish)
 
-    def after(self, seconds: float, call: Callable[[], None]) -> None:
+    def communicate(self, walker: _Walker, index: int, instruction: Instruction) -> None:
+        """Meet the other participants; the last one to come starts the message."""
+        medium, present = self.folded.media[index], self.present[index]
+        present.append(walker)
+        if len(present) == medium.participants:
+            self.present[index] = []
+            self.transfer(medium, instruction, partial(self.arrive, present, self.env.now))
+
+    def transfer(self, medium: MediumClass, instruction: Instruction, arrive: Callable[..., None]) -> None:
+        """Let latency pass, then move the bytes."""
+        if medium.private:
+            self.after(self.messages.seconds(medium, instruction), arrive)
+            return
+        transfer, start = self.messages.transfer(medium, instruction), self.network.start
+        if transfer.size:
+            self.after(transfer.latency, lambda _: start(medium.weights, transfer.size, float("inf"), arrive))
+        else:
+            self.after(transfer.latency, arrive)
+
+    def after(self, seconds: float, call: Callable[..., None]) -> None:
         """Call back when ``seconds`` have passed."""
-        self.env.timeout(seconds).callbacks.append(lambda _: call())
+        callbacks = self.env.timeout(seconds).callbacks
+        assert callbacks is not None
+        callbacks.append(call)
 
-    def finish(self, rank: _Rank, walker: _Walker, position: int, start: float) -> None:
+    def arrive(self, present: list[_Walker], start: float, _: object = None) -> None:
+        """Finish a message for all who took part in it."""
+        for walker in present:
+            self.finish(walker, start)
+
+    def finish(self, walker: _Walker, start: float, _: object = None) -> None:
         """Record the span and let those go on that waited for it."""
-        instruction = rank.instructions[position]
+        rank = walker.rank
+        position = walker.queue[walker.head]
         self.spans.append(
-            Span(rank.fold.representative, instruction, rank.issued[position], start, self.env.now)
+            Span(rank.fold.representative, rank.instructions[position], rank.issued[position], start, self.env.now)
         )
         rank.done[position] = 1
         walker.head += 1
-        self.advance(rank, walker)
+        self.advance(walker)
         for other in rank.waiting.pop(position, ()):
-            self.advance(rank, other)
-
-
-def _meeting(instruction: Instruction) -> Instruction:
-    """Return one name for both ends of a message: the sender's."""
-    for send, (receive, step) in SENDS.items():
-        if instruction.kind is receive:
-            return instruction._replace(kind=send, stage=instruction.stage - step)
-    return instruction
+            self.advance(other)

@@ -30,9 +30,7 @@ def executed_flops(program: Program, cost: ComputeCost) -> list[float]:
     ]
 
 
-def speed_of_light(
-    program: Program, topology: Topology, flops: list[float], metrics: Metrics
-) -> float:
+def speed_of_light(program: Program, topology: Topology, flops: list[float], metrics: Metrics) -> float:
     """Return the time of the busiest rank's matrix products at the dense peak, everything else being free.
 
     A machine may turn out faster than the peak that its topology file states; then the predicted compute time of that
@@ -58,7 +56,8 @@ def serial(program: Program, topology: Topology, calibration: Calibration) -> fl
     messages = _Messages(program, topology, calibration)
     computes = _Computes(program, topology, calibration)
     return sum(
-        times * (computes.seconds(coordinate, work) if work.stream is Stream.COMPUTE else messages.seconds(coordinate, work))
+        times
+        * (computes.seconds(coordinate, work) if work.stream is Stream.COMPUTE else messages.seconds(coordinate, work))
         for coordinate in range(len(program.lists))
         for work, times in _works(program, coordinate).items()
         if work.kind not in RECEIVES  # the same message as its send

@@ -24,21 +24,21 @@ def dependencies(program: Program, instructions: tuple[Instruction, ...]) -> lis
     rules: dict[Work, list[Work]] = {}
     result: list[tuple[int, ...]] = []
     for kind, stage, microbatch, part in instructions:
-        if kind is Kind.REDUCE_GRAD:
-            segment = program.stages[stage].buckets[part].segment
-            needed = last.get((Kind.B, stage, segment))
-            result.append(() if needed is None else (needed,))
-            continue
         rule = rules.get((kind, stage, part))
         if rule is None:
             rule = rules[kind, stage, part] = [need for need in _needs(program, kind, stage, part) if need in last]
-        keys = [(other, its_stage, microbatch, its_part) for other, its_stage, its_part in rule]
-        result.append(tuple([where[key] for key in keys if key in where]))
+        if kind is Kind.REDUCE_GRAD:
+            result.append(tuple([last[need] for need in rule]))
+        elif rule:
+            keys = [(other, its_stage, microbatch, its_part) for other, its_stage, its_part in rule]
+            result.append(tuple([where[key] for key in keys if key in where]))
+        else:
+            result.append(())
     return result
 
 
 def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, ...]:
-    """Return what work waits for, of the same micro-batch."""
+    """Return what work waits for: of the same micro-batch, but a bucket for the last backward of its segment."""
     segments = program.stages[stage].segments
     last = len(segments) - 1
     match kind:
@@ -58,6 +58,8 @@ def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, .
             return (Kind.F, stage, last), (Kind.ALL_REDUCE_F, stage, last)
         case Kind.SEND_B:
             return (Kind.B, stage, 0), (Kind.ALL_REDUCE_B, stage, 0)
+        case Kind.REDUCE_GRAD:
+            return ((Kind.B, stage, program.stages[stage].buckets[part].segment),)
         case Kind.OPTIM:
             return tuple((Kind.REDUCE_GRAD, stage, index) for index in range(len(program.stages[stage].buckets)))
     return ()

@@ -161,42 +161,29 @@ def _check_progress(program: Program) -> None:
     """Run the program without clocks: every instruction must come to its turn."""
     needs = [dependencies(program, instructions) for instructions in program.lists]
     done = [bytearray(len(instructions)) for instructions in program.lists]
-    streams = [_queues(instructions) for instructions in program.lists]
+    running = [(rank, queue) for rank, instructions in enumerate(program.lists) for queue in _queues(instructions)]
     posted: set[Instruction] = set()
-    moved = True
-    while moved:
-        moved = False
-        for rank, queues in enumerate(streams):
-            for queue in queues:
-                moved |= _advance(queue, program.lists[rank], needs[rank], done[rank], posted)
+    waiting: dict[Instruction, list[tuple[int, list[int]]]] = {}
+    while running:
+        rank, queue = running.pop()
+        while queue:
+            position = queue[-1]
+            instruction = program.lists[rank][position]
+            missing = [program.lists[rank][need] for need in needs[rank][position] if not done[rank][need]]
+            if not missing and instruction.kind in ENDS:
+                posted.add(instruction)
+                missing = [partner for partner in (_partner(instruction),) if partner not in posted]
+            # Whoever waits for the other end of a message goes on as soon as that is posted.
+            running += waiting.pop(instruction, ())
+            if missing:
+                waiting.setdefault(missing[0], []).append((rank, queue))
+                break
+            done[rank][queue.pop()] = 1
     for rank, finished in enumerate(done):
         if not all(finished):
-            waiting = program.lists[rank][finished.index(0)]
-            partner = _partner(waiting)
-            peer = f" for {partner} of rank {program.pipeline_rank(partner.stage)}" if partner else ""
-            _fail(program, rank, waiting, f"waits{peer} for ever: a deadlock")
-
-
-def _advance(
-    queue: list[int],
-    instructions: tuple[Instruction, ...],
-    needs: list[tuple[int, ...]],
-    done: bytearray,
-    posted: set[Instruction],
-) -> bool:
-    """Run one stream as far as it goes; return whether it moved."""
-    before = len(queue)
-    while queue:
-        position = queue[-1]
-        if not all([done[need] for need in needs[position]]):
-            break
-        partner = _partner(instructions[position])
-        if partner:
-            posted.add(instructions[position])
-            if partner not in posted:
-                break
-        done[queue.pop()] = 1
-    return len(queue) < before
+            stuck = program.lists[rank][finished.index(0)]
+            partner = f" for {_partner(stuck)}" if stuck.kind in ENDS else ""
+            _fail(program, rank, stuck, f"waits{partner} for ever: a deadlock")
 
 
 def _queues(instructions: tuple[Instruction, ...]) -> list[list[int]]:
@@ -207,12 +194,9 @@ def _queues(instructions: tuple[Instruction, ...]) -> list[list[int]]:
     return list(queues.values())
 
 
-def _partner(instruction: Instruction) -> Instruction | None:
+def _partner(instruction: Instruction) -> Instruction:
     """Return the other end of a send or receive."""
-    end = ENDS.get(instruction.kind)
-    if end is None:
-        return None
-    kind, step = end
+    kind, step = ENDS[instruction.kind]
     return Instruction(kind, instruction.stage + step, instruction.microbatch)
 
 

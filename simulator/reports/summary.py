@@ -13,6 +13,8 @@ from simulator.planning import Fit, Prediction, worst
 from simulator.reports.terminal import facts, table
 from simulator.units import format_bytes, format_count, format_flop, format_percent, format_seconds
 
+SEARCH = "plancast check looks for a change that makes it fit"
+
 
 def headline(inputs: Inputs) -> Text:
     """Return one line that says what was looked at."""
@@ -26,12 +28,12 @@ def headline(inputs: Inputs) -> Text:
     return Text(text, style="bold")
 
 
-def render(prediction: Prediction, advice: tuple[str, ...] = ()) -> RenderableType:
-    """Return the whole report; ``advice`` are the settings that would make the plan fit."""
+def render(prediction: Prediction) -> RenderableType:
+    """Return the whole report."""
     parts: list[RenderableType] = [headline(prediction.inputs), _numbers(prediction), _bounds(prediction)]
     if prediction.inputs.plan.pp > 1:
         parts.append(_stages(prediction))
-    parts += [verdict(prediction.inputs, prediction.memory, advice), Text(), _basis(prediction.basis)]
+    parts += [verdict(prediction.memory, SEARCH), Text(), _basis(prediction.basis)]
     return Group(*parts)
 
 
@@ -41,7 +43,11 @@ def _numbers(prediction: Prediction) -> Table:
     tokens = result.get("tokens_per_second")
     rate = f"{format_count(result['samples_per_second'])} samples/s"
     rows = [
-        ("step time", format_seconds(metrics.step_time), rate if tokens is None else f"{format_count(tokens)} tokens/s, {rate}"),
+        (
+            "step time",
+            format_seconds(metrics.step_time),
+            rate if tokens is None else f"{format_count(tokens)} tokens/s, {rate}",
+        ),
         ("compute", format_seconds(metrics.compute_time), f"{format_percent(metrics.compute_time / step)} of the step"),
         (
             "exposed communication",
@@ -52,7 +58,8 @@ def _numbers(prediction: Prediction) -> Table:
         (
             "bubble",
             format_seconds(metrics.bubble_time),
-            f"{format_percent(metrics.bubble_fraction)} of the step, {format_percent(metrics.bubble_overhead)} of compute",
+            f"{format_percent(metrics.bubble_fraction)} of the step, "
+            f"{format_percent(metrics.bubble_overhead)} of compute",
         ),
         (
             "MFU / HFU",
@@ -62,7 +69,13 @@ def _numbers(prediction: Prediction) -> Table:
     ]
     if "updates" in result:
         updates = f"{result['updates']} updates"
-        rows.append(("steps per epoch", str(result["steps_per_epoch"]), f"global batch {result['global_batch_size']}; {updates}"))
+        rows.append(
+            (
+                "steps per epoch",
+                str(result["steps_per_epoch"]),
+                f"global batch {result['global_batch_size']}; {updates}",
+            )
+        )
     found = table("mean over ranks", "predicted")
     found.add_column("", overflow="fold")
     for row in rows:
@@ -83,15 +96,17 @@ def _stages(prediction: Prediction) -> Table:
     mesh = prediction.inputs.plan.mesh
     found = table("pipeline rank", "compute", "exposed comm", "bubble", "memory")
     for place in prediction.memory:
-        ranks = [each for each in prediction.metrics.per_rank if mesh.coordinate(each.rank, "pp") == place.pipeline_rank]
+        ranks = [
+            each for each in prediction.metrics.per_rank if mesh.coordinate(each.rank, "pp") == place.pipeline_rank
+        ]
         slowest = max(ranks, key=lambda each: each.compute_time + each.exposed_comm_time)
         times = (slowest.compute_time, slowest.exposed_comm_time, slowest.bubble_time)
         found.add_row(str(place.pipeline_rank), *map(format_seconds, times), format_bytes(place.memory.total))
     return found
 
 
-def verdict(inputs: Inputs, fits: tuple[Fit, ...], advice: tuple[str, ...] = ()) -> RenderableType:
-    """Return the memory verdict: the terms of the fullest rank and, if it does not fit, what overflows and a way out."""
+def verdict(fits: tuple[Fit, ...], advice: str) -> RenderableType:
+    """Return the memory verdict: the terms of the fullest rank and, if it does not fit, the largest and some advice."""
     fullest = worst(fits)
     memory, room = fullest.memory, fullest.capacity
     terms = ", ".join(f"{name} {format_bytes(size)}" for name, size in memory.terms().items())
@@ -103,9 +118,13 @@ def verdict(inputs: Inputs, fits: tuple[Fit, ...], advice: tuple[str, ...] = ())
         f"DOES NOT FIT: {used}, {format_bytes(memory.total - room)} too much: {terms}",
         f"largest term: {memory.dominant()}, {format_bytes(memory.terms()[memory.dominant()])}",
     ]
-    changes = " ".join(f"--set {change}" for change in advice)
-    lines.append(f"it fits with {changes}" if advice else "no single small change of the plan makes it fit")
-    return Text("\n".join(lines), style="red")
+    return Text("\n".join([*lines, advice]), style="red")
+
+
+def advise(settings: tuple[str, ...]) -> str:
+    """Return what ``remedy`` found as a sentence."""
+    changes = " ".join(f"--set {setting}" for setting in settings)
+    return f"it fits with {changes}" if settings else "no single small change of the plan makes it fit"
 
 
 def _basis(basis: dict[str, Any]) -> Table:

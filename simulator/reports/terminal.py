@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
@@ -31,14 +33,14 @@ def facts(rows: list[tuple[str, str]]) -> Table:
 
 def show(*parts: RenderableType) -> None:
     """Print to stdout, as wide as the terminal, and wider where cells would be cut off."""
-    console = Console(highlight=False)
+    terminal = Console(highlight=False)
+    wide = terminal.options.update(width=10 * MAX_COLUMNS, max_width=10 * MAX_COLUMNS)
     for part in parts:
-        options = console.options.update(max_width=10 * MAX_COLUMNS, width=10 * MAX_COLUMNS)
-        needed = Measurement.get(console, options, part)
-        wanted = console.width if console.is_terminal else min(needed.maximum, MAX_COLUMNS)
-        console.print(part, width=max(wanted, needed.minimum), no_wrap=False, crop=False)
+        needed = Measurement.get(terminal, wide, part)
+        wanted = terminal.width if terminal.is_terminal else min(needed.maximum, MAX_COLUMNS)
+        Console(highlight=False, width=max(wanted, needed.minimum)).print(part)
 
 
 def note(text: str) -> None:
     """Print a warning or a piece of progress to stderr."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(text))
+    print(text, file=sys.stderr)

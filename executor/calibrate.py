@@ -1,0 +1,301 @@
+"""Measures layers, updates and messages in the state of load that training has: all ranks busy at once.
+
+Nothing here runs a plan. Layers are timed one by one on one micro-batch; messages between bursts of computation, because a
+message right after computing takes longer than one in an idle loop (the thread that receives it must be woken).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from executor.optimizer import Update
+from executor.runtime import Runtime
+from executor.stage import TARGET, StageModule
+from simulator.cost.calibration import BACKWARD, FORWARD, WEIGHT_ONLY, Calibration, layer_key, message_key
+from simulator.model.graph import Node
+from simulator.plan.plan import Optimizer
+from simulator.program.instructions import Stream
+from simulator.units import parse_bytes, parse_seconds
+
+BURST = parse_seconds("3 ms")
+"""Computation before a timed message: the length of a layer of the models that two cores can train."""
+
+MESSAGES = 12
+"""Messages of each size in one sample."""
+
+SWEEP = tuple(parse_bytes(text) for text in ("4 KiB", "64 KiB", "512 KiB", "4 MiB", "16 MiB"))
+"""Sizes that are measured beside those of the plans at hand."""
+
+
+MessageKey = tuple[str, tuple[int, ...], float]
+
+
+@dataclass(slots=True)
+class Samples:
+    """Measured seconds of one rank, in plain containers that can be sent.
+
+    Parameters
+    ----------
+    layers
+        (layer key, part) -> seconds.
+    messages
+        (operation, ranks, bytes) -> (arrival, end) of each message on rank 0's clock; a sender stands before its receiver.
+    updates
+        (optimizer, parameters) -> seconds.
+    """
+
+    layers: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    messages: dict[MessageKey, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+    updates: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def plain(self) -> tuple[dict[Any, Any], dict[Any, Any], dict[Any, Any]]:
+        """Return picklable values."""
+        return dict(self.layers), dict(self.messages), dict(self.updates)
+
+
+class Calibrator:
+    """Takes samples beside a runtime, on its modules and its process groups.
+
+    Parameters
+    ----------
+    runtime
+        Whose layers and messages to measure.
+    control
+        Group of all ranks, for taking turns.
+    offset
+        To rank 0's clock.
+    sweep
+        Whether to measure the standard sizes too.
+    """
+
+    def __init__(self, runtime: Runtime, control: dist.ProcessGroup, offset: float, sweep: bool = False) -> None:
+        self.runtime = runtime
+        self.control = control
+        self.offset = offset
+        self.sizes = self._sizes(SWEEP if sweep else ())
+        self.samples = Samples()
+        plan = runtime.inputs.plan
+        self._scratch = {
+            index: _scratch_update(module, plan.optimizer) for index, module in runtime.stages.items()
+        }
+        side = 384
+        self._burst = torch.randn(side, side, device=runtime.device)
+
+    def sample(self) -> None:
+        """Measure everything once."""
+        topology, rank = self.runtime.inputs.topology, self.runtime.rank
+        cores = topology.host(rank).cores
+        local = topology.local_rank(rank)
+        # More ranks than cores: take turns, so that a layer's time is that of a whole core.
+        for wave in range(math.ceil(topology.devices_per_node / cores) if cores else 1):
+            dist.barrier(group=self.control)
+            if not cores or local // cores == wave:
+                self._sample_layers()
+                self._sample_updates()
+        dist.barrier(group=self.control)
+        for stream, operation, size in self.sizes:
+            self._sample_messages(stream, operation, size)
+
+    def take(self) -> Samples:
+        """Return the samples and begin anew."""
+        samples, self.samples = self.samples, Samples()
+        return samples
+
+    def _sizes(self, sweep: Iterable[float]) -> list[tuple[Stream, str, float]]:
+        """Return the distinct messages of the program, the same on all ranks: (stream, operation, bytes)."""
+        program = self.runtime.program
+        found: dict[tuple[Stream, str, float], None] = {}
+        streams: dict[tuple[Stream, str], None] = {}
+        for instructions in program.lists:
+            for instruction in instructions:
+                if instruction.stream is not Stream.COMPUTE and instruction.stream not in (Stream.RECV_F, Stream.RECV_B):
+                    message = program.message(instruction)
+                    found[(instruction.stream, message.operation, message.size)] = None
+                    streams[(instruction.stream, message.operation)] = None
+        for stream, operation in streams:
+            for size in sweep:
+                found.setdefault((stream, operation, size), None)
+        return list(found)
+
+    def _sample_layers(self) -> None:
+        for index, stage in self.runtime.stages.items():
+            borders = _random_borders(self.runtime, index)
+            for part in range(len(stage.segments)):
+                self._time_segment(stage, part, borders)
+            if index in self.runtime.gradients:
+                self.runtime.gradients[index].zero()
+
+    def _time_segment(self, stage: StageModule, part: int, borders: Mapping[str, Tensor]) -> None:
+        """Run a segment forward and backward, reading the clock between layers.
+
+        In backward the clock is read when the gradient of a layer's output is there, which is when its backward begins.
+        """
+        segment = stage.stage.segments[part]
+        graph = self.runtime.program.graph
+        tensors = {
+            name: borders[name].detach().requires_grad_(borders[name].is_floating_point() and name != "input")
+            for name in segment.inputs
+        }
+        marks: list[tuple[float, Node]] = []
+        clock = self._clock
+        for module in stage.segments[part]:
+            inputs = [tensors[name] for name in module.node.inputs]
+            if module.node.name == stage.loss:
+                inputs.append(borders[TARGET])
+            start = clock()
+            output = module(*inputs)
+            self._note(module.node, FORWARD, clock() - start)
+            if output.requires_grad:
+                output.register_hook(lambda _, node=module.node: marks.append((clock(), node)))  # type: ignore[misc]
+            tensors[module.node.name] = output
+        roots = [tensors[name] for name in segment.outputs if tensors[name].requires_grad]
+        if not roots:
+            return
+        torch.autograd.backward(roots, [torch.ones_like(root) for root in roots])
+        marks.append((clock(), marks[-1][1]))
+        seconds: dict[str, float] = defaultdict(float)
+        for (begin, node), (end, _) in zip(marks, marks[1:], strict=False):
+            seconds[node.name] += end - begin
+        for module in stage.segments[part]:
+            part_name = BACKWARD if graph.needs_input_grad(module.node) else WEIGHT_ONLY
+            self._note(module.node, part_name, seconds.get(module.node.name, 0.0))
+
+    def _note(self, node: Node, part: str, seconds: float) -> None:
+        plan, graph = self.runtime.inputs.plan, self.runtime.program.graph
+        key = layer_key(node.layer, graph.input_shapes(node), plan.microbatch_size, plan.dtype)
+        self.samples.layers[(key, part)].append(seconds)
+
+    def _sample_updates(self) -> None:
+        kind = self.runtime.inputs.plan.optimizer.kind
+        for index, (update, gradients) in self._scratch.items():
+            parameters = self.runtime.program.stages[index].num_parameters
+            if not parameters:
+                continue
+            start = self._clock()
+            update.step()
+            for gradient in gradients:
+                gradient.zero_()
+            self.samples.updates[(kind, parameters)].append(self._clock() - start)
+
+    def _sample_messages(self, stream: Stream, operation: str, size: float) -> None:
+        """Time messages of one size between the ranks of each group, or of each pair of neighbours in the pipeline."""
+        mesh, rank, transport = self.runtime.inputs.plan.mesh, self.runtime.rank, self.runtime.transport
+        if operation == "all_reduce":
+            ranks = mesh.group(rank, stream.value)
+        else:
+            place = mesh.coordinate(rank, "pp")
+            partner = place ^ 1
+            if partner >= mesh.size("pp"):
+                return
+            pair = (rank, mesh.shift(rank, "pp", partner - place))
+            forward = stream is Stream.SEND_F
+            ranks = (min(pair), max(pair)) if forward else (max(pair), min(pair))
+        buffer = torch.zeros(max(1, int(size) // 4), device=self.runtime.device)
+        for _ in range(MESSAGES):
+            self._compute_a_burst()
+            arrival = self._clock()
+            if operation == "all_reduce":
+                handle = transport.all_reduce(stream, buffer)
+            elif rank == ranks[0]:
+                handle = transport.send(stream, buffer, ranks[1])
+            else:
+                handle = transport.receive(stream, buffer, ranks[0])
+            handle.wait()
+            end = self._clock()
+            self.samples.messages[(operation, ranks, size)].append((arrival + self.offset, end + self.offset))
+
+    def _compute_a_burst(self) -> None:
+        end = time.perf_counter() + BURST
+        while time.perf_counter() < end:
+            torch.mm(self._burst, self._burst)
+
+    def _clock(self) -> float:
+        if self.runtime.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def combine(by_rank: Sequence[Samples], about: Mapping[str, str]) -> Calibration:
+    """Return the calibration that the samples of all ranks make: means, because a step is a sum of such times."""
+    layers: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    updates: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    records: dict[MessageKey, dict[int, list[tuple[float, float]]]] = defaultdict(dict)
+    for rank, samples in enumerate(by_rank):
+        for (key, part), seconds in samples.layers.items():
+            layers[key][part] += seconds
+        for (kind, parameters), seconds in samples.updates.items():
+            updates[kind][parameters] += seconds
+        for message, times in samples.messages.items():
+            records[message][rank] = times
+    messages: dict[tuple[str, int], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for (operation, ranks, size), times in records.items():
+        messages[(operation, len(ranks))][size] += _durations(operation, ranks, times)
+    return Calibration(
+        layers={key: {part: fmean(seconds) for part, seconds in parts.items()} for key, parts in layers.items()},
+        messages={
+            message_key(operation, num_ranks): tuple((size, trimmed_mean(by_size[size])) for size in sorted(by_size))
+            for (operation, num_ranks), by_size in messages.items()
+        },
+        updates={kind: _line({n: fmean(seconds) for n, seconds in points.items()}) for kind, points in updates.items()},
+        about=dict(about),
+    )
+
+
+def _durations(operation: str, ranks: tuple[int, ...], times: Mapping[int, list[tuple[float, float]]]) -> list[float]:
+    """Return the time of each message from its last participant's arrival to its end: the receiver's, or the mean."""
+    durations = []
+    for moments in zip(*(times[rank] for rank in ranks), strict=True):
+        start = max(arrival for arrival, _ in moments)
+        end = moments[-1][1] if operation == "send" else fmean(end for _, end in moments)
+        durations.append(max(0.0, end - start))
+    return durations
+
+
+def trimmed_mean(values: Sequence[float], cut: float = 0.1) -> float:
+    """Return the mean without the largest and smallest tenth: one stall of a busy machine must not set a price."""
+    ordered = sorted(values)
+    drop = int(len(ordered) * cut)
+    return fmean(ordered[drop : len(ordered) - drop])
+
+
+def _line(points: Mapping[int, float]) -> tuple[float, float]:
+    """Return (fixed seconds, seconds a parameter) through measured updates; a proportion if there is only one."""
+    if len(points) == 1:
+        ((parameters, seconds),) = points.items()
+        return 0.0, seconds / parameters
+    centre, level = fmean(points), fmean(points.values())
+    slope = sum((n - centre) * (t - level) for n, t in points.items()) / sum((n - centre) ** 2 for n in points)
+    fixed = level - slope * centre
+    return (fixed, slope) if fixed >= 0 and slope >= 0 else (0.0, sum(points.values()) / sum(points))
+
+
+def _random_borders(runtime: Runtime, index: int) -> dict[str, Tensor]:
+    """Return a tensor for everything that the segments of a stage read from elsewhere."""
+    batch = runtime.data.microbatch(0, 0)
+    borders = {TARGET: batch.targets, "input": batch.inputs}
+    for segment in runtime.program.stages[index].segments:
+        for name in segment.inputs:
+            if name not in borders:
+                buffer = runtime.empty(name)
+                borders[name] = buffer.normal_() if buffer.is_floating_point() else buffer.zero_()
+    return borders
+
+
+def _scratch_update(module: StageModule, optimizer: Optimizer) -> tuple[Update, list[Tensor]]:
+    """Return an update of copies: measuring must not train the model."""
+    copies = []
+    for parameter in module.parameters():
+        copy = nn.Parameter(parameter.detach().clone())
+        copy.grad = torch.zeros_like(copy)
+        copies.append(copy)
+    return Update(copies, optimizer), [copy.grad for copy in copies if copy.grad is not None]

@@ -1,0 +1,220 @@
+"""A run: jobs trained in turns, round by round, with calibration in between, and their recordings written."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from executor.calibrate import Calibrator, Samples, combine
+from executor.recorder import Recorded, assemble, clock_offset, plain
+from executor.runtime import Runtime
+from executor.transport import Transport
+from executor.watchdog import Watchdog
+from simulator.errors import ExecutionError
+from simulator.load import Inputs
+from simulator.results.recording import Recording, write_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """How long to run.
+
+    Parameters
+    ----------
+    rounds
+        Turns; each job has one a round.
+    steps
+        Recorded steps of a job in a round.
+    warmup
+        Steps before the first round, not recorded.
+    calibrate
+        Take a calibration sample before and after the steps of each turn.
+    sweep
+        Calibrate standard message sizes too.
+    """
+
+    rounds: int
+    steps: int
+    warmup: int
+    calibrate: bool
+    sweep: bool = False
+
+
+@dataclass(slots=True)
+class Job:
+    """One plan of a run, as this rank sees it."""
+
+    name: str
+    inputs: Inputs
+    runtime: Runtime
+    calibrator: Calibrator | None
+    steps: list[Recorded] = field(default_factory=list)
+    rounds: list[int] = field(default_factory=list)
+    losses: list[float | None] = field(default_factory=list)
+    samples: list[Samples] = field(default_factory=list)
+
+
+class Session:
+    """The processes of one launch.
+
+    Parameters
+    ----------
+    inputs
+        Jobs by name; all of one world size and backend.
+    out
+        Folder for what is written; one folder a job in it.
+    timeout
+        Seconds that an instruction may take.
+    """
+
+    def __init__(self, inputs: dict[str, Inputs], out: Path, timeout: float) -> None:
+        self.rank, self.world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        self.out = out
+        self.jobs: list[Job] = []
+        first = next(iter(inputs.values()))
+        self._check_world(inputs)
+        backend = first.topology.device(self.rank).backend
+        self.device = _device(backend)
+        store, _, _ = next(dist.rendezvous("env://"))
+        self.watchdog = Watchdog(
+            dist.PrefixStore("plancast", store), self.rank, self.world_size, timeout, self._save_partial
+        )
+        dist.init_process_group(
+            "nccl" if backend == "cuda" else "gloo",
+            store=dist.PrefixStore("groups", store),
+            rank=self.rank,
+            world_size=self.world_size,
+            timeout=datetime.timedelta(seconds=timeout),
+        )
+        self.control = dist.new_group(backend="gloo")
+        self.offset = clock_offset(self.control)
+        self._inputs = inputs
+
+    def run(self, schedule: Schedule) -> None:
+        """Train all jobs and write their recordings; any failure ends the process with its cause named."""
+        try:
+            self._build(schedule)
+            for job in self.jobs:
+                self._train(job, None, schedule.warmup)
+            for turn in range(schedule.rounds):
+                for job in self.jobs:
+                    self._turn(job, turn, schedule)
+            for job in self.jobs:
+                self._write(job)
+            dist.barrier(group=self.control)
+        except Exception as error:  # noqa: BLE001 - everything that can go wrong must end the run, not hang it
+            self.watchdog.fail(f"{type(error).__name__}: {_first_line(error)}")
+        self.watchdog.stop()
+        dist.destroy_process_group()
+
+    def _check_world(self, inputs: dict[str, Inputs]) -> None:
+        for name, job in inputs.items():
+            expected = job.plan.mesh.world_size
+            if expected != self.world_size:
+                raise ExecutionError(
+                    f"{name} needs {expected} processes, torchrun started {self.world_size}; "
+                    f"use --nproc-per-node {job.topology.devices_per_node} --nnodes {job.topology.num_nodes}"
+                )
+
+    def _build(self, schedule: Schedule) -> None:
+        for name, inputs in self._inputs.items():
+            runtime = Runtime(inputs, self.rank, Transport(inputs.plan.mesh), self.device)
+            calibrator = None
+            if schedule.calibrate:
+                calibrator = Calibrator(runtime, self.control, self.offset, schedule.sweep)
+            self.jobs.append(Job(name, inputs, runtime, calibrator))
+
+    def _turn(self, job: Job, turn: int, schedule: Schedule) -> None:
+        if job.calibrator:
+            job.calibrator.sample()
+        self._train(job, turn, schedule.steps)
+        if job.calibrator:
+            job.calibrator.sample()
+            job.samples.append(job.calibrator.take())
+
+    def _train(self, job: Job, turn: int | None, steps: int) -> None:
+        """Train some steps; without a turn they are warm-up and leave no record."""
+        self.watchdog.look_at(job.runtime.lanes, job.inputs.program)
+        for _ in range(steps):
+            spans, loss = job.runtime.step()
+            if turn is not None:
+                job.steps.append(plain(spans, self.offset))
+                job.rounds.append(turn)
+                job.losses.append(loss)
+        self.watchdog.look_at(None, None)
+
+    def _write(self, job: Job) -> None:
+        """Bring everything to rank 0, which writes it."""
+        mine = (job.steps, job.losses, job.samples)
+        gathered: list[Any] = [None] * self.world_size
+        dist.gather_object(mine, gathered if self.rank == 0 else None, group=self.control)
+        if self.rank != 0:
+            return
+        folder = self.out / job.name
+        about = self._about()
+        steps = [assemble(job.inputs.program, by_rank) for by_rank in zip(*(g[0] for g in gathered), strict=True)]
+        losses = [_mean_loss(values) for values in zip(*(g[1] for g in gathered), strict=True)]
+        Recording(
+            source="measured",
+            inputs=job.inputs.resolved(),
+            steps=tuple(steps),
+            rounds=tuple(job.rounds),
+            about={**about, "losses": losses},
+        ).save(folder / "measured.json.gz")
+        for turn, samples in enumerate(zip(*(g[2] for g in gathered), strict=True)):
+            write_json(folder / f"calibration-{turn}.json", combine(samples, about).to_json())
+
+    def _save_partial(self, message: str) -> None:
+        """Write what this rank has, when the run is cut short."""
+        for job in self.jobs:
+            running = [plain(job.runtime.lanes.spans, self.offset)] if hasattr(job.runtime.lanes, "spans") else []
+            body = {"rank": self.rank, "error": message, "rounds": job.rounds, "steps": [*job.steps, *running]}
+            write_json(self.out / job.name / f"partial-rank{self.rank}.json.gz", body)
+
+    def _about(self) -> dict[str, str]:
+        return {
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}",
+            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else _processor(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "world_size": str(self.world_size),
+        }
+
+
+def _device(backend: str) -> torch.device:
+    """Choose the device of this rank: GPU by local rank, or one CPU thread (ranks share the cores among them)."""
+    if backend == "cuda":
+        if not torch.cuda.is_available():
+            raise ExecutionError("the topology's devices are CUDA devices, and torch finds none here; use local-cpu")
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    torch.set_num_threads(1)
+    return torch.device("cpu")
+
+
+def _processor() -> str:
+    """Return the CPU's name as Linux gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "CPU"
+
+
+def _mean_loss(values: Sequence[float | None]) -> float | None:
+    """Return the mean over the ranks that hold the loss: all replicas weigh the same."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]

@@ -1,0 +1,125 @@
+"""Notices that a rank is lost or stuck, says which and what it was doing, saves what was measured, and ends the process.
+
+gloo and NCCL block in C++, where no Python signal handler runs; so a thread watches. Each rank counts a heartbeat up in
+torch's key-value store; a rank whose count stands still is lost.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import torch.distributed as dist
+
+from executor.lanes import Lanes
+from simulator.program.program import Program
+from simulator.units import format_seconds
+
+BEAT = 0.25
+"""Seconds between heartbeats."""
+
+SILENCE = 8
+"""Heartbeats that may fail to come before a rank counts as lost; a busy machine may delay some."""
+
+
+class Watchdog:
+    """One thread beside the training.
+
+    Parameters
+    ----------
+    store
+        torch's store; it must outlive the ranks (torchrun's agent keeps it).
+    rank, world_size
+        Of this process.
+    timeout
+        Seconds that an instruction may take.
+    save
+        Called once before the process is ended.
+    """
+
+    def __init__(self, store: dist.Store, rank: int, world_size: int, timeout: float, save: Callable[[str], None]) -> None:
+        self._store = store
+        self._rank = rank
+        self._world_size = world_size
+        self._timeout = timeout
+        self._save = save
+        self._lanes: Lanes | None = None
+        self._program: Program | None = None
+        self._stopped = threading.Event()
+        self._ending = threading.Lock()
+        # Threads inherit the mask: SIGTERM waits until the watchdog takes it, whatever the main thread is blocked in.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def look_at(self, lanes: Lanes | None, program: Program | None) -> None:
+        """Watch the instructions of a runtime, or none."""
+        self._lanes, self._program = lanes, program
+
+    def stop(self) -> None:
+        """End the watch at the end of the run."""
+        self._stopped.set()
+        self._thread.join()
+
+    def fail(self, reason: str) -> None:
+        """Say what happened, save, and end the process; does not return. Only the first caller gets through."""
+        self._ending.acquire()
+        lost = self._lost()
+        message = f"rank {self._rank}: {self._doing()}: {reason}"
+        if lost:
+            message += f"; lost: {', '.join(f'rank {rank}{self._last_words(rank)}' for rank in lost)}"
+        print(message, file=sys.stderr, flush=True)
+        try:
+            self._save(message)
+        finally:
+            os._exit(1)
+
+    def _watch(self) -> None:
+        previous: object = None
+        since = time.monotonic()
+        while not self._stopped.is_set():
+            got = signal.sigtimedwait({signal.SIGTERM}, BEAT)
+            try:
+                self._store.add(f"beat/{self._rank}", 1)
+                current = self._lanes.current if self._lanes else None
+                if current is not previous:
+                    previous, since = current, time.monotonic()
+                    if current is not None:
+                        self._store.set(f"doing/{self._rank}", str(current.instruction))
+            except Exception as error:  # noqa: BLE001 - whatever the store says, the run has lost its keeper
+                self.fail(f"the store is gone ({type(error).__name__}): rank 0's host or the launcher was lost")
+            if got is not None:
+                self.fail("told to stop (SIGTERM)")
+            if current is not None and time.monotonic() - since > self._timeout:
+                self.fail(f"timed out after {format_seconds(self._timeout)}")
+
+    def _doing(self) -> str:
+        current = self._lanes.current if self._lanes else None
+        if current is None or self._program is None:
+            return "between steps"
+        peers = [peer for peer in self._program.peers(self._rank, current.instruction) if peer != self._rank]
+        if not peers:
+            return f"in {current.instruction}"
+        return f"in {current.instruction} with rank {', '.join(map(str, peers))}"
+
+    def _lost(self) -> list[int]:
+        """Return the ranks whose heartbeat stands still."""
+        try:
+            before = [self._store.add(f"beat/{rank}", 0) for rank in range(self._world_size)]
+            time.sleep(BEAT * SILENCE)
+            after = [self._store.add(f"beat/{rank}", 0) for rank in range(self._world_size)]
+        except Exception:  # noqa: BLE001 - the store may be what was lost
+            return []
+        return [r for r in range(self._world_size) if r != self._rank and before[r] == after[r]]
+
+    def _last_words(self, rank: int) -> str:
+        try:
+            if self._store.check([f"doing/{rank}"]):
+                return f" (last seen in {self._store.get(f'doing/{rank}').decode()})"
+        except Exception:  # noqa: BLE001 - see _lost
+            return ""
+        return ""

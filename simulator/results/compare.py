@@ -1,0 +1,174 @@
+"""How far a prediction is from a measurement: signed errors, (predicted - measured) / measured."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from simulator.program.instructions import Instruction, Kind, Stream
+from simulator.results.metrics import Metrics, measure
+from simulator.results.recording import Recording
+from simulator.results.timeline import Timeline
+
+LOW, HIGH = 0.1, 0.9
+"""The spread of a measurement is shown from its 10th to its 90th percentile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One quantity, predicted and measured."""
+
+    predicted: float
+    measured: float
+
+    @property
+    def error(self) -> float:
+        """Signed relative error; infinite where something was predicted and nothing measured."""
+        if self.measured:
+            return (self.predicted - self.measured) / self.measured
+        return math.inf if self.predicted else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A prediction beside a measurement; times in seconds, medians over the steps.
+
+    Parameters
+    ----------
+    step_time
+        Medians over all steps.
+    error
+        Signed error of the step time: the median over the rounds of the error in each round, because machines drift.
+    round_errors
+        Round -> its error.
+    spread
+        10th and 90th percentile of the measured step times.
+    bubble_fraction, compute_time, exposed_comm_time
+        Means over ranks.
+    kinds
+        Instruction kind -> seconds of all its instructions on all ranks in one step.
+    same_order
+        Whether every stream of every rank ran the same instructions in the same order.
+    same_inputs
+        Whether both were made from the same model, topology and plan.
+    steps
+        Measured steps.
+    """
+
+    step_time: Pair
+    error: float
+    round_errors: Mapping[int, float]
+    spread: tuple[float, float]
+    bubble_fraction: Pair
+    compute_time: Pair
+    exposed_comm_time: Pair
+    kinds: Mapping[Kind, Pair]
+    same_order: bool
+    same_inputs: bool
+    steps: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+
+        def pair(value: Pair) -> dict[str, float | None]:
+            error = value.error if math.isfinite(value.error) else None
+            return {"predicted": value.predicted, "measured": value.measured, "error": error}
+
+        return {
+            "step_time_s": pair(self.step_time) | {"p10": self.spread[0], "p90": self.spread[1]},
+            "error": self.error,
+            "round_errors": {str(number): error for number, error in self.round_errors.items()},
+            "bubble_fraction": pair(self.bubble_fraction),
+            "compute_time_s": pair(self.compute_time),
+            "exposed_comm_time_s": pair(self.exposed_comm_time),
+            "kinds_s": {kind.value: pair(value) for kind, value in self.kinds.items()},
+            "same_order": self.same_order,
+            "same_inputs": self.same_inputs,
+            "steps": self.steps,
+        }
+
+
+def compare(predicted: Recording, measured: Recording) -> Comparison:
+    """Compare two recordings of one plan; both must hold at least one step."""
+    ours, theirs = [measure(step) for step in predicted.steps], [measure(step) for step in measured.steps]
+    times = [metrics.step_time for metrics in theirs]
+    errors = _round_errors(predicted, measured)
+
+    def pair(name: str) -> Pair:
+        return Pair(predicted=_median(ours, name), measured=_median(theirs, name))
+
+    return Comparison(
+        step_time=pair("step_time"),
+        error=median(errors.values()),
+        round_errors=errors,
+        spread=(quantile(times, LOW), quantile(times, HIGH)),
+        bubble_fraction=pair("bubble_fraction"),
+        compute_time=pair("compute_time"),
+        exposed_comm_time=pair("exposed_comm_time"),
+        kinds=_kinds(predicted.steps, measured.steps),
+        same_order=_orders(predicted.steps[0]) == _orders(measured.steps[0]),
+        same_inputs=predicted.inputs == measured.inputs,
+        steps=len(measured.steps),
+    )
+
+
+def quantile(values: Iterable[float], fraction: float) -> float:
+    """Return a quantile by linear interpolation between the sorted values."""
+    ordered = sorted(values)
+    place = fraction * (len(ordered) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def _median(steps: Iterable[Metrics], name: str) -> float:
+    return float(median(getattr(metrics, name) for metrics in steps))
+
+
+def _round_errors(predicted: Recording, measured: Recording) -> dict[int, float]:
+    """Return the error in each measured round; a round that was not predicted by itself takes the median prediction."""
+    ours, theirs = _by_round(predicted), _by_round(measured)
+    overall = median(step.step_time for step in predicted.steps)
+    return {
+        number: Pair(predicted=median(ours[number]) if number in ours else overall, measured=median(times)).error
+        for number, times in theirs.items()
+    }
+
+
+def _by_round(recording: Recording) -> dict[int, list[float]]:
+    rounds: dict[int, list[float]] = defaultdict(list)
+    for number, step in zip(recording.rounds, recording.steps, strict=True):
+        rounds[number].append(step.step_time)
+    return rounds
+
+
+def _kinds(predicted: Sequence[Timeline], measured: Sequence[Timeline]) -> dict[Kind, Pair]:
+    ours, theirs = list(map(_kind_seconds, predicted)), list(map(_kind_seconds, measured))
+    return {
+        kind: Pair(predicted=median(step[kind] for step in ours), measured=median(step[kind] for step in theirs))
+        for kind in Kind
+        if any(kind in step for step in (*ours, *theirs))
+    }
+
+
+def _kind_seconds(timeline: Timeline) -> defaultdict[Kind, float]:
+    """Return the seconds that all ranks together spend on each kind."""
+    seconds: defaultdict[Kind, float] = defaultdict(float)
+    for span in timeline.spans:
+        seconds[span.instruction.kind] += (span.end - span.start) * len(timeline.ranks[span.rank])
+    return seconds
+
+
+def _orders(timeline: Timeline) -> dict[tuple[int, Stream], list[Instruction]]:
+    """Return for each rank and stream the instructions in the order in which they ran."""
+    orders: dict[tuple[int, Stream], list[Instruction]] = {}
+    for recorded, members in timeline.ranks.items():
+        streams: dict[Stream, list[Instruction]] = {}
+        for span in sorted(timeline.of(recorded), key=lambda each: (each.start, each.end)):
+            streams.setdefault(span.instruction.stream, []).append(span.instruction)
+        orders |= {(member, stream): ran for member in members for stream, ran in streams.items()}
+    return orders
