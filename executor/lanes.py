@@ -6,6 +6,8 @@ thread passes anyway, the GPU records events that are read after the step.
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from typing import Protocol
 import torch
 
 from executor.transport import Handle
-from simulator.program.instructions import Instruction, Stream
+from simulator.program.instructions import RECEIVES, Instruction, Stream
 from simulator.units import parse_seconds
 
 MILLISECOND = parse_seconds("1 ms")
@@ -49,6 +51,41 @@ class Lanes(Protocol):
         """Wait for everything and return the step's spans, complete."""
 
 
+class Arrivals:
+    """Waits for received messages in a thread of its own, so that the time at which one arrives is known.
+
+    gloo cannot be asked whether a message is there, and the host thread may come to wait for it long after.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[tuple[RawSpan, Sequence[Handle], threading.Event]] = queue.SimpleQueue()
+        self._failures: dict[threading.Event, Exception] = {}
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def expect(self, span: RawSpan, handles: Sequence[Handle]) -> threading.Event:
+        """Return an event that is set when all handles are done; the span then has its end."""
+        done = threading.Event()
+        self._queue.put((span, handles, done))
+        return done
+
+    def wait(self, done: threading.Event) -> None:
+        """Block until an expected message is there; raises what its transport raised."""
+        done.wait()
+        if failure := self._failures.pop(done, None):
+            raise failure
+
+    def _work(self) -> None:
+        while True:
+            span, handles, done = self._queue.get()
+            try:
+                for handle in handles:
+                    handle.wait()
+                span.end = time.perf_counter()
+            except Exception as error:  # noqa: BLE001 - raised again in the host thread
+                self._failures[done] = error
+            done.set()
+
+
 class HostLanes:
     """CPU: computation blocks the thread; messages go on beside it until somebody needs them."""
 
@@ -56,6 +93,8 @@ class HostLanes:
         self.current: RawSpan | None = None
         self.spans: list[RawSpan] = []
         self._pending: dict[int, tuple[RawSpan, Message]] = {}
+        self._arrivals: dict[Stream, Arrivals] = {}
+        self._expected: dict[int, threading.Event] = {}
 
     def launch(
         self, position: int, instruction: Instruction, needs: tuple[int, ...], action: Callable[[], Message | None]
@@ -68,6 +107,11 @@ class HostLanes:
         message = action()
         if message:
             self._pending[position] = (span, message)
+            if instruction.kind in RECEIVES:
+                if instruction.stream not in self._arrivals:
+                    self._arrivals[instruction.stream] = Arrivals()
+                arrivals = self._arrivals[instruction.stream]
+                self._expected[position] = arrivals.expect(span, message[0])
             return
         span.end = time.perf_counter()
         if self._pending:
@@ -85,8 +129,11 @@ class HostLanes:
             return
         span, (handles, finish) = self._pending[position]
         self.current = span
-        for handle in handles:
-            handle.wait()
+        if done := self._expected.pop(position, None):
+            self._arrivals[span.instruction.stream].wait(done)
+        else:
+            for handle in handles:
+                handle.wait()
         if span.end is None:
             span.end = time.perf_counter()
         if finish:

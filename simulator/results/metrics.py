@@ -64,7 +64,7 @@ def measure(timeline: Timeline) -> Metrics:
     per_rank, comm, weights = [], [], []
     for rank, members in timeline.ranks.items():
         compute, messages = _intervals(timeline, timeline.of(rank))
-        busy, total = _length(compute), _length([*compute, *messages])
+        busy, total = _length(compute), _length(_union([*compute, *messages]))
         per_rank.append(
             RankMetrics(
                 rank=rank, compute_time=busy, exposed_comm_time=total - busy, bubble_time=max(0.0, step - total)
@@ -94,20 +94,29 @@ def measure(timeline: Timeline) -> Metrics:
 
 
 def _intervals(timeline: Timeline, spans: Iterable[Span]) -> tuple[list[Interval], list[Interval]]:
-    """Return the computing and the communicating intervals, cut to the step's window."""
+    """Return when a rank computes and when it communicates, cut to the step's window."""
     compute: list[Interval] = []
     messages: list[Interval] = []
-    for span in spans:
-        interval = (max(span.start, timeline.begin), min(span.end, timeline.end))
-        if interval[1] > interval[0]:
-            (compute if span.instruction.stream is Stream.COMPUTE else messages).append(interval)
-    return compute, messages
+    for _, instruction, _, start, end in spans:
+        (compute if instruction.stream is Stream.COMPUTE else messages).append((start, end))
+    begin, last = timeline.begin, timeline.end
+    cut = [[(max(a, begin), min(b, last)) for a, b in _union(x) if a < last and b > begin] for x in (compute, messages)]
+    return cut[0], cut[1]
 
 
-def _length(intervals: list[Interval]) -> float:
-    """Return the length of the union of intervals."""
-    total, reached = 0.0, float("-inf")
+def _union(intervals: Iterable[Interval]) -> list[Interval]:
+    """Return disjoint intervals, ascending, that cover the same time."""
+    union: list[Interval] = []
+    first, reached = float("-inf"), float("-inf")
     for start, end in sorted(intervals):
-        total += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    return total
+        if start > reached:
+            union.append((first, reached))
+            first = start
+        if end > reached:
+            reached = end
+    return [*union[1:], (first, reached)] if union else []
+
+
+def _length(intervals: Iterable[Interval]) -> float:
+    """Return the length of disjoint intervals."""
+    return sum(end - start for start, end in intervals)
