@@ -14,12 +14,13 @@ import torch
 import torch.distributed as dist
 
 from executor.calibrate import Calibrator, Samples, combine
-from executor.recorder import Recorded, assemble, clock_offset, plain
+from executor.recorder import clock_offset, plain
 from executor.runtime import Runtime
 from executor.transport import Transport
 from executor.watchdog import Watchdog
 from simulator.errors import ExecutionError
 from simulator.load import Inputs
+from simulator.results.assemble import Recorded, assemble
 from simulator.results.recording import Recording, write_json
 
 
@@ -85,7 +86,7 @@ class Session:
         self.device = _device(backend)
         store, _, _ = next(dist.rendezvous("env://"))
         self.watchdog = Watchdog(
-            dist.PrefixStore("plancast", store), self.rank, self.world_size, timeout, self._save_partial
+            dist.PrefixStore("plancast", store), self.rank, self.world_size, timeout, self._save_all
         )
         dist.init_process_group(
             "nccl" if backend == "cuda" else "gloo",
@@ -107,9 +108,12 @@ class Session:
             for turn in range(schedule.rounds):
                 for job in self.jobs:
                     self._turn(job, turn, schedule)
+                    self._save(job)
             for job in self.jobs:
                 self._write(job)
             dist.barrier(group=self.control)
+            for job in self.jobs:
+                self._partial(job).unlink(missing_ok=True)
         except Exception as error:  # noqa: BLE001 - everything that can go wrong must end the run, not hang it
             self.watchdog.fail(f"{type(error).__name__}: {_first_line(error)}")
         self.watchdog.stop()
@@ -172,12 +176,19 @@ class Session:
         for turn, samples in enumerate(zip(*(g[2] for g in gathered), strict=True)):
             write_json(folder / f"calibration-{turn}.json", combine(samples, about).to_json())
 
-    def _save_partial(self, message: str) -> None:
-        """Write what this rank has, when the run is cut short."""
+    def _save(self, job: Job, error: str = "") -> None:
+        """Write what this rank has so far, so that a run that is cut short leaves it."""
+        spans = getattr(job.runtime.lanes, "spans", []) if error else []
+        running = [plain(spans, self.offset)] if spans else []
+        turns = [*job.rounds, *(job.rounds[-1:] or [0])][: len(job.steps) + len(running)]
+        write_json(self._partial(job), {"error": error, "rounds": turns, "steps": [*job.steps, *running]})
+
+    def _save_all(self, error: str) -> None:
         for job in self.jobs:
-            running = [plain(job.runtime.lanes.spans, self.offset)] if hasattr(job.runtime.lanes, "spans") else []
-            body = {"rank": self.rank, "error": message, "rounds": job.rounds, "steps": [*job.steps, *running]}
-            write_json(self.out / job.name / f"partial-rank{self.rank}.json.gz", body)
+            self._save(job, error)
+
+    def _partial(self, job: Job) -> Path:
+        return self.out / job.name / f"partial-rank{self.rank}.json.gz"
 
     def _about(self) -> dict[str, str]:
         return {

@@ -17,7 +17,11 @@ from simulator.errors import InputError, PlancastError, ProgramError
 VERBS = {
     "check": ("simulator.commands.check:check", "Check a plan: legal, free of deadlocks, fits into memory."),
     "simulate": ("simulator.commands.simulate:simulate", "Predict the step time of a plan."),
+    "run": ("simulator.commands.run:run", "Train a plan on this machine and record what happened."),
     "compare": ("simulator.commands.compare:compare", "Compare a predicted with a measured step."),
+    "validate": ("simulator.commands.validate:validate", "Predict, run and compare plans on this machine."),
+    "calibrate": ("simulator.commands.calibrate:calibrate", "Measure the layers and links of this machine."),
+    "demo": ("simulator.commands.demo:demo", "The tour: calibrate, predict and measure six plans on two processes."),
     "sweep": ("simulator.commands.sweep:sweep", "Predict every point of a grid over any keys."),
     "topology show": ("simulator.commands.topology:show", "Show devices, links and routes of a topology."),
     "program show": ("simulator.commands.program:show", "Show the instructions that each rank runs."),

@@ -88,10 +88,7 @@ def build(documents: Sequence[Document]) -> Inputs:
     plan_spec = validate(by_name["plan"], PlanSchema, problems)
     graph = build_model(model_spec, problems) if model_spec else None
     topology = build_topology(topology_spec, problems) if topology_spec else None
-    if plan_spec and topology:
-        plan = resolve_plan(plan_spec, topology, SCHEDULES, problems)
-    else:
-        plan = None
+    plan = resolve_plan(plan_spec, topology, SCHEDULES, problems) if plan_spec and topology else None
     program = compile_plan(graph, topology, plan, problems) if graph and topology and plan else None
     problems.raise_if_any()
     assert graph and topology and plan and program
@@ -156,7 +153,8 @@ def _validate_model(document: Document, problems: Problems) -> StrictModel | Non
 
 def _all(calls: Iterable[Callable[[], T]]) -> list[T]:
     """Run all calls; if some raise InputError, raise one with all their diagnostics."""
-    results, diagnostics = [], []
+    results: list[T] = []
+    diagnostics: list[Diagnostic] = []
     for call in calls:
         try:
             results.append(call())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from simulator.commands.options import OUT_OF_TOLERANCE, Format, print_csv, print_json
+from simulator.commands.options import OUT_OF_TOLERANCE, Format, fraction, print_csv, print_json
 
 
 def compare(
@@ -32,12 +32,9 @@ def compare(
     from simulator.errors import Diagnostic, InputError
     from simulator.results.compare import compare as compare_recordings
     from simulator.results.recording import Recording
-    from simulator.units import format_percent, parse_fraction
+    from simulator.units import format_percent
 
-    try:
-        allowed = parse_fraction(tolerance) if tolerance is not None else float("inf")
-    except ValueError as error:
-        raise InputError([Diagnostic(f"--tolerance {tolerance}", "", str(error))]) from None
+    allowed = fraction("--tolerance", tolerance)
     recordings = [Recording.load(path) for path in (predicted, measured)]
     for path, recording in zip((predicted, measured), recordings, strict=True):
         if not recording.steps:
@@ -58,9 +55,12 @@ def compare(
         show(*render(comparison))
     from simulator.reports.terminal import note
 
+    for path, recording in zip((predicted, measured), recordings, strict=True):
+        if not recording.complete:
+            note(f"warning: {path} is of a run that was cut short")
     if not comparison.same_inputs:
         note("warning: the two recordings were made from different inputs")
-    if abs(comparison.error) <= allowed:
+    if allowed is None or abs(comparison.error) <= allowed:
         return 0
     note(f"out of tolerance: {format_percent(comparison.error, signed=True)}, allowed are {format_percent(allowed)}")
     return OUT_OF_TOLERANCE

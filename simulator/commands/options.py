@@ -6,10 +6,11 @@ import csv
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 Model = Annotated[str, Parameter(help="Model file, or the name of a preset (gpt-tiny, gpt3-175b, ...).")]
 Topology = Annotated[str, Parameter(help="Topology file, or the name of a preset (local-cpu, dgx-a100, ...).")]
@@ -47,3 +48,31 @@ def print_csv(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] = ()) ->
     writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+
+
+Models = Annotated[
+    list[str], Parameter(name="--model", negative=(), help="Model file or preset; repeat for several.")
+]
+Plans = Annotated[list[str], Parameter(name="--plan", negative=(), help="Plan file or preset; repeat for several.")]
+Output = Annotated[Path | None, Parameter(alias="-o", help="Folder for what is written; runs/<date>-<verb> if absent.")]
+Steps = Annotated[int, Parameter(help="Recorded steps (of each round).", validator=validators.Number(gte=1))]
+Rounds = Annotated[int, Parameter(help="Turns; each measures and calibrates.", validator=validators.Number(gte=1))]
+Timeout = Annotated[
+    float, Parameter(help="Seconds that one instruction may take.", validator=validators.Number(gt=0))
+]
+
+
+def run_folder(verb: str) -> Path:
+    """Return a new folder for a run: runs/<date and time>-<verb>."""
+    return Path("runs") / f"{datetime.now():%Y-%m-%dT%H-%M-%S}-{verb}"
+
+
+def fraction(option: str, text: str | None) -> float | None:
+    """Return the fraction that an option gives as a percentage; raises InputError."""
+    from simulator.errors import Diagnostic, InputError
+    from simulator.units import parse_fraction
+
+    try:
+        return parse_fraction(text) if text is not None else None
+    except ValueError as error:
+        raise InputError([Diagnostic(f"{option} {text}", "", str(error))]) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from simulator.plan.plan import MASTER_BYTES
-from simulator.program.instructions import Instruction, Kind
+from simulator.program.instructions import Kind
 from simulator.program.program import Program
 from simulator.topology import Topology
 
@@ -73,28 +73,27 @@ def peak_memory(program: Program, pipeline_rank: int) -> Memory:
 
 def _peak_activations(program: Program, pipeline_rank: int) -> float:
     """Walk the list: a forward segment keeps what its backward needs, the backward frees it."""
-    saved: dict[Instruction, float] = {}
+    plan = program.plan
+    # Borders are new tensors cut out of the graph: the inputs of a segment live as long as it does.
+    saved = {
+        (stage.index, part): program.graph.saved_bytes(
+            segment.nodes, plan.microbatch_size, plan.itemsize, segment.inputs
+        )
+        for stage in program.stages_of(pipeline_rank)
+        for part, segment in enumerate(stage.segments)
+    }
     held = peak = 0.0
-    for instruction in program.lists[pipeline_rank]:
-        if instruction.kind not in (Kind.F, Kind.B):
-            continue
-        work = instruction.work()._replace(kind=Kind.F)
-        if work not in saved:
-            segment = program.segment(instruction)
-            # Borders are new tensors cut out of the graph: the inputs of a segment live as long as it does.
-            saved[work] = program.graph.saved_bytes(
-                segment.nodes, program.plan.microbatch_size, program.plan.itemsize, segment.inputs
-            )
-        held += saved[work] if instruction.kind is Kind.F else -saved[work]
-        peak = max(peak, held)
+    for kind, stage, _, part in program.lists[pipeline_rank]:
+        if kind is Kind.F:
+            held += saved[stage, part]
+            peak = max(peak, held)
+        elif kind is Kind.B:
+            held -= saved[stage, part]
     return peak
 
 
 def capacity(topology: Topology, rank: int) -> float:
     """Return the bytes that one rank may use: its device's memory, or its share of a host's."""
-    host = topology.host(rank)
+    shared = topology.host(rank).memory
     own = topology.device(rank).memory
-    if host is None or host.memory is None:
-        return own
-    sharers = sum(1 for other in range(topology.world_size) if topology.host(other) == host)
-    return min(own, host.memory / sharers)
+    return own if shared is None else min(own, shared / topology.devices_per_node)

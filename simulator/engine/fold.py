@@ -2,8 +2,8 @@
 
 Two ranks have identical timelines when they are in the same class of an *equitable partition* of the structure made
 of ranks, media and resources, found by colour refinement (Weisfeiler-Leman; Paige and Tarjan 1987). That suffices, for
-(1) max-min filling sees only how many flows of each class load a resource, (2) a rendezvous sees only the classes that take
-part, (3) programs are equal up to the class of the peer. Nothing is assumed about the cluster: a slow device, an
+(1) max-min filling sees only how many flows of each class load a resource, (2) a rendezvous sees only the classes that
+take part, (3) programs are equal up to the class of the peer. Nothing is assumed about the cluster: a slow device, an
 uneven node or a cable of its own simply makes more classes.
 """
 

@@ -1,8 +1,8 @@
 """One fluid model for everything that is shared: links, and a host's cores.
 
 Flows get max-min fair rates by progressive filling (Bertsekas and Gallager, Data Networks, section 6.5.2): all rates
-rise together until a resource is full; its flows stay there, the others rise on. Rates are recomputed once an instant, and only
-for the flows that share a resource, directly or through others, with one that came or went.
+rise together until a resource is full; its flows stay there, the others rise on. Rates are recomputed once an instant,
+and only for the flows that share a resource, directly or through others, with one that came or went.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 import simpy
+from simpy.events import EventPriority
 
-AFTER_ALL_ELSE = 2
+AFTER_ALL_ELSE = EventPriority(2)
 """SimPy priority behind NORMAL events: rates are solved when everything of this instant has happened."""
 
 

@@ -102,7 +102,7 @@ def _with_resources(
     cores: list[int | None] = []
     for rank in range(len(roles)):
         host = topology.host(rank)
-        if host is None or host.cores is None:
+        if host.cores is None:
             cores.append(None)
             continue
         if host.index not in hosts:

@@ -118,7 +118,7 @@ def _wire(spec: LayersSchema, problems: Problems) -> dict[str, tuple[int, LayerS
             sound = False
         entries[name] = (index, layer, inputs)
         previous = name
-    for index, layer, inputs in entries.values():
+    for index, _, inputs in entries.values():
         for unknown in sorted(set(inputs) - set(entries) - {INPUT}):
             known = ", ".join([INPUT, *entries][:12])
             problems.add(f"model.layers.{index}.inputs", f"no layer is called {unknown!r}", f"known: {known}")

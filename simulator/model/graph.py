@@ -97,7 +97,7 @@ class LayerGraph:
     @cached_property
     def consumers(self) -> Mapping[str, tuple[Node, ...]]:
         """The nodes that read each tensor, in order."""
-        readers: dict[str, list[Node]] = {INPUT: []} | {node.name: [] for node in self.nodes}
+        readers: dict[str, list[Node]] = {name: [] for name in (INPUT, *(node.name for node in self.nodes))}
         for node in self.nodes:
             for name in dict.fromkeys(node.inputs):
                 readers[name].append(node)
@@ -144,12 +144,15 @@ class LayerGraph:
     @cached_property
     def trainable_inputs(self) -> Mapping[str, bool]:
         """For each node, whether any tensor it reads depends on a parameter."""
+        return {node.name: any(self.trainable[name] for name in node.inputs) for node in self.nodes}
+
+    @cached_property
+    def trainable(self) -> Mapping[str, bool]:
+        """For each tensor, whether it depends on a parameter, so that it has a gradient."""
         depends = {INPUT: False}
-        below = {}
         for node in self.nodes:
-            below[node.name] = any(depends[name] for name in node.inputs)
-            depends[node.name] = below[node.name] or bool(node.layer.parameters())
-        return below
+            depends[node.name] = bool(node.layer.parameters()) or any(depends[name] for name in node.inputs)
+        return depends
 
     def saved_bytes(self, nodes: Iterable[Node], batch: int, itemsize: int, held: Iterable[str] = ()) -> float:
         """Return the bytes that backward needs of ``nodes`` after their forward.
@@ -190,7 +193,7 @@ def order(edges: Mapping[str, tuple[str, ...]]) -> list[str]:
     ValueError
         A cycle; the message shows it.
     """
-    graph = nx.DiGraph()
+    graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(edges)
     graph.add_edges_from((source, name) for name, inputs in edges.items() for source in inputs if source in edges)
     rank = {name: position for position, name in enumerate(edges)}

@@ -116,7 +116,8 @@ def _batch(spec: PlanSchema, dp: int, problems: Problems) -> tuple[int, int] | N
     size, number, total = spec.microbatch_size, spec.num_microbatches, spec.global_batch_size
     if total is None:
         if size is None and number is None:
-            problems.add("plan.microbatch_size", "is missing", "give two of microbatch_size, num_microbatches, global_batch_size")
+            hint = "give two of microbatch_size, num_microbatches, global_batch_size"
+            problems.add("plan.microbatch_size", "is missing", hint)
             return None
         return size or 1, number or 1
     if total % dp:

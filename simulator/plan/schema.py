@@ -23,12 +23,19 @@ class PlanSchema(StrictModel):
 
     name: Name
     description: str = ""
-    dp: Annotated[PositiveInt | Literal["auto"], Field(description="replicas; auto = what tp and pp leave over")] = "auto"
+    dp: Annotated[PositiveInt | Literal["auto"], Field(description="replicas; auto = what tp and pp leave over")] = (
+        "auto"
+    )
     tp: PositiveInt = 1
     pp: PositiveInt = 1
     axes: Annotated[
-        list[Literal["pp", "dp", "tp"]], Field(description="mesh axis order, outermost first; the last varies fastest")
-    ] = ["pp", "dp", "tp"]
+        list[Literal["pp", "dp", "tp"]],
+        Field(
+            default=["pp", "dp", "tp"],
+            validate_default=False,
+            description="mesh axis order, outermost first; the last varies fastest",
+        ),
+    ]
     schedule: str = "1f1b"
     microbatch_size: Annotated[PositiveInt | None, Field(description="samples of a micro-batch")] = None
     num_microbatches: Annotated[PositiveInt | None, Field(description="micro-batches of a replica in one step")] = None
@@ -36,10 +43,14 @@ class PlanSchema(StrictModel):
     dtype: str = "fp32"
     optimizer: OptimizerSchema = OptimizerSchema()
     dp_overlap: Annotated[bool, Field(description="all-reduce gradient buckets while backward goes on")] = True
-    bucket_size: Annotated[Bytes, Field(description="gradient bucket; 25 MiB is torch DDP's default")] = parse_bytes("25 MiB")
+    bucket_size: Annotated[Bytes, Field(description="gradient bucket; 25 MiB is torch DDP's default")] = parse_bytes(
+        "25 MiB"
+    )
     stages: Annotated[
         Literal["auto", "even", "balanced"] | list[str],
-        Field(description="even = equal numbers of repeated blocks; balanced = by cost; or the first block of each stage"),
+        Field(
+            description="even: equal numbers of repeated blocks; balanced: by cost; or the first block of each stage"
+        ),
     ] = "auto"
     dataset_size: Annotated[PositiveInt | None, Field(description="samples of the training set")] = None
     epochs: PositiveInt = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from simulator.errors import Problems
 from simulator.model.graph import INPUT, LayerGraph, Node
@@ -85,7 +85,8 @@ def _blocks(graph: LayerGraph) -> list[tuple[str, int]]:
 def _repeated(graph: LayerGraph, blocks: list[tuple[str, int]]) -> tuple[int, int]:
     """Return (first, one past last) of the longest run of identical blocks."""
     ends = [start for _, start in blocks[1:]] + [len(graph.nodes)]
-    shapes = [tuple(node.layer for node in graph.nodes[start:end]) for (_, start), end in zip(blocks, ends, strict=True)]
+    spans = [(start, end) for (_, start), end in zip(blocks, ends, strict=True)]
+    shapes = [tuple(node.layer for node in graph.nodes[start:end]) for start, end in spans]
     best, index = (0, 0), 0
     for _, group in groupby(shapes):
         length = len(list(group))
@@ -124,7 +125,7 @@ def _balanced(graph: LayerGraph, blocks: list[tuple[str, int]], pp: int, cost: C
     """Minimise the dearest stage, then the sum of squares, by dynamic programming over the cuts."""
     starts = [start for _, start in blocks] + [len(graph.nodes)]
     prefix = [0.0]
-    for first, end in zip(starts, starts[1:], strict=False):
+    for first, end in pairwise(starts):
         prefix.append(prefix[-1] + sum(cost(node) for node in graph.nodes[first:end]))
     count = len(blocks)
     best: dict[int, tuple[float, float, tuple[int, ...]]] = {
@@ -147,15 +148,18 @@ def _by_hand(blocks: list[tuple[str, int]], plan: Plan, problems: Problems) -> t
     starts = dict(reversed(blocks))
     legal = ", ".join(name for name, _ in blocks)
     if len(plan.stages) != plan.pp:
-        problems.add("plan.stages", f"{len(plan.stages)} blocks named for pp({plan.pp}) stages", "name one for each stage")
+        message = f"{len(plan.stages)} blocks named for pp({plan.pp}) stages"
+        problems.add("plan.stages", message, "name one for each stage")
         return None
     unknown = [name for name in plan.stages if name not in starts]
     repeated = [name for name, times in Counter(plan.stages).items() if times > 1]
     if unknown or repeated:
-        problems.add("plan.stages", f"{(unknown or repeated)[0]!r} is not a block where a stage can begin", f"legal: {legal}")
+        name = (unknown or repeated)[0]
+        problems.add("plan.stages", f"{name!r} is not a block where another stage can begin", f"legal: {legal}")
         return None
     cuts = tuple(starts[name] for name in plan.stages)
     if cuts[0] != 0 or list(cuts) != sorted(cuts):
-        problems.add("plan.stages", "the blocks must begin with the first and follow the model's order", f"legal: {legal}")
+        message = "the blocks must begin with the first and follow the model's order"
+        problems.add("plan.stages", message, f"legal: {legal}")
         return None
     return cuts

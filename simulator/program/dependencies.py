@@ -20,7 +20,7 @@ def dependencies(program: Program, instructions: tuple[Instruction, ...]) -> lis
     program with holes is for ``verify`` to find.
     """
     where: dict[tuple[Kind, int, int, int], int] = {each: position for position, each in enumerate(instructions)}
-    last: dict[Work, int] = {(kind, stage, part): position for position, (kind, stage, _, part) in enumerate(instructions)}
+    last: dict[Work, int] = {(kind, stage, part): at for at, (kind, stage, _, part) in enumerate(instructions)}
     rules: dict[Work, list[Work]] = {}
     result: list[tuple[int, ...]] = []
     for kind, stage, microbatch, part in instructions:

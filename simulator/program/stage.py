@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from simulator.model.graph import INPUT, LayerGraph, Node
 from simulator.plan.plan import Plan
@@ -108,17 +109,16 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int) -> S
     starts = {0} | ({start for start, _ in buckets} if plan.dp_overlap else set())
     starts |= {i for i in range(1, len(nodes)) if nodes[i].region != nodes[i - 1].region}
     bounds = [*sorted(starts), len(nodes)]
-    segments = tuple(_segment(graph, nodes[a:b]) for a, b in zip(bounds, bounds[1:], strict=False))
+    segments = tuple(_segment(graph, nodes[a:b]) for a, b in pairwise(bounds))
     receives = _crossing(graph, first) if first else ()
     sends = _crossing(graph, end)
-    trainable = _trainable(graph)
     return Stage(
         index=index,
         segments=segments,
         receives=receives,
         sends=sends,
-        gradients_in=tuple(name for name in sends if trainable[name]),
-        gradients_out=tuple(name for name in receives if trainable[name]),
+        gradients_in=tuple(name for name in sends if graph.trainable[name]),
+        gradients_out=tuple(name for name in receives if graph.trainable[name]),
         buckets=tuple(
             Bucket(
                 nodes=names,
@@ -128,12 +128,6 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int) -> S
             for start, names in buckets
         ),
     )
-
-
-def _trainable(graph: LayerGraph) -> dict[str, bool]:
-    """Return for each tensor whether it depends on a parameter, so that it has a gradient."""
-    below = graph.trainable_inputs
-    return {INPUT: False} | {node.name: below[node.name] or bool(node.layer.parameters()) for node in graph.nodes}
 
 
 def _crossing(graph: LayerGraph, cut: int) -> tuple[str, ...]:
@@ -152,13 +146,12 @@ def _segment(graph: LayerGraph, nodes: tuple[Node, ...]) -> Segment:
         if node is graph.loss or any(reader.name not in inside for reader in graph.consumers[node.name])
     )
     parallel = bool(nodes[0].region)
-    trainable = _trainable(graph)
     return Segment(
         nodes=nodes,
         inputs=inputs,
         outputs=outputs,
         parallel=parallel,
-        reduces_backward=parallel and any(trainable[name] for name in inputs),
+        reduces_backward=parallel and any(graph.trainable[name] for name in inputs),
     )
 
 

@@ -62,25 +62,25 @@ def _check_complete(program: Program, rank: int) -> None:
     itineraries: dict[int, list[Work]] = {index: [] for index in (*range(program.plan.num_microbatches), -1)}
     for kind, stage, microbatch, part in program.lists[rank]:
         itineraries.setdefault(microbatch, []).append((kind, stage, part))
-    expected = dict.fromkeys(range(program.plan.num_microbatches), Counter(_microbatch_work(program, rank)))
-    expected[-1] = Counter(_step_work(program, rank))
+    each, once = list(_microbatch_work(program, rank)), list(_step_work(program, rank))
     sound: set[tuple[bool, tuple[Work, ...]]] = set()
     for microbatch, works in itineraries.items():
         if (itinerary := (microbatch < 0, tuple(works))) not in sound:
-            _check_itinerary(program, rank, microbatch, works, expected.get(microbatch, Counter()))
+            known = microbatch < program.plan.num_microbatches
+            _check_itinerary(program, rank, microbatch, works, (once if microbatch < 0 else each) if known else [])
             sound.add(itinerary)
 
 
-def _check_itinerary(program: Program, rank: int, microbatch: int, works: list[Work], expected: Counter[Work]) -> None:
+def _check_itinerary(program: Program, rank: int, microbatch: int, works: list[Work], expected: list[Work]) -> None:
     """Everything is there once, and nothing comes before what it needs."""
-    found = Counter(works)
+    found, belonging = Counter(works), set(expected)
 
     def named(work: Work) -> Instruction:
         kind, stage, part = work
         return Instruction(kind, stage, microbatch, part)
 
     for work in works:
-        if work not in expected:
+        if work not in belonging:
             _fail(program, rank, named(work), "does not belong on this rank")
         if found[work] > 1:
             _fail(program, rank, named(work), f"appears {found[work]} times, must appear once")
@@ -220,4 +220,5 @@ def table(program: Program, rank: int, position: int) -> str:
         if any(cells):
             rows.append([str(row), *cells])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)

@@ -61,7 +61,7 @@ class Conv2d(Layer):
 
     def parameters(self) -> dict[str, Shape]:
         """Return weight (out_channels, in_channels, kernel, kernel) and bias (out_channels,)."""
-        weight = {"weight": (self.out_channels, self.in_channels, self.kernel, self.kernel)}
+        weight: dict[str, Shape] = {"weight": (self.out_channels, self.in_channels, self.kernel, self.kernel)}
         return weight | {"bias": (self.out_channels,)} if self.bias else weight
 
     def patch(self) -> int:

@@ -22,7 +22,15 @@ from simulator.model.layers.base import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedding(Layer):
-    """Look up one row a token: (sequence,) of ids -> (sequence, hidden); adds row i of a position table if ``positions``."""
+    """Look up one row a token, (sequence,) of ids -> (sequence, hidden), and add a learned row for each position.
+
+    Parameters
+    ----------
+    vocab_size, hidden
+        Rows and columns of the table.
+    positions
+        Rows of the table of positions; 0 means that there is none.
+    """
 
     vocab_size: int
     hidden: int

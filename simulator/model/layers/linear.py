@@ -35,7 +35,7 @@ class Linear(Layer):
 
     def parameters(self) -> dict[str, Shape]:
         """Return weight (out_features, in_features) and bias (out_features,)."""
-        weight = {"weight": (self.out_features, self.in_features)}
+        weight: dict[str, Shape] = {"weight": (self.out_features, self.in_features)}
         return weight | {"bias": (self.out_features,)} if self.bias else weight
 
     def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:

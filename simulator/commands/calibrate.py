@@ -1,0 +1,56 @@
+"""``plancast calibrate``: measure this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from simulator.commands.options import Models, Plans, Rounds, Settings, Timeout, Topology
+
+
+def calibrate(
+    *,
+    output: Annotated[Path, Parameter(alias="-o", help="Calibration file to write.")],
+    model: Models = ["gpt-tiny", "cnn-tiny", "mlp-tiny"],  # noqa: B006 - cyclopts shows it as the default
+    topology: Topology = "local-cpu",
+    plan: Plans = ["dp2", "tp2", "pp2"],  # noqa: B006
+    settings: Settings = (),
+    rounds: Rounds = 3,
+    timeout: Timeout = 60.0,
+) -> int:
+    """Measure layers, parameter updates and messages of this machine, with all ranks busy at once.
+
+    Measures the layers of the given models as the given plans cut them, and messages of standard sizes. Other layers
+    are predicted from a roofline that is scaled to the measured ones.
+    """
+    import tempfile
+
+    from simulator.launch import Launch, run
+    from simulator.planning import load_calibration
+    from simulator.planning.validate import calibrations, merge
+    from simulator.reports.terminal import note
+    from simulator.results.recording import write_json
+
+    with tempfile.TemporaryDirectory(prefix="plancast-") as folder:
+        launch = Launch(
+            models=model,
+            topology=topology,
+            plans=plan,
+            settings=settings,
+            out=Path(folder),
+            rounds=rounds,
+            steps=0,
+            warmup=1,
+            timeout=timeout,
+            calibrate=True,
+            sweep=True,
+        )
+        jobs = run(launch, note)
+        parts = [load_calibration(path) for name in jobs for path in calibrations(Path(folder) / name, rounds)]
+    measured = merge(parts)
+    write_json(output, measured.to_json())
+    layers, messages = len(measured.layers), sum(map(len, measured.messages.values()))
+    print(f"wrote {output}: {layers} layers, {messages} message times, {len(measured.updates)} optimizers")
+    return 0

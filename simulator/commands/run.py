@@ -1,0 +1,65 @@
+"""``plancast run``: train a plan on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from simulator.commands.options import Model, Output, Plan, Settings, Steps, TextFormat, Timeout, Topology, print_json
+
+
+def run(
+    *,
+    model: Model,
+    topology: Topology,
+    plan: Plan,
+    settings: Settings = (),
+    output: Output = None,
+    steps: Steps = 10,
+    warmup: Annotated[int, Parameter(help="Steps before those that are recorded.")] = 3,
+    timeout: Timeout = 60.0,
+    trace: Annotated[Path | None, Parameter(help="Write a trace of the median step for Perfetto.")] = None,
+    format: TextFormat = "table",
+) -> int:
+    """Train a plan for some steps and record the timeline of each.
+
+    Starts ``torchrun -m executor`` with one process a device of the topology. Writes ``measured.json.gz`` for `plancast
+    compare`. On several machines start torchrun yourself, with the same options after ``-m executor``.
+    """
+    from simulator.commands.options import run_folder
+    from simulator.launch import Launch
+    from simulator.launch import run as launch_run
+    from simulator.reports.terminal import note
+    from simulator.results.recording import Recording
+
+    out = output or run_folder("run")
+    launch = Launch(
+        models=[model],
+        topology=topology,
+        plans=[plan],
+        settings=settings,
+        out=out,
+        steps=steps,
+        warmup=warmup,
+        timeout=timeout,
+    )
+    (name,) = launch_run(launch, note)
+    path = out / name / "measured.json.gz"
+    recording = Recording.load(path)
+    if trace:
+        from simulator.reports.trace import write_trace
+
+        middle = sorted(recording.steps, key=lambda step: step.step_time)[len(recording.steps) // 2]
+        write_trace(trace, {"measured": middle})
+    from simulator.reports.measured import render, summary
+
+    result = {"recording": str(path), **summary(recording)}
+    if format == "json":
+        print_json(result)
+    else:
+        from simulator.reports.terminal import show
+
+        show(render(result))
+    return 0

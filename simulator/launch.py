@@ -1,0 +1,179 @@
+"""Starts the executor's processes on this machine with torchrun, and reads what they left."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from simulator.errors import ExecutionError, RankLostError
+from simulator.load import Inputs, load
+from simulator.results.assemble import assemble
+from simulator.results.recording import Recording, read_json
+
+OURS = re.compile(r"^rank (\d+): ")
+"""How a line of a rank begins; everything else on stderr is torchrun's."""
+
+LAST_LINES = 15
+"""Lines of foreign output that a failure shows when no rank said anything."""
+
+GRACE = 30.0
+"""Seconds that the processes have for ending after an interrupt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What to run: every model with every plan, in turns.
+
+    Parameters
+    ----------
+    models, plans
+        Files or presets.
+    topology
+        File or preset; its world size is the number of processes.
+    settings
+        ``--set`` changes.
+    out
+        Folder for recordings, one folder a job in it.
+    rounds, steps, warmup
+        Turns of each job, recorded steps a turn, unrecorded steps before.
+    timeout
+        Seconds that an instruction may take.
+    calibrate, sweep
+        Measure layers and links between the steps; standard message sizes too.
+    """
+
+    models: Sequence[str]
+    topology: str
+    plans: Sequence[str]
+    settings: Sequence[str] = ()
+    out: Path
+    rounds: int = 1
+    steps: int = 10
+    warmup: int = 3
+    timeout: float = 60.0
+    calibrate: bool = False
+    sweep: bool = False
+
+    def jobs(self) -> dict[str, Inputs]:
+        """Return the inputs of each job by the name of its folder; raises InputError."""
+        jobs = {}
+        for model in self.models:
+            for plan in self.plans:
+                inputs = load(model, self.topology, plan, self.settings)
+                jobs[f"{inputs.graph.name}-{inputs.plan.name}"] = inputs
+        return jobs
+
+    def command(self, world_size: int) -> list[str]:
+        """Return the torchrun command line."""
+        options = {
+            "--model": self.models,
+            "--plan": self.plans,
+            "--set": self.settings,
+            "--topology": [self.topology],
+            "--out": [str(self.out)],
+            "--rounds": [str(self.rounds)],
+            "--steps": [str(self.steps)],
+            "--warmup": [str(self.warmup)],
+            "--timeout": [str(self.timeout)],
+        }
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command = [*torchrun, "--nproc-per-node", str(world_size), "-m", "executor"]
+        command += [word for option, values in options.items() for value in values for word in (option, value)]
+        return command + ["--calibrate"] * self.calibrate + ["--sweep"] * self.sweep
+
+
+def run(launch: Launch, say: Callable[[str], None] = lambda _: None) -> dict[str, Inputs]:
+    """Train all jobs on this machine; return their inputs.
+
+    Raises
+    ------
+    InputError
+        Something is wrong with the input; no process was started.
+    ExecutionError
+        torch is missing, a process could not be started, or the run failed. What had been measured by then lies in
+        ``measured.json.gz``, marked incomplete.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise ExecutionError("running needs torch: pip install 'plancast[executor]'")
+    jobs = launch.jobs()
+    sizes = {inputs.plan.mesh.world_size for inputs in jobs.values()}
+    assert len(sizes) == 1, "one topology has one world size"
+    launch.out.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    with subprocess.Popen(
+        launch.command(sizes.pop()), env=environment, stdout=sys.stderr, stderr=subprocess.PIPE, text=True
+    ) as process:
+        told, others = _listen(process, say)
+    if process.returncode:
+        for name, inputs in jobs.items():
+            recover(launch.out / name, inputs)
+        raise _failure(process.returncode, told, others)
+    return jobs
+
+
+def _listen(process: subprocess.Popen[str], say: Callable[[str], None]) -> tuple[list[str], deque[str]]:
+    """Collect what the processes say until they end; an interrupt ends them too."""
+    told: list[str] = []
+    others: deque[str] = deque(maxlen=LAST_LINES)
+
+    def read(lines: Iterable[str]) -> None:
+        for line in lines:
+            if OURS.match(line):
+                told.append(line.rstrip())
+                say(line.rstrip())
+            else:
+                others.append(line.rstrip())
+
+    assert process.stderr
+    reader = threading.Thread(target=read, args=(process.stderr,), daemon=True)
+    reader.start()
+    try:
+        process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise
+    finally:
+        reader.join()
+    return told, others
+
+
+def _failure(code: int, told: list[str], others: deque[str]) -> ExecutionError:
+    """Return the error that names the culprit: the first rank that somebody found lost."""
+    lost = next((match for line in told if (match := re.search(r"lost: rank (\d+)", line))), None)
+    if lost:
+        return RankLostError("\n".join(["the run ended because a rank was lost", *told]), int(lost[1]))
+    if told:
+        return ExecutionError("\n".join(["the run failed", *told]))
+    return ExecutionError("\n".join([f"torchrun ended with code {code}", *others]))
+
+
+def recover(folder: Path, inputs: Inputs) -> None:
+    """Make a recording, marked incomplete, of what the ranks of a failed run left behind."""
+    world_size = inputs.plan.mesh.world_size
+    paths = [folder / f"partial-rank{rank}.json.gz" for rank in range(world_size)]
+    parts = [read_json(path) if path.exists() else {"error": "", "rounds": [], "steps": []} for path in paths]
+    count = max(len(part["steps"]) for part in parts)
+    if not count:
+        return
+    rounds = max((part["rounds"] for part in parts), key=len)
+    records = [[part["steps"][index] if index < len(part["steps"]) else [] for part in parts] for index in range(count)]
+    Recording(
+        source="measured",
+        inputs=inputs.resolved(),
+        steps=tuple(assemble(inputs.program, step) for step in records),
+        rounds=tuple(rounds),
+        about={"errors": [part["error"] for part in parts if part["error"]]},
+        complete=False,
+    ).save(folder / "measured.json.gz")

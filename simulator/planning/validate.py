@@ -1,0 +1,122 @@
+"""Predict, run and compare plans on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from simulator import __version__
+from simulator.cost import Calibration
+from simulator.launch import Launch, run
+from simulator.planning.predict import Prediction, load_calibration, predict
+from simulator.results.compare import Comparison, compare
+from simulator.results.recording import Recording
+from simulator.results.timeline import Timeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """One plan, predicted and measured.
+
+    Parameters
+    ----------
+    name
+        Of the job: model and plan.
+    comparison
+        Prediction beside measurement.
+    ahead
+        Step time in seconds predicted before the run from an earlier calibration; None without one.
+    timelines
+        The step of median length, ``predicted`` and ``measured``.
+    """
+
+    name: str
+    comparison: Comparison
+    ahead: float | None
+    timelines: Mapping[str, Timeline]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {"name": self.name, "predicted_ahead_s": self.ahead, **self.comparison.to_json()}
+
+
+def validate(
+    launch: Launch, earlier: Calibration | None = None, say: Callable[[str], None] = lambda _: None
+) -> list[Validation]:
+    """Run all jobs of a launch, and predict each round from the calibration that was taken beside it.
+
+    A machine whose speed drifts is compared with itself: the error is the median over rounds of predicted / measured.
+    Calibration sees layers and links only, never the plan's own steps.
+
+    Parameters
+    ----------
+    launch
+        What to run; calibration in between is switched on by the caller.
+    earlier
+        A calibration from before, to predict ahead of the run.
+    say
+        Told what the ranks say.
+    """
+    jobs = run(launch, say)
+    results = []
+    for name, inputs in jobs.items():
+        folder = launch.out / name
+        ahead = predict(inputs, earlier).metrics.step_time if earlier else None
+        measured = Recording.load(folder / "measured.json.gz")
+        predictions = [predict(inputs, load_calibration(path)) for path in calibrations(folder, launch.rounds)]
+        predicted = _recording(predictions)
+        predicted.save(folder / "predicted.json.gz")
+        middle = sorted(measured.steps, key=lambda step: step.step_time)[len(measured.steps) // 2]
+        results.append(
+            Validation(
+                name=name,
+                comparison=compare(predicted, measured),
+                ahead=ahead,
+                timelines={"predicted": _middle(predictions).timeline, "measured": middle},
+            )
+        )
+    return results
+
+
+def calibrations(folder: Path, rounds: int) -> list[Path]:
+    """Return the calibration files of a job, one a round."""
+    return [folder / f"calibration-{turn}.json" for turn in range(rounds)]
+
+
+def merge(parts: list[Calibration]) -> Calibration:
+    """Return one calibration of several: tables joined, medians where more than one measured the same."""
+    layers = {key: part for each in parts for key, part in each.layers.items()}
+    messages: dict[str, dict[float, list[float]]] = {}
+    for each in parts:
+        for key, points in each.messages.items():
+            for size, seconds in points:
+                messages.setdefault(key, {}).setdefault(size, []).append(seconds)
+    return Calibration(
+        layers={
+            key: {part: median(e.layers[key][part] for e in parts if part in e.layers.get(key, {})) for part in times}
+            for key, times in layers.items()
+        },
+        messages={key: tuple((s, median(sizes[s])) for s in sorted(sizes)) for key, sizes in messages.items()},
+        updates={
+            kind: tuple(median(e.updates[kind][i] for e in parts if kind in e.updates) for i in (0, 1))  # type: ignore[misc]
+            for kind in {kind for each in parts for kind in each.updates}
+        },
+        about=parts[-1].about,
+    )
+
+
+def _middle(predictions: list[Prediction]) -> Prediction:
+    return sorted(predictions, key=lambda each: each.metrics.step_time)[len(predictions) // 2]
+
+
+def _recording(predictions: list[Prediction]) -> Recording:
+    return Recording(
+        source="predicted",
+        inputs=predictions[0].inputs.resolved(),
+        steps=tuple(each.timeline for each in predictions),
+        rounds=tuple(range(len(predictions))),
+        about={"plancast": __version__, "basis": predictions[0].basis},
+    )

@@ -1,0 +1,47 @@
+"""A measured run for people: step time and how it was spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import median
+from typing import Any
+
+from rich.table import Table
+
+from simulator.reports.terminal import facts
+from simulator.results.compare import HIGH, LOW, quantile
+from simulator.results.metrics import measure
+from simulator.results.recording import Recording
+from simulator.units import format_percent, format_seconds
+
+
+def summary(recording: Recording) -> dict[str, Any]:
+    """Return plain values: medians over the steps, and the losses."""
+    metrics = [measure(step) for step in recording.steps]
+    times = [each.step_time for each in metrics]
+    losses = recording.about.get("losses") or []
+    return {
+        "step_time_s": median(times),
+        "step_time_p10_s": quantile(times, LOW),
+        "step_time_p90_s": quantile(times, HIGH),
+        "bubble_fraction": median(each.bubble_fraction for each in metrics),
+        "compute_time_s": median(each.compute_time for each in metrics),
+        "exposed_comm_time_s": median(each.exposed_comm_time for each in metrics),
+        "steps": len(times),
+        "losses": losses,
+    }
+
+
+def render(result: Mapping[str, Any]) -> Table:
+    """Return name and value pairs."""
+    spread = f"{format_seconds(result['step_time_p10_s'])} to {format_seconds(result['step_time_p90_s'])}"
+    rows = [
+        ("step time", f"{format_seconds(result['step_time_s'])} ({spread}, {result['steps']} steps)"),
+        ("compute", format_seconds(result["compute_time_s"])),
+        ("exposed comm.", format_seconds(result["exposed_comm_time_s"])),
+        ("bubble", format_percent(result["bubble_fraction"])),
+    ]
+    losses = result["losses"]
+    if losses and losses[0] is not None:
+        rows.append(("loss", f"{losses[0]:.6g} first, {losses[-1]:.6g} last"))
+    return facts([*rows, ("recording", str(result["recording"]))])

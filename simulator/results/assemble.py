@@ -1,0 +1,65 @@
+"""From what each rank saw to the timeline of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from simulator.program.instructions import SENDS, Instruction, Stream
+from simulator.program.program import Program
+from simulator.results.timeline import Span, Timeline
+
+Recorded = Sequence[tuple[str, float, float]]
+"""One rank's step in plain values on rank 0's clock: instruction, issued, end in seconds."""
+
+
+def assemble(program: Program, steps: Sequence[Recorded]) -> Timeline:
+    """Return the timeline of one step from every rank's record of it.
+
+    The step begins when the last rank is ready for it and ends with the last instruction. A message starts when its
+    last participant has come; what a rank spends before that in waiting is not communication. A sender learns late
+    that its message has arrived, so both ends of a message end when the receiver has it.
+
+    Parameters
+    ----------
+    program
+        Tells who takes part in a message.
+    steps
+        By rank; empty for a rank whose record was lost.
+    """
+    parsed = {text: Instruction.parse(text) for record in steps for text, _, _ in record}
+    arrivals: dict[tuple[object, ...], float] = {}
+    received: dict[tuple[object, ...], float] = {}
+    for rank, record in enumerate(steps):
+        for text, issued, end in record:
+            key = _meeting(program, rank, parsed[text])
+            if key:
+                arrivals[key] = max(arrivals.get(key, issued), issued)
+                if parsed[text].kind not in SENDS:
+                    received[key] = max(received.get(key, end), end)
+    spans = []
+    for rank, record in enumerate(steps):
+        for text, issued, end in record:
+            instruction = parsed[text]
+            key = _meeting(program, rank, instruction)
+            start = arrivals[key] if key else issued
+            if instruction.kind in SENDS and key in received:
+                end = max(issued, received[key])
+            spans.append(Span(rank, instruction, issued, min(start, end), end))
+    first = [record[0][1] for record in steps if record]
+    return Timeline(
+        source="measured",
+        begin=max(first, default=0.0),
+        end=max((span.end for span in spans), default=0.0),
+        spans=tuple(sorted(spans, key=lambda span: (span.rank, span.end))),
+        ranks={rank: (rank,) for rank in range(len(steps))},
+    )
+
+
+def _meeting(program: Program, rank: int, instruction: Instruction) -> tuple[object, ...] | None:
+    """Return the same key for all participants of a message, None for computation."""
+    if instruction.stream is Stream.COMPUTE:
+        return None
+    for send, (receive, step) in SENDS.items():
+        if instruction.kind is receive:
+            return (program.peers(rank, instruction), instruction._replace(kind=send, stage=instruction.stage - step))
+    return (program.peers(rank, instruction), instruction)

@@ -1,0 +1,79 @@
+"""A laboratory: small clusters and plans, given as plain values instead of files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from simulator.cost import Calibration
+from simulator.engine import simulate
+from simulator.inputs.yaml_source import Document
+from simulator.load import Inputs, build
+from simulator.results import Timeline
+
+MLP = {"name": "mlp", "family": "mlp", "in_features": 64, "hidden_sizes": [64] * 7, "num_classes": 8}
+SMALL_GPT = {
+    "name": "small-gpt",
+    "family": "gpt",
+    "num_hidden_layers": 4,
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "vocab_size": 96,
+    "sequence_length": 32,
+}
+
+
+class Lab:
+    """Builds, compiles and simulates."""
+
+    mlp: Mapping[str, Any] = MLP
+    gpt: Mapping[str, Any] = SMALL_GPT
+
+    def device(self, peak: str = "100 TFLOP/s", **changes: Any) -> dict[str, Any]:
+        gpu = {"memory": "80 GiB", "memory_bandwidth": "1 TB/s", "launch_overhead": "5 us", "source": "made up"}
+        return {**gpu, "peak": {"fp32": peak, "bf16": peak}, **changes}
+
+    def link(self, one: str, other: str, bandwidth: str = "20 GB/s", latency: str = "2 us") -> dict[str, Any]:
+        return {"between": [one, other], "bandwidth": bandwidth, "latency": latency, "source": "made up"}
+
+    def free_link(self, one: str, other: str) -> dict[str, Any]:
+        """A link on which messages take no time that a float could show."""
+        return self.link(one, other, "1000 EB/s", "0 s")
+
+    def box(self, count: int, link: Mapping[str, Any] | None = None, **node: Any) -> dict[str, Any]:
+        """One node whose devices hang on one switch."""
+        cable = link or self.link("device", "switch")
+        return {
+            "name": "box",
+            "devices": {"gpu": self.device()},
+            "node": {"device": "gpu", "count": count, "switches": ["switch"], "links": [cable], **node},
+        }
+
+    def graph(self, kinds: list[str], links: list[Mapping[str, Any]], switches: int = 0) -> dict[str, Any]:
+        """Devices d0, d1, ... of the kinds ``fast`` and ``slow``, switches s0, s1, ... and cables by name."""
+        return {
+            "name": "graph",
+            "devices": {"fast": self.device(), "slow": self.device(speed="70%")},
+            "graph": {
+                "devices": {f"d{index}": kind for index, kind in enumerate(kinds)},
+                "switches": [f"s{index}" for index in range(switches)],
+                "links": links,
+            },
+        }
+
+    def compile(self, model: Mapping[str, Any], topology: Mapping[str, Any], **plan: Any) -> Inputs:
+        """Check and compile; keyword arguments are keys of the plan."""
+        documents = {"model": model, "topology": topology, "plan": {"name": "plan", "microbatch_size": 2, **plan}}
+        return build([Document(name=name, path=name, data=dict(data)) for name, data in documents.items()])
+
+    def run(self, inputs: Inputs, calibration: Calibration | None = None, *, folding: bool = True) -> Timeline:
+        """Simulate one step."""
+        timeline, _ = simulate(inputs.program, inputs.topology, calibration or Calibration(), folding=folding)
+        return timeline
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    return Lab()

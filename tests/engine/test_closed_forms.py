@@ -1,0 +1,74 @@
+"""What can be computed by hand: the bubble of a pipeline and the time of a ring all-reduce."""
+
+from typing import Any
+
+import pytest
+
+from simulator.cost import Calibration
+from simulator.cost.calibration import BACKWARD, FORWARD, WEIGHT_ONLY, layer_key
+from simulator.program.instructions import Kind
+from simulator.results import measure
+
+FORWARD_TIME, BACKWARD_TIME = 1.0, 2.0
+
+
+def pipeline(lab: Any, stages: int, microbatches: int, schedule: str) -> Any:
+    """Equal layers, one a stage, and links that cost nothing."""
+    layers = [{"name": f"layer{index}", "kind": "linear", "out_features": 8} for index in range(stages)]
+    model = {"name": "equal", "input": {"shape": [8]}, "layers": layers, "loss": "mse"}
+    plan = {"pp": stages, "num_microbatches": microbatches, "schedule": schedule}
+    named = {"stages": [layer["name"] for layer in layers]} if stages > 1 else {}
+    return lab.compile(model, lab.box(stages, lab.free_link("device", "switch")), **plan, **named)
+
+
+def equal_stages(inputs: Any) -> Calibration:
+    """Times of layers that make all stages equal: the loss and the update are free."""
+    times = {FORWARD: FORWARD_TIME, BACKWARD: BACKWARD_TIME, WEIGHT_ONLY: BACKWARD_TIME}
+    graph, plan = inputs.program.graph, inputs.plan
+    keys = {
+        node: layer_key(node.layer, graph.input_shapes(node), plan.microbatch_size, plan.dtype) for node in graph.nodes
+    }
+    free = dict.fromkeys(times, 0.0)
+    return Calibration(
+        layers={key: free if node is graph.loss else times for node, key in keys.items()}, updates={"sgd": (0.0, 0.0)}
+    )
+
+
+@pytest.mark.parametrize("schedule", ["gpipe", "1f1b"])
+@pytest.mark.parametrize("stages", range(1, 9))
+def test_bubble_of_equal_stages(lab: Any, schedule: str, stages: int) -> None:
+    for microbatches in range(1, 33):
+        inputs = pipeline(lab, stages, microbatches, schedule)
+        metrics = measure(lab.run(inputs, equal_stages(inputs)))
+        steps = microbatches + stages - 1
+        assert metrics.step_time == pytest.approx(steps * (FORWARD_TIME + BACKWARD_TIME), rel=1e-9)
+        assert metrics.bubble_fraction == pytest.approx((stages - 1) / steps, rel=1e-9, abs=1e-12)
+        assert metrics.bubble_overhead == pytest.approx((stages - 1) / microbatches, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(("schedule", "in_flight"), [("gpipe", [6, 6, 6, 6]), ("1f1b", [4, 3, 2, 1])])
+def test_microbatches_in_flight(lab: Any, schedule: str, in_flight: list[int]) -> None:
+    inputs = pipeline(lab, 4, 6, schedule)
+    for instructions, expected in zip(inputs.program.lists, in_flight, strict=True):
+        held = peak = 0
+        for instruction in instructions:
+            held += {Kind.F: 1, Kind.B: -1}.get(instruction.kind, 0)
+            peak = max(peak, held)
+        assert peak == expected
+
+
+RING = {"bandwidth": 150e9, "latency": 1e-6}
+"""The links of topologies/ring-8.yaml."""
+
+
+@pytest.mark.parametrize("width", [8, 200, 4096])
+def test_ring_all_reduce_on_a_ring(lab: Any, width: int) -> None:
+    links = [lab.link(f"d{index}", f"d{(index + 1) % 8}", "150 GB/s", "1 us") for index in range(8)]
+    topology = lab.graph(["fast"] * 8, links)
+    topology["graph"]["transit"] = True
+    model = {"name": "one", "input": {"shape": [width]}, "layers": [{"kind": "linear", "out_features": width}]}
+    timeline = lab.run(lab.compile(model, topology, dp=8, bucket_size="1 GiB", dp_overlap=False))
+    (span,) = [span for span in timeline.of(0) if span.instruction.kind is Kind.REDUCE_GRAD]
+    size = 4 * (width * width + width)
+    expected = 2 * 7 * (RING["latency"] + size / (8 * RING["bandwidth"]))
+    assert span.end - span.start == pytest.approx(expected, rel=1e-9)
