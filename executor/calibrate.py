@@ -40,6 +40,10 @@ SWEEP = tuple(parse_bytes(text) for text in ("4 KiB", "64 KiB", "512 KiB", "4 Mi
 MessageKey = tuple[str, tuple[int, ...], float]
 
 
+def _lists() -> defaultdict[Any, list[Any]]:
+    return defaultdict(list)
+
+
 @dataclass(slots=True)
 class Samples:
     """Measured seconds of one rank, in plain containers that can be sent.
@@ -52,15 +56,14 @@ class Samples:
         (operation, ranks, bytes) -> (arrival, end) of each message on rank 0's clock; a sender stands before its receiver.
     updates
         (optimizer, parameters) -> seconds.
+    passes
+        (stage, segment, forward or backward) -> seconds: the compute between two meetings of ranks.
     """
 
-    layers: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
-    messages: dict[MessageKey, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
-    updates: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
-
-    def plain(self) -> tuple[dict[Any, Any], dict[Any, Any], dict[Any, Any]]:
-        """Return picklable values."""
-        return dict(self.layers), dict(self.messages), dict(self.updates)
+    layers: dict[tuple[str, str], list[float]] = field(default_factory=_lists)
+    messages: dict[MessageKey, list[tuple[float, float]]] = field(default_factory=_lists)
+    updates: dict[tuple[str, int], list[float]] = field(default_factory=_lists)
+    passes: dict[tuple[int, int, str], list[float]] = field(default_factory=_lists)
 
 
 class Calibrator:
@@ -131,12 +134,13 @@ class Calibrator:
         for index, stage in self.runtime.stages.items():
             borders = _random_borders(self.runtime, index)
             for part in range(len(stage.segments)):
-                self._time_segment(stage, part, borders)
+                for name, seconds in self._time_segment(stage, part, borders).items():
+                    self.samples.passes[(index, part, name)].append(seconds)
             if index in self.runtime.gradients:
                 self.runtime.gradients[index].zero()
 
-    def _time_segment(self, stage: StageModule, part: int, borders: Mapping[str, Tensor]) -> None:
-        """Run a segment forward and backward, reading the clock between layers.
+    def _time_segment(self, stage: StageModule, part: int, borders: Mapping[str, Tensor]) -> dict[str, float]:
+        """Run a segment forward and backward, reading the clock between layers; return the seconds of either pass.
 
         In backward the clock is read when the gradient of a layer's output is there, which is when its backward begins.
         """
@@ -148,6 +152,7 @@ class Calibrator:
         }
         marks: list[tuple[float, Node]] = []
         clock = self._clock
+        began = clock()
         for module in stage.segments[part]:
             inputs = [tensors[name] for name in module.node.inputs]
             if module.node.name == stage.loss:
@@ -158,9 +163,10 @@ class Calibrator:
             if output.requires_grad:
                 output.register_hook(lambda _, node=module.node: marks.append((clock(), node)))  # type: ignore[misc]
             tensors[module.node.name] = output
+        passes = {FORWARD: clock() - began}
         roots = [tensors[name] for name in segment.outputs if tensors[name].requires_grad]
         if not roots:
-            return
+            return passes
         torch.autograd.backward(roots, [torch.ones_like(root) for root in roots])
         marks.append((clock(), marks[-1][1]))
         seconds: dict[str, float] = defaultdict(float)
@@ -169,6 +175,7 @@ class Calibrator:
         for module in stage.segments[part]:
             part_name = BACKWARD if graph.needs_input_grad(module.node) else WEIGHT_ONLY
             self._note(module.node, part_name, seconds.get(module.node.name, 0.0))
+        return passes | {BACKWARD: marks[-1][0] - marks[0][0]}
 
     def _note(self, node: Node, part: str, seconds: float) -> None:
         plan, graph = self.runtime.inputs.plan, self.runtime.program.graph
@@ -247,8 +254,20 @@ def combine(by_rank: Sequence[Samples], about: Mapping[str, str]) -> Calibration
             for (operation, num_ranks), by_size in messages.items()
         },
         updates={kind: _line({n: fmean(seconds) for n, seconds in points.items()}) for kind, points in updates.items()},
+        jitter=_jitter(by_rank),
         about=dict(about),
     )
+
+
+def _jitter(by_rank: Sequence[Samples]) -> float:
+    """Return by how much the slowest of the ranks that compute the same exceeds their mean, as a fraction of it."""
+    together: dict[tuple[int, int, str], list[list[float]]] = defaultdict(list)
+    for samples in by_rank:
+        for key, seconds in samples.passes.items():
+            together[key].append(seconds)
+    moments = [moment for columns in together.values() for moment in zip(*columns, strict=True)]
+    total = sum(fmean(moment) for moment in moments)
+    return sum(max(moment) - fmean(moment) for moment in moments) / total if total else 0.0
 
 
 def _durations(operation: str, ranks: tuple[int, ...], times: Mapping[int, list[tuple[float, float]]]) -> list[float]:

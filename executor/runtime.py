@@ -58,7 +58,7 @@ class Runtime:
         self.microbatches: dict[tuple[int, int], Microbatch] = {}
         self.losses: list[Tensor] = []
         self.step_index = 0
-        self._handlers: dict[Kind, Callable[[Instruction], Message | None]] = {
+        self.handlers: dict[Kind, Callable[[Instruction], Message | None]] = {
             Kind.F: self._forward,
             Kind.B: self._backward,
             Kind.ALL_REDUCE_F: self._all_reduce_forward,
@@ -75,7 +75,7 @@ class Runtime:
         """Train one step; return its spans and, on ranks that hold the loss, this replica's mean loss."""
         self.losses = []
         for position, instruction in enumerate(self.instructions):
-            handler = self._handlers[instruction.kind]
+            handler = self.handlers[instruction.kind]
             self.lanes.launch(position, instruction, self.needs[position], lambda h=handler, i=instruction: h(i))  # type: ignore[misc]
         spans = self.lanes.close()
         self.microbatches.clear()

@@ -24,6 +24,10 @@ from simulator.results.assemble import Recorded, assemble
 from simulator.results.recording import Recording, write_json
 
 
+SAVE_EVERY = 10
+"""Steps after which a rank writes what it has: as much may be lost with it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
     """How long to run.
@@ -153,6 +157,8 @@ class Session:
                 job.steps.append(plain(spans, self.offset))
                 job.rounds.append(turn)
                 job.losses.append(loss)
+                if len(job.steps) % SAVE_EVERY == 0:
+                    self._save(job)
         self.watchdog.look_at(None, None)
 
     def _write(self, job: Job) -> None:

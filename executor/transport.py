@@ -32,7 +32,6 @@ class Transport:
     """
 
     def __init__(self, mesh: Mesh) -> None:
-        self.rank = dist.get_rank()
         self._groups: dict[Stream, dist.ProcessGroup | None] = {
             Stream.TP: _own_group(mesh, "tp"),
             Stream.DP: _own_group(mesh, "dp"),

@@ -31,7 +31,8 @@ class LayerModule(nn.Module):
         self.run = forward_of(node.layer)
         self.weights = nn.ParameterDict(
             {
-                name: nn.Parameter(self._initial(name, shape, tp_rank, tp).to(dtype))
+                # Contiguous, because fused optimizers walk parameter, gradient and state side by side in memory.
+                name: nn.Parameter(self._initial(name, shape, tp_rank, tp).to(dtype).contiguous())
                 for name, shape in node.layer.parameters().items()
             }
         )

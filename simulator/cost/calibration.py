@@ -40,6 +40,9 @@ class Calibration:
         ``optimizer kind`` -> (seconds each step, seconds a parameter).
     instruction_overhead
         Seconds between two instructions of one rank: what the interpreter itself costs.
+    jitter
+        How much longer the slowest of the ranks that do the same takes than their mean, as a fraction. Ranks that
+        meet wait for the slowest: without this a prediction from mean times is too fast wherever they meet.
     about
         Date, machine, versions, spread: shown with every prediction that rests on this file.
     """
@@ -48,6 +51,7 @@ class Calibration:
     messages: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     updates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     instruction_overhead: float = 0.0
+    jitter: float = 0.0
     about: Mapping[str, str] = field(default_factory=dict)
 
     def message_seconds(self, operation: str, num_ranks: int, size: float) -> float | None:
@@ -70,6 +74,7 @@ class Calibration:
             "format": FORMAT,
             "about": dict(self.about),
             "instruction_overhead": self.instruction_overhead,
+            "jitter": self.jitter,
             "updates": {kind: list(pair) for kind, pair in self.updates.items()},
             "messages": {key: [list(point) for point in points] for key, points in self.messages.items()},
             "layers": {key: dict(parts) for key, parts in self.layers.items()},
@@ -85,5 +90,6 @@ class Calibration:
             messages={key: tuple((x, y) for x, y in points) for key, points in data["messages"].items()},
             updates={kind: (fixed, slope) for kind, (fixed, slope) in data["updates"].items()},
             instruction_overhead=data["instruction_overhead"],
+            jitter=data["jitter"],
             about=data["about"],
         )

@@ -55,6 +55,10 @@ def simulate(
     return timeline, costs[device_key(devices[0])]
 
 
+COLLECTIVE_STREAMS = (Stream.TP, Stream.DP)
+"""Streams on which groups of ranks meet that compute the same."""
+
+
 def device_key(device: Device) -> tuple[str, float]:
     """Return what tells devices of one topology apart: kind and speed."""
     return (device.kind, device.speed)
@@ -75,7 +79,7 @@ class _Walker:
 class _Rank:
     """State of one rank class."""
 
-    __slots__ = ("cost", "done", "fold", "instructions", "issued", "needs", "waiting", "walkers")
+    __slots__ = ("computed", "cost", "done", "fold", "instructions", "issued", "met", "needs", "waiting", "walkers")
 
     def __init__(
         self, fold: RankClass, cost: ComputeCost, instructions: tuple[Instruction, ...], needs: list[tuple[int, ...]]
@@ -87,6 +91,8 @@ class _Rank:
         self.done = bytearray(len(instructions))
         self.issued = [0.0] * len(instructions)
         self.waiting: dict[int, list[_Walker]] = {}
+        self.computed = 0.0
+        self.met: dict[Stream, float] = {}
         self.walkers: dict[Stream, _Walker] = {}
         for position, instruction in enumerate(instructions):
             stream = instruction.stream
@@ -105,6 +111,7 @@ class _Run:
         self.env = simpy.Environment()
         self.network = Network(self.env, list(folded.capacities))
         self.messages = MessageCost(program, system, self.network, calibration)
+        self.jitter = calibration.jitter
         self.spans: list[Span] = []
         # Both ends of a medium have its messages in the same order (verify() saw to it), so there is one at a time.
         self.present: list[list[_Walker]] = [[] for _ in folded.media]
@@ -157,6 +164,7 @@ class _Run:
     def compute(self, walker: _Walker, instruction: Instruction) -> None:
         """Occupy the device, or a share of the host's cores."""
         seconds = walker.rank.cost.seconds(instruction)
+        walker.rank.computed += seconds
         finish = partial(self.finish, walker, self.env.now)
         weights = walker.rank.fold.core_weights
         if weights and seconds:
@@ -170,9 +178,24 @@ class _Run:
         """Meet the other participants; the last one to come starts the message."""
         medium, present = self.folded.media[index], self.present[index]
         present.append(walker)
-        if len(present) == medium.participants:
-            self.present[index] = []
-            self.transfer(medium, instruction, partial(self.arrive, present, self.env.now))
+        if len(present) < medium.participants:
+            return
+        self.present[index] = []
+        delay = self.straggle(present, instruction.stream) if self.jitter else 0.0
+        begin = partial(self.transfer, medium, instruction, partial(self.arrive, present, self.env.now + delay))
+        if delay:
+            self.after(delay, lambda _: begin())
+        else:
+            begin()
+
+    def straggle(self, present: list[_Walker], stream: Stream) -> float:
+        """Return how long a group waits for its slowest member: jitter of what was computed since its last meeting."""
+        if stream not in COLLECTIVE_STREAMS:
+            return 0.0
+        since = [walker.rank.computed - walker.rank.met.get(stream, 0.0) for walker in present]
+        for walker in present:
+            walker.rank.met[stream] = walker.rank.computed
+        return self.jitter * max(since)
 
     def transfer(self, medium: MediumClass, instruction: Instruction, arrive: Callable[..., None]) -> None:
         """Let latency pass, then move the bytes."""

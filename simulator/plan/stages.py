@@ -97,8 +97,14 @@ def _repeated(graph: LayerGraph, blocks: list[tuple[str, int]]) -> tuple[int, in
 
 
 def _dominates(graph: LayerGraph, blocks: list[tuple[str, int]], run: tuple[int, int], cost: Cost) -> bool:
-    """Return whether the repeated blocks are most of the model: then equal numbers of them make equal stages."""
+    """Return whether repeated blocks of several layers are most of the model: then equal numbers make equal stages.
+
+    A run of single dense layers is not such a model; it is cut by cost.
+    """
     if run[1] - run[0] < 2:
+        return False
+    first, second = blocks[run[0]][1], blocks[run[0] + 1][1]
+    if sum(bool(node.layer.parameters()) for node in graph.nodes[first:second]) < 2:
         return False
     end = blocks[run[1]][1] if run[1] < len(blocks) else len(graph.nodes)
     inside = sum(cost(node) for node in graph.nodes[blocks[run[0]][1] : end])

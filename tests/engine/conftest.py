@@ -13,7 +13,7 @@ from simulator.inputs.yaml_source import Document
 from simulator.load import Inputs, build
 from simulator.results import Timeline
 
-MLP = {"name": "mlp", "family": "mlp", "in_features": 64, "hidden_sizes": [64] * 7, "num_classes": 8}
+MLP = {"name": "mlp", "family": "mlp", "in_features": 64, "hidden_sizes": [64] * 8, "num_classes": 8}
 SMALL_GPT = {
     "name": "small-gpt",
     "family": "gpt",

@@ -1,0 +1,152 @@
+"""Costs of layers: small cases by hand, and torch's own count of the products."""
+
+from collections.abc import Callable
+
+import pytest
+
+from simulator.model import Layer, Phase, Shape
+from simulator.model.layers import (
+    Activation,
+    Add,
+    Attention,
+    Bias,
+    Conv2d,
+    CrossEntropy,
+    Embedding,
+    Flatten,
+    Linear,
+    MeanSquaredError,
+    Norm,
+    Pool,
+    ShapeError,
+)
+
+F, I, W = Phase.FORWARD, Phase.INPUT_GRAD, Phase.WEIGHT_GRAD  # noqa: E741  (the letters of the instruction set)
+
+
+def products(layer: Layer, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> float:
+    """FLOPs of the matrix products alone."""
+    return sum(kernel.flops for kernel in layer.kernels(phase, inputs, batch) if kernel.kind == "matmul")
+
+
+def test_linear() -> None:
+    layer, inputs = Linear(in_features=3, out_features=5), ((7, 3),)
+    assert layer.output_shape(inputs) == (7, 5)
+    assert layer.num_parameters == 3 * 5 + 5
+    # 2 samples of 7 tokens: 14 rows, 2 x 14 x 3 x 5 in each of the three products.
+    assert [products(layer, phase, inputs, 2) for phase in (F, I, W)] == [420.0] * 3
+    assert layer.bytes_moved(F, inputs, 2, 4) == 4 * (14 * 3 + 3 * 5 + 14 * 5)
+    assert layer.bytes_moved(W, inputs, 2, 2) == 2 * (5 * 14 + 14 * 3 + 5 * 3 + 14 * 5)
+
+
+def test_conv2d_is_a_product_over_unfolded_patches() -> None:
+    layer, inputs = Conv2d(in_channels=2, out_channels=3, kernel=3, padding=1, bias=False), ((2, 4, 4),)
+    pixels, patch = 4 * 4, 2 * 3 * 3
+    assert layer.output_shape(inputs) == (3, 4, 4)
+    assert layer.num_parameters == 3 * patch
+    assert [products(layer, phase, inputs, 5) for phase in (F, I, W)] == [2 * 5 * pixels * patch * 3] * 3
+    # Every input element stands in nine patches; those at the border are counted with the padding.
+    assert layer.duplication(inputs) == 9.0
+    unfolded = 5 * pixels * patch
+    assert unfolded == 9 * 5 * 2 * 4 * 4
+    moved = 5 * 2 * 4 * 4 + unfolded + unfolded + patch * 3 + 5 * pixels * 3
+    assert layer.bytes_moved(F, inputs, 5, 4) == 4 * moved
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding", "side"), [(3, 1, 0, 6), (3, 2, 1, 4), (2, 2, 0, 4), (8, 1, 0, 1)])
+def test_conv2d_shapes(kernel: int, stride: int, padding: int, side: int) -> None:
+    layer = Conv2d(in_channels=1, out_channels=1, kernel=kernel, stride=stride, padding=padding)
+    assert layer.output_shape(((1, 8, 8),)) == (1, side, side)
+    assert layer.duplication(((1, 8, 8),)) == side * side * kernel**2 / 64
+
+
+def test_attention() -> None:
+    layer, inputs = Attention(hidden=8, num_heads=2, head_dim=4), ((5, 8),)
+    assert layer.num_parameters == 4 * 8 * 8 + 4 * 8
+    projections, square = 2 * 5 * 8 * 8 * 4, 2 * 2 * 5 * 5 * 4
+    assert products(layer, F, inputs, 1) == projections + 2 * square
+    # Backward makes the scores again, then two products for each of the two forward.
+    assert products(layer, I, inputs, 1) >= projections + 4 * square
+    assert products(layer, W, inputs, 1) == projections
+    # q, k, v and the context: 5 x 8 each; the probabilities: 2 x 5 x 5.
+    assert layer.extra_saved_bytes(inputs, 3, 4) == 4 * 3 * (4 * 5 * 8 + 2 * 5 * 5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "inputs", "output", "parameters", "moved"),
+    [
+        (Norm(features=4), ((3, 4),), (3, 4), 8, {F: 2 * 12, I: 3 * 12, W: 2 * 12}),
+        (Activation(function="relu"), ((3, 4),), (3, 4), 0, {F: 2 * 12, I: 3 * 12, W: 0}),
+        (Add(), ((3, 4), (3, 4)), (3, 4), 0, {F: 3 * 12, I: 3 * 12, W: 0}),
+        (Bias(features=4), ((3, 4),), (3, 4), 4, {F: 2 * 12, I: 0, W: 12}),
+        (Embedding(vocab_size=9, hidden=4), ((3,),), (3, 4), 36, {F: 2 * 12, I: 0, W: 3 * 12 + 36}),
+        (Embedding(vocab_size=9, hidden=4, positions=3), ((3,),), (3, 4), 36 + 12, {I: 0}),
+        (Pool(kernel=2), ((1, 4, 5),), (1, 2, 2), 0, {F: 20 + 4, I: 20 + 4, W: 0}),
+        (Flatten(), ((2, 3, 4),), (24,), 0, {F: 0, I: 0, W: 0}),
+        (CrossEntropy(), ((3, 4),), (), 0, {F: 3 * 12, I: 2 * 12, W: 0}),
+        (MeanSquaredError(), ((4,),), (), 0, {F: 2 * 4, I: 3 * 4, W: 0}),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Layer) else "",
+)
+def test_memory_bound_layers(
+    layer: Layer, inputs: tuple[Shape, ...], output: Shape, parameters: int, moved: dict[Phase, int]
+) -> None:
+    assert layer.output_shape(inputs) == output
+    assert layer.num_parameters == parameters
+    for phase, elements in moved.items():
+        assert layer.bytes_moved(phase, inputs, 1, 1) == elements
+        assert layer.bytes_moved(phase, inputs, 6, 4) >= 4 * elements
+        assert products(layer, phase, inputs, 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("layer", "inputs"),
+    [
+        (Linear(in_features=3, out_features=5), ((4,),)),
+        (Conv2d(in_channels=3, out_channels=1, kernel=3), ((2, 8, 8),)),
+        (Conv2d(in_channels=3, out_channels=1, kernel=9), ((3, 8, 8),)),
+        (Conv2d(in_channels=3, out_channels=1, kernel=3), ((3, 8),)),
+        (Attention(hidden=8, num_heads=2, head_dim=4), ((5, 6),)),
+        (Norm(features=4), ((3, 5),)),
+        (Add(), ((3, 4), (4, 3))),
+        (Pool(kernel=5), ((1, 4, 4),)),
+        (Embedding(vocab_size=9, hidden=4, positions=3), ((4,),)),
+        (CrossEntropy(), ((),)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Layer) else "",
+)
+def test_shapes_that_do_not_fit(layer: Layer, inputs: tuple[Shape, ...]) -> None:
+    with pytest.raises(ShapeError):
+        layer.output_shape(inputs)
+
+
+def torch_count(run: Callable[[], object]) -> int:
+    counting = pytest.importorskip("torch.utils.flop_counter")
+    with counting.FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (Linear(in_features=12, out_features=20), (7, 12)),
+        (Linear(in_features=12, out_features=20, bias=False), (12,)),
+        (Conv2d(in_channels=3, out_channels=5, kernel=3, padding=1), (3, 8, 8)),
+        (Conv2d(in_channels=4, out_channels=2, kernel=5, stride=2, bias=False), (4, 11, 9)),
+        (Attention(hidden=24, num_heads=4, head_dim=6), (10, 24)),
+        (Attention(hidden=24, num_heads=2, head_dim=6, causal=False, bias=False, out_bias=False), (10, 24)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Layer) else "",
+)
+def test_products_as_torch_counts_them(layer: Layer, shape: Shape) -> None:
+    torch = pytest.importorskip("torch")
+    executor = pytest.importorskip("executor.modules")
+    batch = 3
+    x = torch.randn(batch, *shape, requires_grad=True)
+    parameters = {name: torch.randn(*size, requires_grad=True) for name, size in layer.parameters().items()}
+    output = []
+    forward = torch_count(lambda: output.append(executor.forward_of(layer)(layer, parameters, x)))
+    assert products(layer, F, (shape,), batch) == forward
+    backward = torch_count(lambda: output[0].sum().backward())
+    assert products(layer, I, (shape,), batch) + products(layer, W, (shape,), batch) == backward

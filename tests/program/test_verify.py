@@ -1,0 +1,133 @@
+"""verify() accepts what the compiler makes and rejects what was damaged, naming the place."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from simulator.errors import ProgramError
+from simulator.program import Instruction, Kind, Program, verify
+from simulator.program.compile import PASSES
+from simulator.program.dependencies import dependencies
+from simulator.program.schedules import SCHEDULES
+
+FORMS = [
+    ("gpt-tiny", "pp=2"),
+    ("gpt-tiny", "pp=4", "schedule=gpipe"),
+    ("gpt-tiny", "pp=2", "tp=2", "bucket_size=1 MiB"),
+    ("mlp-tiny", "pp=4", "tp=2"),
+    ("cnn-tiny", "tp=4", "dp_overlap=false"),
+    ("gpt-tiny", "pp=4", "num_microbatches=2"),
+]
+
+
+def changed(program: Program, rank: int, change: Callable[[list[Instruction]], None]) -> Program:
+    """Return the program with one rank's list changed."""
+    instructions = list(program.lists[rank])
+    change(instructions)
+    return replace(program, lists=(*program.lists[:rank], tuple(instructions), *program.lists[rank + 1 :]))
+
+
+def refusal(program: Program) -> str:
+    with pytest.raises(ProgramError) as raised:
+        verify(program)
+    first, *table = str(raised.value).splitlines()
+    assert sum("<-- HERE" in line for line in table) == 1
+    return first
+
+
+@pytest.fixture(scope="session")
+def damaged(program: Any) -> Callable[[st.DataObject], tuple[Program, int, int]]:
+    """Draw a sound program and a place in it."""
+
+    def draw(data: st.DataObject) -> tuple[Program, int, int]:
+        compiled = program(*data.draw(st.sampled_from(FORMS)))
+        rank = data.draw(st.integers(0, len(compiled.lists) - 1))
+        return compiled, rank, data.draw(st.integers(0, len(compiled.lists[rank]) - 1))
+
+    return draw
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_compiled_programs_are_sound(program: Any, form: tuple[str, ...]) -> None:
+    verify(program(*form))
+
+
+@given(st.data())
+def test_a_dropped_instruction_is_missed(damaged: Any, data: st.DataObject) -> None:
+    compiled, rank, place = damaged(data)
+    lost = compiled.lists[rank][place]
+    message = refusal(changed(compiled, rank, lambda each: each.pop(place)))
+    assert message.startswith(f"pipeline rank {rank}, ")
+    assert message.endswith(f": {lost} is missing")
+
+
+@given(st.data())
+def test_a_repeated_instruction_is_found(damaged: Any, data: st.DataObject) -> None:
+    compiled, rank, place = damaged(data)
+    again = data.draw(st.integers(0, len(compiled.lists[rank])))
+    twice = compiled.lists[rank][place]
+    message = refusal(changed(compiled, rank, lambda each: each.insert(again, twice)))
+    assert message.endswith(f": {twice} appears 2 times, must appear once")
+
+
+@given(st.data())
+def test_an_instruction_before_what_it_needs_is_found(damaged: Any, data: st.DataObject) -> None:
+    compiled, rank, place = damaged(data)
+    needs = dependencies(compiled, compiled.lists[rank])[place]
+    assume(needs)
+    instruction, need = compiled.lists[rank][place], needs[0]
+
+    def swap(each: list[Instruction]) -> None:
+        each[place], each[need] = each[need], each[place]
+
+    message = refusal(changed(compiled, rank, swap))
+    assert message.startswith(f"pipeline rank {rank}, ")
+    assert "which it needs" in message
+    assert instruction.stage == rank
+
+
+@given(st.data())
+def test_an_instruction_of_another_rank_or_microbatch_is_found(damaged: Any, data: st.DataObject) -> None:
+    compiled, rank, place = damaged(data)
+    key = data.draw(st.sampled_from(["microbatch", "stage", "part"]))
+    stranger = compiled.lists[rank][place]._replace(**{key: 99})
+    message = refusal(changed(compiled, rank, lambda each: each.__setitem__(place, stranger)))
+    assert "does not belong on this rank" in message or "is missing" in message
+
+
+def test_channel_ends_that_disagree(program: Any) -> None:
+    compiled = program("gpt-tiny", "pp=2", "schedule=gpipe")
+    places = [index for index, each in enumerate(compiled.lists[1]) if each.kind is Kind.RECV_F]
+
+    def receive_in_another_order(each: list[Instruction]) -> None:
+        each[places[0]], each[places[1]] = each[places[1]], each[places[0]]
+
+    message = refusal(changed(compiled, 1, receive_in_another_order))
+    assert message.endswith(": 0SEND_F0 meets 1RECV_F1 of rank 1: different micro-batches")
+
+
+def test_schedules_that_wait_for_each_other(program: Any) -> None:
+    """Stage 0 wants each gradient before it goes on; stage 1 wants all inputs before it sends the first gradient."""
+    compiled = program("gpt-tiny", "pp=2", "num_microbatches=2")
+    impatient = tuple(Instruction(kind, 0, microbatch) for microbatch in range(2) for kind in (Kind.F, Kind.B))
+    mixed = replace(compiled, lists=(impatient, SCHEDULES["gpipe"](2, 2)[1]))
+    for lower in PASSES:
+        mixed = lower(mixed)
+    assert "for ever: a deadlock" in refusal(mixed)
+
+
+def test_an_update_before_the_last_backward(program: Any) -> None:
+    compiled = program("gpt-tiny", "pp=2", "bucket_size=1 MiB")
+    message = refusal(changed(compiled, 0, lambda each: each.insert(-2, each.pop())))
+    assert "0OPTIM comes before" in message
+
+
+def test_a_bucket_before_its_last_backward(program: Any) -> None:
+    compiled = program("gpt-tiny", "dp_overlap=false", "num_microbatches=2")
+    place = next(index for index, each in enumerate(compiled.lists[0]) if each.kind is Kind.REDUCE_GRAD)
+    message = refusal(changed(compiled, 0, lambda each: each.insert(2, each.pop(place))))
+    assert "0REDUCE_GRAD.0 comes before 0B1" in message
