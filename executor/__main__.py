@@ -16,7 +16,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     try:
         inputs = _jobs(arguments)
-        from executor.session import Schedule, Session  # noqa: PLC0415 - torch only once the input is known to be good
+        from executor.session import Schedule, Session
 
         session = Session(inputs, Path(arguments.out), arguments.timeout)
     except InputError as error:

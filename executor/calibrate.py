@@ -1,7 +1,8 @@
 """Measures layers, updates and messages in the state of load that training has: all ranks busy at once.
 
-Nothing here runs a plan. Layers are timed one by one on one micro-batch; messages between bursts of computation, because a
-message right after computing takes longer than one in an idle loop (the thread that receives it must be woken).
+Nothing here runs a plan. Layers are timed one by one on one micro-batch; messages between bursts of computation,
+because a message right after computing takes longer than one in an idle loop (the thread that receives it must be
+woken).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -30,7 +32,7 @@ from simulator.units import parse_bytes, parse_seconds
 BURST = parse_seconds("3 ms")
 """Computation before a timed message: the length of a layer of the models that two cores can train."""
 
-MESSAGES = 12
+MESSAGES = 6
 """Messages of each size in one sample."""
 
 SWEEP = tuple(parse_bytes(text) for text in ("4 KiB", "64 KiB", "512 KiB", "4 MiB", "16 MiB"))
@@ -38,6 +40,7 @@ SWEEP = tuple(parse_bytes(text) for text in ("4 KiB", "64 KiB", "512 KiB", "4 Mi
 
 
 MessageKey = tuple[str, tuple[int, ...], float]
+Moments = list[tuple[float, float]]
 
 
 def _lists() -> defaultdict[Any, list[Any]]:
@@ -53,7 +56,8 @@ class Samples:
     layers
         (layer key, part) -> seconds.
     messages
-        (operation, ranks, bytes) -> (arrival, end) of each message on rank 0's clock; a sender stands before its receiver.
+        (operation, ranks, bytes) -> (arrival, end) of each message on rank 0's clock; a sender stands before its
+        receiver.
     updates
         (optimizer, parameters) -> seconds.
     passes
@@ -61,7 +65,7 @@ class Samples:
     """
 
     layers: dict[tuple[str, str], list[float]] = field(default_factory=_lists)
-    messages: dict[MessageKey, list[tuple[float, float]]] = field(default_factory=_lists)
+    messages: dict[MessageKey, Moments] = field(default_factory=_lists)
     updates: dict[tuple[str, int], list[float]] = field(default_factory=_lists)
     passes: dict[tuple[int, int, str], list[float]] = field(default_factory=_lists)
 
@@ -88,9 +92,7 @@ class Calibrator:
         self.sizes = self._sizes(SWEEP if sweep else ())
         self.samples = Samples()
         plan = runtime.inputs.plan
-        self._scratch = {
-            index: _scratch_update(module, plan.optimizer) for index, module in runtime.stages.items()
-        }
+        self._scratch = {index: _scratch_update(module, plan.optimizer) for index, module in runtime.stages.items()}
         side = 384
         self._burst = torch.randn(side, side, device=runtime.device)
 
@@ -121,7 +123,10 @@ class Calibrator:
         streams: dict[tuple[Stream, str], None] = {}
         for instructions in program.lists:
             for instruction in instructions:
-                if instruction.stream is not Stream.COMPUTE and instruction.stream not in (Stream.RECV_F, Stream.RECV_B):
+                if instruction.stream is not Stream.COMPUTE and instruction.stream not in (
+                    Stream.RECV_F,
+                    Stream.RECV_B,
+                ):
                     message = program.message(instruction)
                     found[(instruction.stream, message.operation, message.size)] = None
                     streams[(instruction.stream, message.operation)] = None
@@ -161,7 +166,7 @@ class Calibrator:
             output = module(*inputs)
             self._note(module.node, FORWARD, clock() - start)
             if output.requires_grad:
-                output.register_hook(lambda _, node=module.node: marks.append((clock(), node)))  # type: ignore[misc]
+                output.register_hook(lambda _, node=module.node: marks.append((clock(), node)))
             tensors[module.node.name] = output
         passes = {FORWARD: clock() - began}
         roots = [tensors[name] for name in segment.outputs if tensors[name].requires_grad]
@@ -170,7 +175,7 @@ class Calibrator:
         torch.autograd.backward(roots, [torch.ones_like(root) for root in roots])
         marks.append((clock(), marks[-1][1]))
         seconds: dict[str, float] = defaultdict(float)
-        for (begin, node), (end, _) in zip(marks, marks[1:], strict=False):
+        for (begin, node), (end, _) in pairwise(marks):
             seconds[node.name] += end - begin
         for module in stage.segments[part]:
             part_name = BACKWARD if graph.needs_input_grad(module.node) else WEIGHT_ONLY
@@ -236,17 +241,17 @@ def combine(by_rank: Sequence[Samples], about: Mapping[str, str]) -> Calibration
     """Return the calibration that the samples of all ranks make: means, because a step is a sum of such times."""
     layers: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     updates: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    records: dict[MessageKey, dict[int, list[tuple[float, float]]]] = defaultdict(dict)
+    records: dict[MessageKey, dict[int, Moments]] = defaultdict(dict)
     for rank, samples in enumerate(by_rank):
         for (key, part), seconds in samples.layers.items():
             layers[key][part] += seconds
         for (kind, parameters), seconds in samples.updates.items():
             updates[kind][parameters] += seconds
-        for message, times in samples.messages.items():
-            records[message][rank] = times
+        for message, moments in samples.messages.items():
+            records[message][rank] = moments
     messages: dict[tuple[str, int], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for (operation, ranks, size), times in records.items():
-        messages[(operation, len(ranks))][size] += _durations(operation, ranks, times)
+    for (operation, ranks, size), seen in records.items():
+        messages[(operation, len(ranks))][size] += _durations(operation, ranks, seen)
     return Calibration(
         layers={key: {part: fmean(seconds) for part, seconds in parts.items()} for key, parts in layers.items()},
         messages={
@@ -270,7 +275,7 @@ def _jitter(by_rank: Sequence[Samples]) -> float:
     return sum(max(moment) - fmean(moment) for moment in moments) / total if total else 0.0
 
 
-def _durations(operation: str, ranks: tuple[int, ...], times: Mapping[int, list[tuple[float, float]]]) -> list[float]:
+def _durations(operation: str, ranks: tuple[int, ...], times: Mapping[int, Moments]) -> list[float]:
     """Return the time of each message from its last participant's arrival to its end: the receiver's, or the mean."""
     durations = []
     for moments in zip(*(times[rank] for rank in ranks), strict=True):

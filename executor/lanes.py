@@ -81,7 +81,7 @@ class Arrivals:
                 for handle in handles:
                     handle.wait()
                 span.end = time.perf_counter()
-            except Exception as error:  # noqa: BLE001 - raised again in the host thread
+            except Exception as error:
                 self._failures[done] = error
             done.set()
 
@@ -143,9 +143,10 @@ class HostLanes:
     def _notice(self, now: float) -> None:
         """Note the end of reductions that have arrived meanwhile; gloo tells it of collectives only."""
         for span, (handles, _) in self._pending.values():
-            if span.end is None and span.instruction.stream is Stream.DP:
-                if all(handle.is_completed() for handle in handles):
-                    span.end = now
+            if span.end is not None or span.instruction.stream is not Stream.DP:
+                continue
+            if all(handle.is_completed() for handle in handles):
+                span.end = now
 
 
 class CudaLanes:

@@ -57,9 +57,7 @@ class Update:
 
     def __init__(self, parameters: Iterable[nn.Parameter], spec: Optimizer) -> None:
         self._parameters = list(parameters)
-        self._masters = [
-            p if p.dtype is torch.float32 else nn.Parameter(p.detach().float()) for p in self._parameters
-        ]
+        self._masters = [p if p.dtype is torch.float32 else nn.Parameter(p.detach().float()) for p in self._parameters]
         self._optimizer = _optimizer(self._masters, spec) if self._masters else None
 
     @torch.no_grad()

@@ -52,7 +52,9 @@ class Runtime:
             stage.index: StageModule(stage, program.graph, plan, mesh.coordinate(rank, "tp"), self.dtype, device)
             for stage in program.stages_of(mesh.coordinate(rank, "pp"))
         }
-        self.gradients = {index: Gradients(module) for index, module in self.stages.items() if module.stage.num_parameters}
+        self.gradients = {
+            index: Gradients(module) for index, module in self.stages.items() if module.stage.num_parameters
+        }
         self.updates = {index: Update(module.parameters(), plan.optimizer) for index, module in self.stages.items()}
         self.data = Data(program.graph, plan, mesh.coordinate(rank, "dp"), self.dtype, device)
         self.microbatches: dict[tuple[int, int], Microbatch] = {}

@@ -1,7 +1,7 @@
 """One pipeline stage in torch: segments run forward and backward on their own, cut from each other's graphs.
 
-Every tensor at the border of a segment is a fresh leaf on the side that reads it. So forward of a segment can run long before its
-backward, other ranks may stand between, and the Program decides when what is communicated.
+Every tensor at the border of a segment is a fresh leaf on the side that reads it. So forward of a segment can run long
+before its backward, other ranks may stand between, and the Program decides when what is communicated.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ class StageModule(nn.Module):
         self.loss = graph.loss.name
         # Every micro-batch and replica contributes its mean; together they must be the mean of the global batch.
         self.loss_scale = 1.0 / (plan.num_microbatches * plan.dp)
-        self.layers = nn.ModuleList(
-            [LayerModule(node, tp_rank, plan.tp, dtype).to(device) for node in stage.nodes]
-        )
+        self.layers = nn.ModuleList([LayerModule(node, tp_rank, plan.tp, dtype).to(device) for node in stage.nodes])
         for module in self.layers:
             assert isinstance(module, LayerModule)
             module.local = dict(module.weights.items())
@@ -95,8 +93,7 @@ class StageModule(nn.Module):
         """Run one segment forward; its outputs become border tensors."""
         segment = self.stage.segments[part]
         leaves = {
-            name: microbatch.values[name].detach().requires_grad_(self._wants_gradient[name])
-            for name in segment.inputs
+            name: microbatch.values[name].detach().requires_grad_(self._wants_gradient[name]) for name in segment.inputs
         }
         tensors = dict(leaves)
         for module in self.segments[part]:

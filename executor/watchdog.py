@@ -1,4 +1,4 @@
-"""Notices that a rank is lost or stuck, says which and what it was doing, saves what was measured, and ends the process.
+"""Notices that a rank is lost or stuck, says which and what it did, saves what was measured, and ends the process.
 
 gloo and NCCL block in C++, where no Python signal handler runs; so a thread watches. Each rank counts a heartbeat up in
 torch's key-value store; a rank whose count stands still is lost.
@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-import torch.distributed as dist
+from torch.distributed.distributed_c10d import Store
 
 from executor.lanes import Lanes
 from simulator.program.program import Program
@@ -41,7 +41,7 @@ class Watchdog:
         Called once before the process is ended.
     """
 
-    def __init__(self, store: dist.Store, rank: int, world_size: int, timeout: float, save: Callable[[str], None]) -> None:
+    def __init__(self, store: Store, rank: int, world_size: int, timeout: float, save: Callable[[str], None]) -> None:
         self._store = store
         self._rank = rank
         self._world_size = world_size
@@ -90,7 +90,7 @@ class Watchdog:
                     previous, since = current, time.monotonic()
                     if current is not None:
                         self._store.set(f"doing/{self._rank}", str(current.instruction))
-            except Exception as error:  # noqa: BLE001 - whatever the store says, the run has lost its keeper
+            except Exception as error:
                 self.fail(f"the store is gone ({type(error).__name__}): rank 0's host or the launcher was lost")
             if got is not None:
                 self.fail("told to stop (SIGTERM)")
@@ -112,7 +112,7 @@ class Watchdog:
             before = [self._store.add(f"beat/{rank}", 0) for rank in range(self._world_size)]
             time.sleep(BEAT * SILENCE)
             after = [self._store.add(f"beat/{rank}", 0) for rank in range(self._world_size)]
-        except Exception:  # noqa: BLE001 - the store may be what was lost
+        except Exception:
             return []
         return [r for r in range(self._world_size) if r != self._rank and before[r] == after[r]]
 
@@ -120,6 +120,6 @@ class Watchdog:
         try:
             if self._store.check([f"doing/{rank}"]):
                 return f" (last seen in {self._store.get(f'doing/{rank}').decode()})"
-        except Exception:  # noqa: BLE001 - see _lost
+        except Exception:
             return ""
         return ""

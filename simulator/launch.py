@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from simulator.errors import ExecutionError, RankLostError
 from simulator.load import Inputs, load
-from simulator.results.assemble import assemble
+from simulator.results.assemble import Recorded, assemble
 from simulator.results.recording import Recording, read_json
 
 OURS = re.compile(r"^rank (\d+): ")
@@ -90,7 +91,7 @@ class Launch:
         return command + ["--calibrate"] * self.calibrate + ["--sweep"] * self.sweep
 
 
-def run(launch: Launch, say: Callable[[str], None] = lambda _: None) -> dict[str, Inputs]:
+def run(launch: Launch) -> dict[str, Inputs]:
     """Train all jobs on this machine; return their inputs.
 
     Raises
@@ -111,7 +112,7 @@ def run(launch: Launch, say: Callable[[str], None] = lambda _: None) -> dict[str
     with subprocess.Popen(
         launch.command(sizes.pop()), env=environment, stdout=sys.stderr, stderr=subprocess.PIPE, text=True
     ) as process:
-        told, others = _listen(process, say)
+        told, others = _listen(process)
     if process.returncode:
         for name, inputs in jobs.items():
             recover(launch.out / name, inputs)
@@ -119,7 +120,7 @@ def run(launch: Launch, say: Callable[[str], None] = lambda _: None) -> dict[str
     return jobs
 
 
-def _listen(process: subprocess.Popen[str], say: Callable[[str], None]) -> tuple[list[str], deque[str]]:
+def _listen(process: subprocess.Popen[str]) -> tuple[list[str], deque[str]]:
     """Collect what the processes say until they end; an interrupt ends them too."""
     told: list[str] = []
     others: deque[str] = deque(maxlen=LAST_LINES)
@@ -128,7 +129,6 @@ def _listen(process: subprocess.Popen[str], say: Callable[[str], None]) -> tuple
         for line in lines:
             if OURS.match(line):
                 told.append(line.rstrip())
-                say(line.rstrip())
             else:
                 others.append(line.rstrip())
 
@@ -163,12 +163,15 @@ def recover(folder: Path, inputs: Inputs) -> None:
     """Make a recording, marked incomplete, of what the ranks of a failed run left behind."""
     world_size = inputs.plan.mesh.world_size
     paths = [folder / f"partial-rank{rank}.json.gz" for rank in range(world_size)]
-    parts = [read_json(path) if path.exists() else {"error": "", "rounds": [], "steps": []} for path in paths]
+    nothing: dict[str, Any] = {"error": "", "rounds": [], "steps": []}
+    parts: list[dict[str, Any]] = [read_json(path) if path.exists() else nothing for path in paths]
     count = max(len(part["steps"]) for part in parts)
     if not count:
         return
     rounds = max((part["rounds"] for part in parts), key=len)
-    records = [[part["steps"][index] if index < len(part["steps"]) else [] for part in parts] for index in range(count)]
+    records: list[list[Recorded]] = [
+        [part["steps"][index] if index < len(part["steps"]) else [] for part in parts] for index in range(count)
+    ]
     Recording(
         source="measured",
         inputs=inputs.resolved(),

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from simulator.collector import paused_collector
 from simulator.errors import Diagnostic, InputError, Problems
 from simulator.inputs.fields import StrictModel
 from simulator.inputs.presets import Kind, preset_path
@@ -79,6 +80,7 @@ def load(model: str, topology: str, plan: str, settings: Iterable[str] = ()) -> 
     return build(documents)
 
 
+@paused_collector()
 def build(documents: Sequence[Document]) -> Inputs:
     """Check and compile three documents that were read; raises InputError with all that is wrong."""
     by_name = {document.name: document for document in documents}

@@ -58,7 +58,7 @@ def forward_of(layer: Layer) -> Forward:
 
 
 def initial_value(name: str, shape: Shape) -> Tensor:
-    """Return a parameter's first value: it depends on the name and shape alone, so every plan starts from the same model.
+    """Return a parameter's first value, from its name and shape alone: every plan starts from the same model.
 
     Weights are normal with standard deviation 1 / sqrt(fan in), norms start at 1, and biases are small but not zero,
     so that a bias that is forgotten or counted twice shows.

@@ -21,19 +21,19 @@ Forward = Callable[..., Tensor]
 
 def linear(layer: Any, parameters: Parameters, x: Tensor) -> Tensor:
     """Dense layer."""
-    return functional.linear(x, parameters["weight"], parameters["bias"] if "bias" in parameters else None)
+    return functional.linear(x, parameters["weight"], parameters.get("bias"))
 
 
 def conv2d(layer: Conv2d, parameters: Parameters, x: Tensor) -> Tensor:
     """Convolution; torch chooses between unfolding and direct algorithms."""
-    bias = parameters["bias"] if "bias" in parameters else None
+    bias = parameters.get("bias")
     return functional.conv2d(x, parameters["weight"], bias, stride=layer.stride, padding=layer.padding)
 
 
 def attention(layer: Attention, parameters: Parameters, x_BSH: Tensor) -> Tensor:
     """Self-attention with its projections over the local heads, scores materialised."""
     batch, sequence, _ = x_BSH.shape
-    qkv_bias = parameters["qkv_bias"] if "qkv_bias" in parameters else None
+    qkv_bias = parameters.get("qkv_bias")
     qkv = functional.linear(x_BSH, parameters["qkv_weight"], qkv_bias)
     q_BASD, k_BASD, v_BASD = qkv.view(batch, sequence, 3, layer.num_heads, layer.head_dim).permute(2, 0, 3, 1, 4)
     scores_BASS = (q_BASD / math.sqrt(layer.head_dim)) @ k_BASD.transpose(-1, -2)
@@ -42,7 +42,7 @@ def attention(layer: Attention, parameters: Parameters, x_BSH: Tensor) -> Tensor
         scores_BASS = scores_BASS.masked_fill(future, float("-inf"))
     context_BASD = scores_BASS.softmax(-1) @ v_BASD
     context_BSH = context_BASD.transpose(1, 2).reshape(batch, sequence, layer.width)
-    out_bias = parameters["out_bias"] if "out_bias" in parameters else None
+    out_bias = parameters.get("out_bias")
     return functional.linear(context_BSH, parameters["out_weight"], out_bias)
 
 

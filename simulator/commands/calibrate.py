@@ -30,7 +30,6 @@ def calibrate(
     from simulator.launch import Launch, run
     from simulator.planning import load_calibration
     from simulator.planning.validate import calibrations, merge
-    from simulator.reports.terminal import note
     from simulator.results.recording import write_json
 
     with tempfile.TemporaryDirectory(prefix="plancast-") as folder:
@@ -47,7 +46,7 @@ def calibrate(
             calibrate=True,
             sweep=True,
         )
-        jobs = run(launch, note)
+        jobs = run(launch)
         parts = [load_calibration(path) for name in jobs for path in calibrations(Path(folder) / name, rounds)]
     measured = merge(parts)
     write_json(output, measured.to_json())

@@ -31,7 +31,6 @@ def run(
     from simulator.commands.options import run_folder
     from simulator.launch import Launch
     from simulator.launch import run as launch_run
-    from simulator.reports.terminal import note
     from simulator.results.recording import Recording
 
     out = output or run_folder("run")
@@ -45,7 +44,7 @@ def run(
         warmup=warmup,
         timeout=timeout,
     )
-    (name,) = launch_run(launch, note)
+    (name,) = launch_run(launch)
     path = out / name / "measured.json.gz"
     recording = Recording.load(path)
     if trace:

@@ -47,7 +47,6 @@ def validate(
     from simulator.launch import Launch
     from simulator.planning import load_calibration
     from simulator.planning.validate import validate as validate_plans
-    from simulator.reports.terminal import note
     from simulator.reports.validation import render, rows, save
 
     allowed = fraction("--tolerance", tolerance)
@@ -64,7 +63,7 @@ def validate(
         timeout=timeout,
         calibrate=True,
     )
-    results = validate_plans(launch, earlier, note)
+    results = validate_plans(launch, earlier)
     save(out, results)
     if format == "json":
         print_json([result.to_json() for result in results])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from functools import partial
 
 import simpy
 
+from simulator.collector import paused_collector
 from simulator.cost.calibration import Calibration
 from simulator.cost.compute import ComputeCost
 from simulator.engine.fold import Folded, MediumClass, RankClass, fold
@@ -21,6 +21,7 @@ from simulator.results.timeline import Span, Timeline
 from simulator.topology import Device, Topology
 
 
+@paused_collector()
 def simulate(
     program: Program, topology: Topology, calibration: Calibration, *, folding: bool = True
 ) -> tuple[Timeline, ComputeCost]:
@@ -124,17 +125,10 @@ class _Run:
 
     def timeline(self) -> Timeline:
         """Run to the end and return what happened."""
-        # The cyclic collector would walk a growing heap of live spans again and again.
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            for rank in self.ranks:
-                for walker in rank.walkers.values():
-                    self.advance(walker)
-            self.env.run()
-        finally:
-            if collecting:
-                gc.enable()
+        for rank in self.ranks:
+            for walker in rank.walkers.values():
+                self.advance(walker)
+        self.env.run()
         for rank in self.ranks:
             assert all(rank.done), f"rank {rank.fold.representative} did not finish; verify() should have found out"
         return Timeline(

@@ -72,7 +72,7 @@ def serial(program: Program, topology: Topology, calibration: Calibration) -> fl
 
 def _works(program: Program, coordinate: int) -> Counter[Instruction]:
     """Return how often each kind of work is done: all micro-batches do the same."""
-    return Counter(instruction.work() for instruction in program.lists[coordinate])
+    return program.works(coordinate)
 
 
 class _Computes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -43,9 +43,7 @@ class Validation:
         return {"name": self.name, "predicted_ahead_s": self.ahead, **self.comparison.to_json()}
 
 
-def validate(
-    launch: Launch, earlier: Calibration | None = None, say: Callable[[str], None] = lambda _: None
-) -> list[Validation]:
+def validate(launch: Launch, earlier: Calibration | None = None) -> list[Validation]:
     """Run all jobs of a launch, and predict each round from the calibration that was taken beside it.
 
     A machine whose speed drifts is compared with itself: the error is the median over rounds of predicted / measured.
@@ -57,10 +55,8 @@ def validate(
         What to run; calibration in between is switched on by the caller.
     earlier
         A calibration from before, to predict ahead of the run.
-    say
-        Told what the ranks say.
     """
-    jobs = run(launch, say)
+    jobs = run(launch)
     results = []
     for name, inputs in jobs.items():
         folder = launch.out / name

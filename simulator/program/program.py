@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -62,6 +63,11 @@ class Program:
     def instructions(self, rank: int) -> tuple[Instruction, ...]:
         """Return the list of a global rank."""
         return self.lists[self.plan.mesh.coordinate(rank, "pp")]
+
+    def works(self, pipeline_rank: int) -> Counter[Instruction]:
+        """Return how often a pipeline coordinate does each work in a step: all micro-batches do the same."""
+        counts = Counter((kind, stage, part) for kind, stage, _, part in self.lists[pipeline_rank])
+        return Counter({Instruction(kind, stage, -1, part): times for (kind, stage, part), times in counts.items()})
 
     def segment(self, instruction: Instruction) -> Segment:
         """Return the segment that an F, B or ALL_REDUCE instruction works on."""

@@ -59,5 +59,9 @@ def _remarks(results: Sequence[Validation], out: Path, ahead: bool) -> str:
         "error: median over rounds of (predicted - measured) / measured",
     ]
     if ahead:
-        lines.append("ahead of the run: from the calibration that was taken first; the difference is the machine's drift")
-    return "\n".join([*lines, f"wrote {out}/result.json, and for each plan recordings and trace.json.gz (ui.perfetto.dev)"])
+        lines.append(
+            "ahead of the run: from the calibration that was taken first; the difference is the machine's drift"
+        )
+    return "\n".join(
+        [*lines, f"wrote {out}/result.json, and for each plan recordings and trace.json.gz (ui.perfetto.dev)"]
+    )

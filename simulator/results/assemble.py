@@ -38,12 +38,12 @@ def assemble(program: Program, steps: Sequence[Recorded]) -> Timeline:
                     received[key] = max(received.get(key, end), end)
     spans = []
     for rank, record in enumerate(steps):
-        for text, issued, end in record:
+        for text, issued, ended in record:
             instruction = parsed[text]
             key = _meeting(program, rank, instruction)
             start = arrivals[key] if key else issued
-            if instruction.kind in SENDS and key in received:
-                end = max(issued, received[key])
+            heard = received.get(key) if key and instruction.kind in SENDS else None
+            end = ended if heard is None else max(issued, heard)
             spans.append(Span(rank, instruction, issued, min(start, end), end))
     first = [record[0][1] for record in steps if record]
     return Timeline(

@@ -99,9 +99,15 @@ def _intervals(timeline: Timeline, spans: Iterable[Span]) -> tuple[list[Interval
     messages: list[Interval] = []
     for _, instruction, _, start, end in spans:
         (compute if instruction.stream is Stream.COMPUTE else messages).append((start, end))
+    return _cut(_union(compute), timeline), _cut(_union(messages), timeline)
+
+
+def _cut(intervals: list[Interval], timeline: Timeline) -> list[Interval]:
+    """Return what of disjoint intervals lies inside the step's window."""
     begin, last = timeline.begin, timeline.end
-    cut = [[(max(a, begin), min(b, last)) for a, b in _union(x) if a < last and b > begin] for x in (compute, messages)]
-    return cut[0], cut[1]
+    if intervals and intervals[0][0] >= begin and intervals[-1][1] <= last:
+        return intervals
+    return [(max(start, begin), min(end, last)) for start, end in intervals if start < last and end > begin]
 
 
 def _union(intervals: Iterable[Interval]) -> list[Interval]:

@@ -1,4 +1,4 @@
-"""The workshop's neuron: a = w x + b, C = (a - y)^2, dC/dw = 2 x (a - y), dC/db = 2 (a - y), and the mean of a batch."""
+"""The workshop's neuron: a = w x + b, C = (a - y)^2, dC/dw = 2 x (a - y), dC/db = 2 (a - y); means over a batch."""
 
 from __future__ import annotations
 
@@ -44,6 +44,9 @@ def test_training_finds_the_line() -> None:
 
 
 def test_a_smaller_batch_gives_more_updates() -> None:
-    plans = [neuron("plan.dataset_size=100", "plan.epochs=3", f"plan.microbatch_size={b}", "plan.num_microbatches=1").plan for b in (32, 8)]
+    plans = [
+        neuron("plan.dataset_size=100", "plan.epochs=3", f"plan.microbatch_size={b}", "plan.num_microbatches=1").plan
+        for b in (32, 8)
+    ]
     assert [plan.steps_per_epoch for plan in plans] == [4, 13]
     assert [plan.updates for plan in plans] == [12, 39]

@@ -20,7 +20,10 @@ pytestmark = pytest.mark.distributed
 WORKER = Path(__file__).with_name("worker.py")
 ROOT = Path(__file__).parents[2]
 
-GPT = "model.num_hidden_layers=2 model.hidden_size=32 model.num_attention_heads=4 model.vocab_size=50 model.sequence_length=12"
+GPT = (
+    "model.num_hidden_layers=2 model.hidden_size=32 model.num_attention_heads=4 model.vocab_size=50 "
+    "model.sequence_length=12"
+)
 CNN = "model.image_size=12 model.channels=[4,8] model.hidden_size=16"
 MLP = "model.in_features=12 model.hidden_sizes=[16,16,16] model.num_classes=5"
 MODELS = {
@@ -46,7 +49,10 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     **{f"{model}-dp2": (2, model, 2, ["plan.dp=2", SGD]) for model in MODELS},
     **{f"{model}-tp2": (2, model, 4, ["plan.tp=2", MOMENTUM]) for model in ("gpt", "cnn", "mlp", "residual")},
     **{f"{model}-pp2-1f1b": (2, model, 2, ["plan.pp=2", ADAM]) for model in ("gpt", "cnn", "mlp", "residual")},
-    **{f"{model}-pp2-gpipe": (2, model, 1, ["plan.pp=2", "plan.schedule=gpipe", SGD]) for model in ("gpt", "cnn", "mlp")},
+    **{
+        f"{model}-pp2-gpipe": (2, model, 1, ["plan.pp=2", "plan.schedule=gpipe", SGD])
+        for model in ("gpt", "cnn", "mlp")
+    },
     "gpt-dp2-buckets": (2, "gpt", 2, ["plan.dp=2", BUCKETS, ADAM]),
     "gpt-dp2-no-overlap": (2, "gpt", 2, ["plan.dp=2", "plan.dp_overlap=false", BUCKETS, ADAM]),
     "mlp-pp2-by-hand": (2, "mlp", 2, ["plan.pp=2", "plan.stages=[hidden0, hidden1]", SGD]),

@@ -1,0 +1,113 @@
+"""How fast predictions are: the whole command, the engine against bare SimPy, folding against simulating every rank.
+
+    python benchmarks/speed.py [--repeat 5] [--check]
+
+Each figure is the best of several runs, because other work on the machine only ever adds time. Ratios are taken within
+one run of this file, so that they compare between machines. ``--check`` exits with 1 when the command misses its goal.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import simpy
+
+from simulator.cost import Calibration
+from simulator.engine import simulate
+from simulator.load import Inputs, load
+from simulator.program import verify
+
+T = TypeVar("T")
+
+GOAL = 2.0
+"""Seconds of the whole process for GPT-3 on 1,024 GPUs."""
+
+CASE = ("gpt3-175b", "dgx-a100", "gpt3-tp8-pp8")
+COMMAND = [
+    *(sys.executable, "-c", "from simulator.cli import main; main()", "simulate"),
+    *(word for pair in zip(("--model", "--topology", "--plan"), CASE, strict=True) for word in pair),
+    *("--set", "topology.nodes=128"),
+]
+DOES_NOT_FIT = 1
+BARE_EVENTS = 100_000
+
+
+def best(repeat: int, call: Callable[[], T]) -> tuple[float, T]:
+    """Return the shortest time in seconds, and what the last call returned."""
+    times = []
+    for _ in range(repeat):
+        began = time.perf_counter()
+        result = call()
+        times.append(time.perf_counter() - began)
+    return min(times), result
+
+
+def command() -> float:
+    """Run the command; return the processor seconds that it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(COMMAND, stdout=subprocess.DEVNULL, check=False)
+    if done.returncode not in (0, DOES_NOT_FIT):
+        raise SystemExit(f"the command ended with {done.returncode}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def bare_simpy() -> None:
+    """Let one SimPy process wait again and again."""
+    env = simpy.Environment()
+
+    def wait() -> Iterable[simpy.Event]:
+        for _ in range(BARE_EVENTS):
+            yield env.timeout(1.0)
+
+    env.process(wait())  # type: ignore[arg-type]
+    env.run()
+
+
+def predicted(inputs: Inputs, *, folding: bool = True) -> tuple[float, int]:
+    """Simulate; return the step time in seconds and the number of spans."""
+    timeline, _ = simulate(inputs.program, inputs.topology, Calibration(), folding=folding)
+    return timeline.step_time, len(timeline.spans)
+
+
+def show(name: str, value: str, note: str = "") -> None:
+    """Print one row."""
+    print(f"{name:<46}{value:>16}   {note}".rstrip())
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeat", type=int, default=5, help="runs of which the best counts")
+    parser.add_argument("--check", action="store_true", help=f"exit with 1 when the command takes over {GOAL:g} s")
+    options = parser.parse_args()
+    repeat: int = options.repeat
+
+    whole, busy = best(repeat, command)
+    show("plancast simulate, GPT-3 on 1,024 GPUs", f"{whole:.2f} s", f"goal {GOAL:g} s; processor {busy:.2f} s")
+    compiling, inputs = best(repeat, lambda: load(*CASE, ["topology.nodes=128"]))
+    verifying, _ = best(repeat, lambda: verify(inputs.program))
+    simulating, (_, spans) = best(repeat, lambda: predicted(inputs))
+    show("  read, compile and verify", f"{compiling:.2f} s", f"of which verify {verifying:.2f} s")
+    show("  simulate", f"{simulating:.2f} s", f"{spans:,} instructions of 8 ranks that stand for 1,024")
+
+    bare, _ = best(repeat, bare_simpy)
+    ratio = (BARE_EVENTS / bare) / (spans / simulating)
+    show("bare SimPy timeouts", f"{BARE_EVENTS / bare:,.0f} /s")
+    show("simulated instructions", f"{spans / simulating:,.0f} /s", f"one costs {ratio:.1f} bare timeouts")
+
+    few = load(*CASE, ["topology.nodes=32", "plan.num_microbatches=4"])
+    folded, (step, _) = best(repeat, lambda: predicted(few))
+    unfolded, (reference, many) = best(1, lambda: predicted(few, folding=False))
+    same = f"same step time to {abs(step / reference - 1):.0e}"
+    show("folding, 256 GPUs, 4 micro-batches", f"{unfolded / folded:.0f} x faster", f"{same}; {many:,} instructions")
+    if options.check and whole > GOAL:
+        raise SystemExit(f"{whole:.2f} s is over the goal of {GOAL:g} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Seconds and bytes of instructions, by hand."""
+
+from dataclasses import replace
+
+import pytest
+
+from simulator.cost import Calibration, ComputeCost, Memory, peak_memory
+from simulator.cost.calibration import BACKWARD, FORWARD, WEIGHT_ONLY, layer_key, message_key
+from simulator.cost.collectives import Path, ring, ring_all_reduce, send
+from simulator.cost.compute import kernel_seconds
+from simulator.cost.memory import capacity
+from simulator.load import Inputs, load
+from simulator.model.layers.base import Kernel
+from simulator.program import Instruction
+
+MIB = 2**20
+
+
+def inputs(model: str, *changes: str, topology: str = "pcie-box", devices: int = 1) -> Inputs:
+    return load(model, topology, "single", [f"topology.node.count={devices}", "plan.dp=auto", *changes])
+
+
+def test_a_kernel_takes_the_longer_of_arithmetic_and_traffic() -> None:
+    device = inputs("mlp-tiny").topology.device(0)
+    rate, bandwidth = 19.5e12 * 0.7, 1935e9 * 0.8
+    assert kernel_seconds(Kernel("matmul", 1e12, 10.0), device, "fp32", 4) == pytest.approx(5e-6 + 1e12 / rate)
+    assert kernel_seconds(Kernel("matmul", 10.0, 1e9), device, "fp32", 4) == pytest.approx(5e-6 + 4e9 / bandwidth)
+    assert kernel_seconds(Kernel("memory", 1e15, 1e9), device, "bf16", 2) == pytest.approx(5e-6 + 2e9 / bandwidth)
+
+
+def test_a_slow_device_takes_longer() -> None:
+    nominal = inputs("mlp-tiny")
+    slow = replace(nominal.topology.device(0), speed=0.5)
+    work = Instruction.parse("0F0.0")
+    times = [
+        ComputeCost(nominal.program, device, Calibration()).seconds(work)
+        for device in (slow, nominal.topology.device(0))
+    ]
+    assert times[0] == pytest.approx(2 * times[1])
+
+
+def test_measured_layers_are_added_up_and_others_scaled() -> None:
+    mlp = inputs("mlp-tiny", "model.hidden_sizes=[32]")
+    graph = mlp.program.graph
+    fc, relu, head, loss = (layer_key(n.layer, graph.input_shapes(n), 8, "fp32") for n in graph.nodes)
+    layers = {
+        fc: {FORWARD: 1.0, BACKWARD: 100.0, WEIGHT_ONLY: 2.0},  # the first layer: no input gradient
+        relu: {FORWARD: 3.0, BACKWARD: 4.0},
+        head: {FORWARD: 5.0, BACKWARD: 6.0},
+        loss: {FORWARD: 7.0, BACKWARD: 8.0},
+    }
+    calibration = Calibration(layers=layers, updates={"adam": (0.5, 0.001)}, instruction_overhead=0.25)
+    cost = ComputeCost(mlp.program, mlp.topology.device(0), calibration)
+    assert cost.seconds(Instruction.parse("0F3.0")) == 1 + 3 + 5 + 7 + 0.25
+    assert cost.seconds(Instruction.parse("0B0.0")) == 2 + 4 + 6 + 8 + 0.25
+    parameters = 784 * 32 + 32 + 32 * 10 + 10
+    assert cost.seconds(Instruction.parse("0OPTIM")) == pytest.approx(0.75 + 0.001 * parameters)
+    assert (cost.measured, cost.estimated) == (8, 0)
+    without_head = {key: parts for key, parts in layers.items() if key != head}
+    partly = ComputeCost(mlp.program, mlp.topology.device(0), replace(calibration, layers=without_head))
+    assert partly.seconds(Instruction.parse("0F3.0")) > 1 + 3 + 7 + 0.25
+    assert partly.estimated == 1
+
+
+def test_measured_messages_are_interpolated() -> None:
+    calibration = Calibration(messages={message_key("all_reduce", 2): ((100.0, 1.0), (200.0, 2.0), (400.0, 10.0))})
+    sizes = [0, 50, 100, 150, 200, 300, 400, 500]
+    found = [calibration.message_seconds("all_reduce", 2, size) for size in sizes]
+    assert found == [1.0, 1.0, 1.0, 1.5, 2.0, 6.0, 10.0, 14.0]
+    assert calibration.message_seconds("all_reduce", 4, 100) is None
+    assert Calibration.from_json(calibration.to_json()) == calibration
+
+
+def test_alpha_beta() -> None:
+    path = Path(4, 2.0, {})
+    assert send(path, 100.0).latency == 2.0
+    assert send(path, 100.0).size == 100.0
+    assert ring_all_reduce(path, 100.0).latency == 2 * 3 * 2.0
+    assert ring_all_reduce(path, 100.0).size == 2 * 3 / 4 * 100.0
+
+
+def test_hops_of_a_ring_that_share_a_cable_load_it_twice() -> None:
+    ethernet = load("gpt-tiny", "two-node-ethernet", "single", ["plan.dp=auto"]).topology
+    good, bad = (max(ring(ethernet, ranks).loads.values()) for ranks in ((0, 1, 4, 5), (0, 4, 1, 5)))
+    assert (good, bad) == (1, 2)
+
+
+def test_memory_of_one_layer() -> None:
+    mlp = inputs("mlp-tiny", "model.hidden_sizes=[32]", "plan.num_microbatches=3", "plan.schedule=gpipe")
+    parameters = 784 * 32 + 32 + 32 * 10 + 10
+    # Input, relu's output, and for the loss the log-probabilities and int64 targets; three micro-batches in flight.
+    activations = 3 * (8 * (784 + 32 + 10) * 4 + 8 * 8)
+    assert peak_memory(mlp.program, 0) == Memory(
+        params=4.0 * parameters,
+        grads=4.0 * parameters,
+        optimizer_state=8.0 * parameters,
+        activations=activations,
+        comm_buffers=0.0,
+    )
+
+
+def test_mixed_precision_with_adam_keeps_16_bytes_a_parameter() -> None:
+    gpt = inputs("gpt-tiny", "plan.dtype=bf16")
+    memory = peak_memory(gpt.program, 0)
+    assert memory.params + memory.grads + memory.optimizer_state == 16 * gpt.graph.num_parameters
+    assert memory.total == sum(memory.terms().values())
+    assert memory.terms()[memory.dominant()] == max(memory.terms().values())
+
+
+def test_1f1b_holds_fewer_activations_than_gpipe() -> None:
+    changes = ("plan.pp=4", "plan.num_microbatches=16")
+    held = {
+        schedule: [
+            peak_memory(inputs("gpt-tiny", *changes, f"plan.schedule={schedule}", devices=4).program, rank).activations
+            for rank in range(4)
+        ]
+        for schedule in ("gpipe", "1f1b")
+    }
+    for rank in range(4):
+        assert held["gpipe"][rank] == pytest.approx(16 * held["1f1b"][rank] / (4 - rank))
+
+
+def test_gpt_activations_as_korthikanti() -> None:
+    """Activations of a block in half precision: s b h (34 + 5 a s / h) bytes, less what this GPT does not have.
+
+    Korthikanti et al. 2022 (arXiv 2205.05198), equation 2. Their block drops out (masks: s b h twice, and the scores'
+    mask and dropped output: 3 a s^2 b), saves the layer norms' inputs as we do, and keeps no softmax input.
+    """
+    sizes = {"sequence_length": 256, "hidden_size": 512, "num_attention_heads": 8}
+    changes = [f"model.{key}={value}" for key, value in sizes.items()]
+    few, many = (
+        peak_memory(
+            inputs(
+                "gpt-tiny", *changes, f"model.num_hidden_layers={n}", "plan.dtype=bf16", "plan.num_microbatches=1"
+            ).program,
+            0,
+        ).activations
+        for n in (2, 4)
+    )
+    s, b, h, a = 256, 8, 512, 8
+    assert (many - few) / 2 == pytest.approx(s * b * h * (34 - 2) + 2 * a * s**2 * b, rel=0.01)
+
+
+def test_ranks_share_the_memory_of_their_host() -> None:
+    cpu = load("gpt-tiny", "local-cpu", "single", ["topology.node.count=4", "plan.dp=auto"]).topology
+    assert capacity(cpu, 3) == 24 * 1024 * MIB / 4
+    gpu = inputs("gpt-tiny").topology
+    assert capacity(gpu, 0) == gpu.device(0).memory

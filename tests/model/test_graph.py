@@ -1,0 +1,92 @@
+"""Families and explicit lists: what they expand to, how large they are, and what backward needs of them."""
+
+import pytest
+
+from simulator.load import load
+from simulator.model import LayerGraph, Phase
+from simulator.model.graph import order
+
+
+def graph(model: str, *changes: str) -> LayerGraph:
+    return load(model, "pcie-box", "single", ["topology.node.count=1", *changes]).graph
+
+
+def test_one_neuron() -> None:
+    neuron = graph("linear-regression")
+    assert [node.name for node in neuron.nodes] == ["neuron", "loss"]
+    assert neuron.num_parameters == 2
+    assert neuron.flops(Phase.INPUT_GRAD) == neuron.loss.layer.flops(Phase.INPUT_GRAD, ((1,),))
+
+
+def test_mlp_parameters() -> None:
+    assert graph("mlp-tiny").num_parameters == (784 + 1) * 1024 + 3 * (1024 + 1) * 1024 + (1024 + 1) * 10
+
+
+def test_gpt_parameters() -> None:
+    layers, hidden, vocabulary, sequence = 4, 256, 1024, 128
+    block = 12 * hidden**2 + 13 * hidden  # 4 h^2 + 4 h attention, 8 h^2 + 5 h MLP, two norms of 2 h
+    embeddings = vocabulary * hidden + sequence * hidden
+    assert graph("gpt-tiny").num_parameters == layers * block + embeddings + 2 * hidden + hidden * vocabulary
+
+
+def test_gpt3_has_175_billion_parameters_and_6_flops_a_parameter_and_token() -> None:
+    settings = ["topology.nodes=16"]
+    gpt3 = load("gpt3-175b", "dgx-a100", "gpt3-tp8-pp8", settings).graph
+    assert gpt3.num_parameters == pytest.approx(175e9, rel=0.01)
+    # Narayanan et al. 2021 (arXiv 2104.04473), equation 2, without its factor 4/3 for recomputation.
+    layers, hidden, vocabulary, sequence = 96, 12288, 51200, 2048
+    tokens = sequence
+    expected = 72 * tokens * layers * hidden**2 * (1 + sequence / (6 * hidden) + vocabulary / (12 * layers * hidden))
+    total = sum(
+        kernel.flops
+        for node in gpt3.nodes
+        for phase in Phase
+        for kernel in node.layer.kernels(phase, gpt3.input_shapes(node), 1)
+        if kernel.kind == "matmul"
+    )
+    assert total == pytest.approx(expected, rel=1e-6)
+
+
+def test_cnn_shapes() -> None:
+    cnn = graph("cnn-tiny")
+    assert cnn.shape("conv0b") == (32, 32, 32)
+    assert cnn.shape("pool2") == (128, 4, 4)
+    assert cnn.shape("flatten") == (128 * 4 * 4,)
+    assert cnn.shape("head") == (10,)
+    assert cnn.shape("loss") == ()
+
+
+def test_a_residual_edge() -> None:
+    residual = graph("residual-list")
+    assert [node.name for node in residual.consumers["stem_relu"]] == ["conv1", "add"]
+    assert not residual.needs_input_grad(residual.nodes[0])
+    assert all(residual.needs_input_grad(node) for node in residual.nodes[1:])
+
+
+def test_a_tensor_is_saved_once() -> None:
+    """Relu keeps its output, the layer after it its input: the same tensor."""
+    mlp = graph("mlp-tiny", "model.hidden_sizes=[100]")
+    by_name = {node.name: node for node in mlp.nodes}
+    assert mlp.saved_bytes([by_name["relu0"]], 3, 4) == 3 * 100 * 4
+    assert mlp.saved_bytes([by_name["head"]], 3, 4) == 3 * 100 * 4
+    assert mlp.saved_bytes([by_name["relu0"], by_name["head"]], 3, 4) == 3 * 100 * 4
+    assert mlp.saved_bytes([by_name["fc0"], by_name["relu0"], by_name["head"]], 3, 4) == 3 * (784 + 100) * 4
+
+
+def test_token_ids_are_counted_as_such() -> None:
+    gpt = graph("gpt-tiny")
+    assert gpt.saved_bytes(gpt.nodes[:1], 2, 4) == 2 * 128 * 8
+
+
+def test_order_keeps_what_is_written_where_it_can() -> None:
+    assert order({"a": ("input",), "c": ("b",), "b": ("a",), "d": ("a",)}) == ["a", "b", "c", "d"]
+    with pytest.raises(ValueError, match=r"a -> b -> a|b -> a -> b"):
+        order({"a": ("b",), "b": ("a",)})
+
+
+def test_the_order_of_writing_does_not_matter() -> None:
+    """A list may name a layer before it is written; the same graph comes out."""
+    layers = "[{name: b, kind: linear, out_features: 3, inputs: [a]}, {name: a, kind: linear, out_features: 5, inputs: [input]}]"
+    built = graph("residual-list", "model.input.shape=[7]", f"model.layers={layers}")
+    assert [node.name for node in built.nodes] == ["a", "b", "loss"]
+    assert built.num_parameters == 7 * 5 + 5 + 5 * 3 + 3
