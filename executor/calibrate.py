@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -32,7 +32,7 @@ from simulator.units import parse_bytes, parse_seconds
 BURST = parse_seconds("3 ms")
 """Computation before a timed message: the length of a layer of the models that two cores can train."""
 
-MESSAGES = 6
+MESSAGES = 4
 """Messages of each size in one sample."""
 
 SWEEP = tuple(parse_bytes(text) for text in ("4 KiB", "64 KiB", "512 KiB", "4 MiB", "16 MiB"))
@@ -91,6 +91,9 @@ class Calibrator:
         self.offset = offset
         self.sizes = self._sizes(SWEEP if sweep else ())
         self.samples = Samples()
+        self._between: list[tuple[Stream, str, float]] = []
+        self._sent: Counter[tuple[Stream, str, float]] = Counter()
+        self._buffers: dict[float, Tensor] = {}
         plan = runtime.inputs.plan
         self._scratch = {index: _scratch_update(module, plan.optimizer) for index, module in runtime.stages.items()}
         side = 384
@@ -102,14 +105,28 @@ class Calibrator:
         cores = topology.host(rank).cores
         local = topology.local_rank(rank)
         # More ranks than cores: take turns, so that a layer's time is that of a whole core.
-        for wave in range(math.ceil(topology.devices_per_node / cores) if cores else 1):
+        waves = math.ceil(topology.devices_per_node / cores) if cores else 1
+        # Training alternates between computing and communicating, and a core computes slower after it has moved bytes:
+        # so messages of groups, whose members all time the same layers, go between the layers.
+        self._between = [entry for entry in self.sizes if entry[1] == "all_reduce"] if waves == 1 else []
+        self._sent.clear()
+        for wave in range(waves):
             dist.barrier(group=self.control)
             if not cores or local // cores == wave:
                 self._sample_layers()
                 self._sample_updates()
         dist.barrier(group=self.control)
-        for stream, operation, size in self.sizes:
-            self._sample_messages(stream, operation, size)
+        for entry in self.sizes:
+            for _ in range(MESSAGES - self._sent[entry]):
+                self._compute_a_burst()
+                self._sample_message(*entry)
+
+    def _communicate(self) -> None:
+        """Time one message of a group, each size in its turn."""
+        if self._between:
+            entry = self._between[sum(self._sent.values()) % len(self._between)]
+            self._sent[entry] += 1
+            self._sample_message(*entry)
 
     def take(self) -> Samples:
         """Return the samples and begin anew."""
@@ -169,6 +186,7 @@ class Calibrator:
                 output.register_hook(lambda _, node=module.node: marks.append((clock(), node)))
             tensors[module.node.name] = output
         passes = {FORWARD: clock() - began}
+        self._communicate()
         roots = [tensors[name] for name in segment.outputs if tensors[name].requires_grad]
         if not roots:
             return passes
@@ -180,6 +198,7 @@ class Calibrator:
         for module in stage.segments[part]:
             part_name = BACKWARD if graph.needs_input_grad(module.node) else WEIGHT_ONLY
             self._note(module.node, part_name, seconds.get(module.node.name, 0.0))
+        self._communicate()
         return passes | {BACKWARD: marks[-1][0] - marks[0][0]}
 
     def _note(self, node: Node, part: str, seconds: float) -> None:
@@ -199,8 +218,8 @@ class Calibrator:
                 gradient.zero_()
             self.samples.updates[(kind, parameters)].append(self._clock() - start)
 
-    def _sample_messages(self, stream: Stream, operation: str, size: float) -> None:
-        """Time messages of one size between the ranks of each group, or of each pair of neighbours in the pipeline."""
+    def _sample_message(self, stream: Stream, operation: str, size: float) -> None:
+        """Time a message between the ranks of each group, or of each pair of neighbours in the pipeline."""
         mesh, rank, transport = self.runtime.inputs.plan.mesh, self.runtime.rank, self.runtime.transport
         if operation == "all_reduce":
             ranks = mesh.group(rank, stream.value)
@@ -212,19 +231,17 @@ class Calibrator:
             pair = (rank, mesh.shift(rank, "pp", partner - place))
             forward = stream is Stream.SEND_F
             ranks = (min(pair), max(pair)) if forward else (max(pair), min(pair))
-        buffer = torch.zeros(max(1, int(size) // 4), device=self.runtime.device)
-        for _ in range(MESSAGES):
-            self._compute_a_burst()
-            arrival = self._clock()
-            if operation == "all_reduce":
-                handle = transport.all_reduce(stream, buffer)
-            elif rank == ranks[0]:
-                handle = transport.send(stream, buffer, ranks[1])
-            else:
-                handle = transport.receive(stream, buffer, ranks[0])
-            handle.wait()
-            end = self._clock()
-            self.samples.messages[(operation, ranks, size)].append((arrival + self.offset, end + self.offset))
+        buffer = self._buffers.setdefault(size, torch.zeros(max(1, int(size) // 4), device=self.runtime.device))
+        arrival = self._clock()
+        if operation == "all_reduce":
+            handle = transport.all_reduce(stream, buffer)
+        elif rank == ranks[0]:
+            handle = transport.send(stream, buffer, ranks[1])
+        else:
+            handle = transport.receive(stream, buffer, ranks[0])
+        handle.wait()
+        end = self._clock()
+        self.samples.messages[(operation, ranks, size)].append((arrival + self.offset, end + self.offset))
 
     def _compute_a_burst(self) -> None:
         end = time.perf_counter() + BURST
@@ -259,20 +276,38 @@ def combine(by_rank: Sequence[Samples], about: Mapping[str, str]) -> Calibration
             for (operation, num_ranks), by_size in messages.items()
         },
         updates={kind: _line({n: fmean(seconds) for n, seconds in points.items()}) for kind, points in updates.items()},
-        jitter=_jitter(by_rank),
+        jitter=jitter_of(by_rank),
         about=dict(about),
     )
 
 
-def _jitter(by_rank: Sequence[Samples]) -> float:
-    """Return by how much the slowest of the ranks that compute the same exceeds their mean, as a fraction of it."""
-    together: dict[tuple[int, int, str], list[list[float]]] = defaultdict(list)
+def jitter_of(by_rank: Sequence[Samples]) -> float:
+    """Return the relative standard deviation of passes, beyond the drift that all ranks share.
+
+    Each pass is compared with its own mean over the samples, so that ranks may do different things; what all have in
+    common in one sample is the machine's drift, which a paired comparison sees on both sides. From the mean absolute
+    deviation (times sqrt(pi / 2), as for a normal distribution), so that one stall does not set the figure.
+    """
+    weights: list[float] = []
+    relative: list[list[float]] = []
     for samples in by_rank:
-        for key, seconds in samples.passes.items():
-            together[key].append(seconds)
-    moments = [moment for columns in together.values() for moment in zip(*columns, strict=True)]
-    total = sum(fmean(moment) for moment in moments)
-    return sum(max(moment) - fmean(moment) for moment in moments) / total if total else 0.0
+        for seconds in samples.passes.values():
+            mean = fmean(seconds)
+            if len(seconds) > 1 and mean > 0:
+                weights.append(mean)
+                relative.append([value / mean for value in seconds])
+    if len(relative) < 2:
+        return 0.0
+    count = len(relative[0])
+    total = sum(weights)
+    drift = [sum(w * row[s] for w, row in zip(weights, relative, strict=True)) / total for s in range(count)]
+    deviation = sum(
+        w * fmean(abs(value - at) for value, at in zip(row, drift, strict=True))
+        for w, row in zip(weights, relative, strict=True)
+    )
+    # Means were taken from the same few values: the deviation from the true ones is larger.
+    freedom = (1 - 1 / count) * (1 - 1 / len(relative))
+    return deviation / total * math.sqrt(math.pi / 2) / math.sqrt(freedom)
 
 
 def _durations(operation: str, ranks: tuple[int, ...], times: Mapping[int, Moments]) -> list[float]:

@@ -43,7 +43,7 @@ class Schedule:
     warmup
         Steps before the first round, not recorded.
     calibrate
-        Take a calibration sample before and after the steps of each turn.
+        Take a calibration sample before and after each step.
     sweep
         Calibrate standard message sizes too.
     """
@@ -141,12 +141,16 @@ class Session:
             self.jobs.append(Job(name, inputs, runtime, calibrator))
 
     def _turn(self, job: Job, turn: int, schedule: Schedule) -> None:
-        if job.calibrator:
+        """One step to wake caches and memory that slept while other jobs ran; then samples and steps by turns."""
+        if job.calibrator is None:
+            self._train(job, turn, schedule.steps)
+            return
+        self._train(job, None, 1)
+        for _ in range(schedule.steps):
             job.calibrator.sample()
-        self._train(job, turn, schedule.steps)
-        if job.calibrator:
-            job.calibrator.sample()
-            job.samples.append(job.calibrator.take())
+            self._train(job, turn, 1)
+        job.calibrator.sample()
+        job.samples.append(job.calibrator.take())
 
     def _train(self, job: Job, turn: int | None, steps: int) -> None:
         """Train some steps; without a turn they are warm-up and leave no record."""

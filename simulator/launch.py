@@ -105,6 +105,7 @@ def run(launch: Launch) -> dict[str, Inputs]:
     if importlib.util.find_spec("torch") is None:
         raise ExecutionError("running needs torch: pip install 'plancast[executor]'")
     jobs = launch.jobs()
+    _check_devices(jobs)
     sizes = {inputs.plan.mesh.world_size for inputs in jobs.values()}
     assert len(sizes) == 1, "one topology has one world size"
     launch.out.mkdir(parents=True, exist_ok=True)
@@ -118,6 +119,17 @@ def run(launch: Launch) -> dict[str, Inputs]:
             recover(launch.out / name, inputs)
         raise _failure(process.returncode, told, others)
     return jobs
+
+
+def _check_devices(jobs: dict[str, Inputs]) -> None:
+    """Refuse GPUs where there are none, before a dozen processes import torch to find out."""
+    first = next(iter(jobs.values())).topology
+    drivers = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd")]
+    if first.device(0).backend == "cuda" and not drivers:
+        raise ExecutionError(
+            f"{first.name} has {first.device(0).kind} devices, and this machine has no GPU driver; "
+            "run on a machine with GPUs, or use --topology local-cpu"
+        )
 
 
 def _listen(process: subprocess.Popen[str]) -> tuple[list[str], deque[str]]:

@@ -41,8 +41,7 @@ class Calibration:
     instruction_overhead
         Seconds between two instructions of one rank: what the interpreter itself costs.
     jitter
-        How much longer the slowest of the ranks that do the same takes than their mean, as a fraction. Ranks that
-        meet wait for the slowest: without this a prediction from mean times is too fast wherever they meet.
+        Relative standard deviation of the times of F and B instructions, beyond the drift that all ranks share.
     about
         Date, machine, versions, spread: shown with every prediction that rests on this file.
     """

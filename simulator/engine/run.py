@@ -10,6 +10,7 @@ import simpy
 from simulator.collector import paused_collector
 from simulator.cost.calibration import Calibration
 from simulator.cost.compute import ComputeCost
+from simulator.cost.jitter import Noise
 from simulator.engine.fold import Folded, MediumClass, RankClass, fold
 from simulator.engine.messages import MessageCost
 from simulator.engine.network import Network
@@ -23,7 +24,12 @@ from simulator.topology import Device, Topology
 
 @paused_collector()
 def simulate(
-    program: Program, topology: Topology, calibration: Calibration, *, folding: bool = True
+    program: Program,
+    topology: Topology,
+    calibration: Calibration,
+    *,
+    folding: bool = True,
+    noise: Noise | None = None,
 ) -> tuple[Timeline, ComputeCost]:
     """Predict one training step.
 
@@ -37,6 +43,8 @@ def simulate(
         Measured times, possibly none.
     folding
         Simulate one of each class of identical ranks; False simulates all.
+    noise
+        Varies compute times; then no two ranks are identical, and all are simulated.
 
     Returns
     -------
@@ -49,15 +57,11 @@ def simulate(
     mesh = program.plan.mesh
     devices = [topology.device(rank) for rank in range(mesh.world_size)]
     labels = [(mesh.coordinate(rank, "pp"), device_key(device)) for rank, device in enumerate(devices)]
-    folded = fold(system, labels, folding)
+    folded = fold(system, labels, folding and not noise)
     costs = {device_key(device): ComputeCost(program, device, calibration) for device in devices}
     prices = [costs[device_key(devices[rank_class.representative])] for rank_class in folded.ranks]
-    timeline = _Run(program, system, folded, prices, calibration).timeline()
+    timeline = _Run(program, system, folded, prices, calibration, noise).timeline()
     return timeline, costs[device_key(devices[0])]
-
-
-COLLECTIVE_STREAMS = (Stream.TP, Stream.DP)
-"""Streams on which groups of ranks meet that compute the same."""
 
 
 def device_key(device: Device) -> tuple[str, float]:
@@ -80,7 +84,7 @@ class _Walker:
 class _Rank:
     """State of one rank class."""
 
-    __slots__ = ("computed", "cost", "done", "fold", "instructions", "issued", "met", "needs", "waiting", "walkers")
+    __slots__ = ("cost", "done", "fold", "instructions", "issued", "needs", "waiting", "walkers")
 
     def __init__(
         self, fold: RankClass, cost: ComputeCost, instructions: tuple[Instruction, ...], needs: list[tuple[int, ...]]
@@ -92,8 +96,6 @@ class _Rank:
         self.done = bytearray(len(instructions))
         self.issued = [0.0] * len(instructions)
         self.waiting: dict[int, list[_Walker]] = {}
-        self.computed = 0.0
-        self.met: dict[Stream, float] = {}
         self.walkers: dict[Stream, _Walker] = {}
         for position, instruction in enumerate(instructions):
             stream = instruction.stream
@@ -106,13 +108,19 @@ class _Run:
     """One simulated step."""
 
     def __init__(
-        self, program: Program, system: System, folded: Folded, costs: list[ComputeCost], calibration: Calibration
+        self,
+        program: Program,
+        system: System,
+        folded: Folded,
+        costs: list[ComputeCost],
+        calibration: Calibration,
+        noise: Noise | None,
     ) -> None:
         self.folded = folded
         self.env = simpy.Environment()
         self.network = Network(self.env, list(folded.capacities))
         self.messages = MessageCost(program, system, self.network, calibration)
-        self.jitter = calibration.jitter
+        self.noise = noise
         self.spans: list[Span] = []
         # Both ends of a medium have its messages in the same order (verify() saw to it), so there is one at a time.
         self.present: list[list[_Walker]] = [[] for _ in folded.media]
@@ -158,7 +166,8 @@ class _Run:
     def compute(self, walker: _Walker, instruction: Instruction) -> None:
         """Occupy the device, or a share of the host's cores."""
         seconds = walker.rank.cost.seconds(instruction)
-        walker.rank.computed += seconds
+        if self.noise:
+            seconds *= self.noise.factor()
         finish = partial(self.finish, walker, self.env.now)
         weights = walker.rank.fold.core_weights
         if weights and seconds:
@@ -175,21 +184,7 @@ class _Run:
         if len(present) < medium.participants:
             return
         self.present[index] = []
-        delay = self.straggle(present, instruction.stream) if self.jitter else 0.0
-        begin = partial(self.transfer, medium, instruction, partial(self.arrive, present, self.env.now + delay))
-        if delay:
-            self.after(delay, lambda _: begin())
-        else:
-            begin()
-
-    def straggle(self, present: list[_Walker], stream: Stream) -> float:
-        """Return how long a group waits for its slowest member: jitter of what was computed since its last meeting."""
-        if stream not in COLLECTIVE_STREAMS:
-            return 0.0
-        since = [walker.rank.computed - walker.rank.met.get(stream, 0.0) for walker in present]
-        for walker in present:
-            walker.rank.met[stream] = walker.rank.computed
-        return self.jitter * max(since)
+        self.transfer(medium, instruction, partial(self.arrive, present, self.env.now))
 
     def transfer(self, medium: MediumClass, instruction: Instruction, arrive: Callable[..., None]) -> None:
         """Let latency pass, then move the bytes."""

@@ -55,15 +55,9 @@ def serial(program: Program, topology: Topology, calibration: Calibration) -> fl
     """
     messages = _Messages(program, topology, calibration)
     computes = _Computes(program, topology, calibration)
-    # On each axis on which ranks meet, all compute is waited for once.
-    meetings = 1 + calibration.jitter * sum(program.plan.mesh.size(axis) > 1 for axis in ("tp", "dp"))
     return sum(
         times
-        * (
-            computes.seconds(coordinate, work) * meetings
-            if work.stream is Stream.COMPUTE
-            else messages.seconds(coordinate, work)
-        )
+        * (computes.seconds(coordinate, work) if work.stream is Stream.COMPUTE else messages.seconds(coordinate, work))
         for coordinate in range(len(program.lists))
         for work, times in _works(program, coordinate).items()
         if work.kind not in RECEIVES  # the same message as its send

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from simulator import __version__
+from simulator.collector import paused_collector
 from simulator.cost import Calibration, ComputeCost
 from simulator.cost.compute import phases
+from simulator.cost.jitter import Noise
 from simulator.engine.run import simulate
 from simulator.errors import Diagnostic, InputError
 from simulator.load import Inputs
@@ -18,6 +20,9 @@ from simulator.program.instructions import Kind
 from simulator.results.metrics import Metrics, measure
 from simulator.results.recording import Recording, read_json
 from simulator.results.timeline import Timeline
+
+DRAWS = 25
+"""Simulated steps of a machine whose compute times vary; odd, so that the median is one of them."""
 
 NETWORK = "ring collectives and point-to-point messages: latency, then max-min fair shares of every link"
 """The network model in words; what it leaves out is said in the documentation."""
@@ -120,6 +125,7 @@ class Prediction:
         )
 
 
+@paused_collector()
 def predict(inputs: Inputs, calibration: Calibration | None = None, *, folding: bool = True) -> Prediction:
     """Predict one training step.
 
@@ -134,8 +140,9 @@ def predict(inputs: Inputs, calibration: Calibration | None = None, *, folding: 
     """
     calibration = calibration or Calibration()
     program, topology = inputs.program, inputs.topology
-    timeline, cost = simulate(program, topology, calibration, folding=folding)
-    basis = _basis(inputs, calibration, cost, timeline)
+    nominal, cost = simulate(program, topology, calibration, folding=folding)
+    basis = _basis(inputs, calibration, cost, nominal)
+    timeline = _median_draw(inputs, calibration) if calibration.jitter else nominal
     metrics = measure(timeline)
     plan = inputs.plan
     flops = executed_flops(program, cost)
@@ -148,9 +155,19 @@ def predict(inputs: Inputs, calibration: Calibration | None = None, *, folding: 
         executed_flops=sum(flops) * plan.dp * plan.tp,
         peak=sum(device.peak[plan.dtype] for device in topology.devices),
         speed_of_light=speed_of_light(program, topology, flops, metrics),
-        serial=serial(program, topology, calibration),
+        # What varies is slower in the mean, whether things overlap or not.
+        serial=serial(program, topology, calibration) * max(1.0, timeline.step_time / (nominal.step_time or 1.0)),
         basis=basis,
     )
+
+
+def _median_draw(inputs: Inputs, calibration: Calibration) -> Timeline:
+    """Return the step of median length among draws of varying compute times."""
+    draws = (
+        simulate(inputs.program, inputs.topology, calibration, noise=Noise(calibration.jitter, seed))[0]
+        for seed in range(DRAWS)
+    )
+    return sorted(draws, key=lambda timeline: timeline.step_time)[DRAWS // 2]
 
 
 def _model_flops(inputs: Inputs) -> float:

@@ -13,6 +13,7 @@ from simulator.program.passes.segments import split_into_segments
 from simulator.program.passes.send_receive import insert_sends_and_receives
 from simulator.program.program import Program
 from simulator.program.schedules import SCHEDULES
+from simulator.program.schedules.base import Options
 from simulator.program.stage import build_stages
 from simulator.topology import Topology
 
@@ -29,7 +30,7 @@ def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Pr
         graph=local,
         plan=plan,
         stages=build_stages(local, plan, cuts),
-        lists=SCHEDULES[plan.schedule](plan.pp, plan.num_microbatches),
+        lists=SCHEDULES[plan.schedule](plan.pp, plan.num_microbatches, Options()).orders,
     )
     for lower in PASSES:
         program = lower(program)

@@ -30,6 +30,10 @@ class Kind(StrEnum):
     """Forward."""
     B = "B"
     """Full backward: input and weight gradients."""
+    I = "I"  # noqa: E741 - the field's letter
+    """Backward of the inputs alone: the gradient that the stage before waits for."""
+    W = "W"
+    """Backward of the weights alone: nothing waits for it but the optimizer."""
     ALL_REDUCE_F = "ALL_REDUCE_F"
     """Sum the partial outputs of a tensor-parallel segment."""
     ALL_REDUCE_B = "ALL_REDUCE_B"
@@ -51,6 +55,8 @@ class Kind(StrEnum):
 STREAM_OF = {
     Kind.F: Stream.COMPUTE,
     Kind.B: Stream.COMPUTE,
+    Kind.I: Stream.COMPUTE,
+    Kind.W: Stream.COMPUTE,
     Kind.OPTIM: Stream.COMPUTE,
     Kind.ALL_REDUCE_F: Stream.TP,
     Kind.ALL_REDUCE_B: Stream.TP,

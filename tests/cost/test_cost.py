@@ -25,6 +25,8 @@ def test_a_kernel_takes_the_longer_of_arithmetic_and_traffic() -> None:
     rate, bandwidth = 19.5e12 * 0.7, 1935e9 * 0.8
     assert kernel_seconds(Kernel("matmul", 1e12, 10.0), device, "fp32", 4) == pytest.approx(5e-6 + 1e12 / rate)
     assert kernel_seconds(Kernel("matmul", 10.0, 1e9), device, "fp32", 4) == pytest.approx(5e-6 + 4e9 / bandwidth)
+    both = kernel_seconds(Kernel("matmul", rate * 3e-3, bandwidth * 2e-3 / 4), device, "fp32", 4)
+    assert both == pytest.approx(3e-3 + 5e-6)
     assert kernel_seconds(Kernel("memory", 1e15, 1e9), device, "bf16", 2) == pytest.approx(5e-6 + 2e9 / bandwidth)
 
 
@@ -83,6 +85,12 @@ def test_hops_of_a_ring_that_share_a_cable_load_it_twice() -> None:
     ethernet = load("gpt-tiny", "two-node-ethernet", "single", ["plan.dp=auto"]).topology
     good, bad = (max(ring(ethernet, ranks).loads.values()) for ranks in ((0, 1, 4, 5), (0, 4, 1, 5)))
     assert (good, bad) == (1, 2)
+
+
+def test_the_slowest_hop_sets_the_pace_of_a_ring() -> None:
+    ethernet = load("gpt-tiny", "two-node-ethernet", "single", ["plan.dp=auto"]).topology
+    assert ring(ethernet, (0, 1)).latency == pytest.approx(3e-6)
+    assert ring(ethernet, (0, 1, 4)).latency == pytest.approx(1.5e-6 + 10e-6 + 1e-6 + 10e-6 + 1.5e-6)
 
 
 def test_memory_of_one_layer() -> None:

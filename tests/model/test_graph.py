@@ -75,7 +75,7 @@ def test_a_tensor_is_saved_once() -> None:
 
 def test_token_ids_are_counted_as_such() -> None:
     gpt = graph("gpt-tiny")
-    assert gpt.saved_bytes(gpt.nodes[:1], 2, 4) == 2 * 128 * 8
+    assert gpt.saved_bytes(gpt.nodes[:1], 2, 4) == gpt.saved_bytes(gpt.nodes[:1], 2, 4, ["input"]) == 2 * 128 * 8
 
 
 def test_order_keeps_what_is_written_where_it_can() -> None:
@@ -86,7 +86,8 @@ def test_order_keeps_what_is_written_where_it_can() -> None:
 
 def test_the_order_of_writing_does_not_matter() -> None:
     """A list may name a layer before it is written; the same graph comes out."""
-    layers = "[{name: b, kind: linear, out_features: 3, inputs: [a]}, {name: a, kind: linear, out_features: 5, inputs: [input]}]"
-    built = graph("residual-list", "model.input.shape=[7]", f"model.layers={layers}")
+    late = "{name: b, kind: linear, out_features: 3, inputs: [a]}"
+    early = "{name: a, kind: linear, out_features: 5, inputs: [input]}"
+    built = graph("residual-list", "model.input.shape=[7]", f"model.layers=[{late}, {early}]")
     assert [node.name for node in built.nodes] == ["a", "b", "loss"]
     assert built.num_parameters == 7 * 5 + 5 + 5 * 3 + 3

@@ -1,0 +1,57 @@
+"""Zero bubble by rule instead of by listing: F, I and W placed greedily under a memory limit, with given times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from simulator.program.instructions import Kind
+from simulator.program.schedules.base import Options, Schedule, ScheduleKind, Times
+from simulator.program.schedules.greedy import Rules, cost, greedy
+from simulator.program.schedules.zb_h1 import zb_h1
+from simulator.program.schedules.zb_h2 import zb_h2
+
+TICKS = 1 << 20
+"""Times are rounded to this part of F + I + W, so that actions which end together are seen together."""
+
+SAMPLE = 3
+"""Micro-batches per rank on which the candidates compete; the best of them is then made in full."""
+
+
+def zb_auto(num_ranks: int, num_microbatches: int, options: Options) -> Schedule:
+    """Return the shortest of a few greedy orders and of those of ZB-H1 and ZB-H2 that keep to the limit.
+
+    As in the paper, a grid of rules is tried and the best is kept; it is not an optimum. The barrier after the step
+    counts first, then the idle time between a rank's first and last action. Sends take no time here.
+    """
+    limit = num_ranks if options.activation_limit is None else int(options.activation_limit)
+    ticks = _ticks(options.times)
+    sample = min(num_microbatches, SAMPLE * num_ranks)
+    candidates = _candidates(num_ranks, limit, ticks)
+    return min(candidates, key=lambda build: cost(build(sample), ticks))(num_microbatches)
+
+
+def _candidates(num_ranks: int, limit: int, ticks: dict[Kind, int]) -> list[Callable[[int], Schedule]]:
+    """Return functions from a number of micro-batches to a schedule that keeps to the limit."""
+    hop = (limit - 1) / max(1, num_ranks - 1)
+    grid = [(slope, patience) for slope in (None, hop) for patience in (0, ticks[Kind.W] // 2)]
+    rules = [Rules(ticks=ticks, limit=limit, hop=slope, patience=patience) for slope, patience in grid]
+    listed = [(zb_h1, num_ranks), (zb_h2, 2 * num_ranks - 1)]
+    return [
+        *(partial(build, num_ranks, options=Options()) for build, held in listed if held <= limit),
+        *(partial(greedy, num_ranks, rules=rule) for rule in rules),
+    ]
+
+
+def _ticks(times: Times) -> dict[Kind, int]:
+    seconds = {Kind.F: times.forward, Kind.I: times.input_grad, Kind.W: times.weight_grad}
+    return {kind: max(1, round(TICKS * time / sum(seconds.values()))) for kind, time in seconds.items()}
+
+
+KIND = ScheduleKind(
+    name="zb_auto",
+    build=zb_auto,
+    description="F, I and W placed greedily under activation_limit, for given times",
+    source="after Qi et al. 2023, arXiv 2401.10241, section 3",
+    splits_backward=True,
+)

@@ -1,0 +1,24 @@
+"""ZB-H1: 1F1B whose weight gradients fill a part of the bubble, in 1F1B's memory."""
+
+from __future__ import annotations
+
+from simulator.program.schedules.alternate import alternate
+from simulator.program.schedules.base import Options, Schedule, ScheduleKind
+
+
+def zb_h1(num_ranks: int, num_microbatches: int, options: Options) -> Schedule:
+    """Return the schedule. Its I is the paper's B.
+
+    Rank r puts its weight gradients off by r input gradients, so that every rank holds as many micro-batches as rank
+    0 does: p. Bubble (p - 1) (F + I - W), a third of 1F1B's if F = I = W.
+    """
+    return alternate(num_ranks, num_microbatches, num_chunks=1, hop=1, delay=1)
+
+
+KIND = ScheduleKind(
+    name="zb_h1",
+    build=zb_h1,
+    description="weight gradients fill part of 1F1B's bubble, in 1F1B's memory",
+    source="Qi et al. 2023, arXiv 2401.10241",
+    splits_backward=True,
+)
