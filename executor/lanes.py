@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 
 from executor.transport import Handle
-from simulator.program.instructions import RECEIVES, Instruction, Stream
+from simulator.program.instructions import RECEIVES, Instruction, Lane, Stream
 from simulator.units import parse_seconds
 
 MILLISECOND = parse_seconds("1 ms")
@@ -93,7 +93,7 @@ class HostLanes:
         self.current: RawSpan | None = None
         self.spans: list[RawSpan] = []
         self._pending: dict[int, tuple[RawSpan, Message]] = {}
-        self._arrivals: dict[Stream, Arrivals] = {}
+        self._arrivals: dict[Lane, Arrivals] = {}
         self._expected: dict[int, threading.Event] = {}
 
     def launch(
@@ -108,9 +108,9 @@ class HostLanes:
         if message:
             self._pending[position] = (span, message)
             if instruction.kind in RECEIVES:
-                if instruction.stream not in self._arrivals:
-                    self._arrivals[instruction.stream] = Arrivals()
-                arrivals = self._arrivals[instruction.stream]
+                if instruction.lane not in self._arrivals:
+                    self._arrivals[instruction.lane] = Arrivals()
+                arrivals = self._arrivals[instruction.lane]
                 self._expected[position] = arrivals.expect(span, message[0])
             return
         span.end = time.perf_counter()
@@ -130,7 +130,7 @@ class HostLanes:
         span, (handles, finish) = self._pending[position]
         self.current = span
         if done := self._expected.pop(position, None):
-            self._arrivals[span.instruction.stream].wait(done)
+            self._arrivals[span.instruction.lane].wait(done)
         else:
             for handle in handles:
                 handle.wait()
@@ -150,11 +150,11 @@ class HostLanes:
 
 
 class CudaLanes:
-    """GPU: one CUDA stream for each stream of the Program; dependencies and times are events."""
+    """GPU: one CUDA stream for each lane of the Program; dependencies and times are events."""
 
     def __init__(self) -> None:
         self.current: RawSpan | None = None
-        self._streams = {stream: torch.cuda.Stream() for stream in Stream}
+        self._streams: dict[Lane, torch.cuda.Stream] = {}
         self._events: dict[int, tuple[Instruction, torch.cuda.Event, torch.cuda.Event]] = {}
         self._kept: list[object] = []
         self._begin()
@@ -163,7 +163,7 @@ class CudaLanes:
         """Tie the device's clock to the host's once a step, outside of it."""
         torch.cuda.synchronize()
         self._zero = torch.cuda.Event(enable_timing=True)
-        self._zero.record(self._streams[Stream.COMPUTE])
+        self._zero.record()
         self._zero.synchronize()
         self._zero_time = time.perf_counter()
 
@@ -172,7 +172,9 @@ class CudaLanes:
     ) -> None:
         """Queue an instruction on its stream, behind the events of what it needs."""
         self.current = RawSpan(instruction, time.perf_counter())
-        stream = self._streams[instruction.stream]
+        if instruction.lane not in self._streams:
+            self._streams[instruction.lane] = torch.cuda.Stream()
+        stream = self._streams[instruction.lane]
         issued, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         with torch.cuda.stream(stream):
             for need in needs:

@@ -8,6 +8,7 @@ from simulator.cost.calibration import BACKWARD, FORWARD, WEIGHT_ONLY, Calibrati
 from simulator.model.graph import LayerGraph, Node
 from simulator.model.layers.base import Kernel, Phase
 from simulator.plan.plan import MASTER_BYTES, Plan
+from simulator.program import instructions
 from simulator.program.instructions import Instruction, Kind
 from simulator.program.program import Program
 from simulator.topology import Device
@@ -59,7 +60,7 @@ class ComputeCost:
     def flops(self, instruction: Instruction) -> float:
         """Return the matrix-product FLOPs of an instruction, what MFU counts."""
         graph, batch = self.program.graph, self.program.plan.microbatch_size
-        if instruction.kind not in (Kind.F, Kind.B):
+        if instruction.kind not in (Kind.F, *instructions.BACKWARD):
             return 0.0
         return sum(
             kernel.flops
@@ -95,7 +96,12 @@ class ComputeCost:
             layer_key(node.layer, graph.input_shapes(node), plan.microbatch_size, plan.dtype)
         )
         part = FORWARD if kind is Kind.F else BACKWARD if graph.needs_input_grad(node) else WEIGHT_ONLY
-        return times.get(part) if times else None
+        whole = times.get(part) if times else None
+        if whole is None or kind in (Kind.F, Kind.B):
+            return whole
+        # Measured was the whole backward; its halves share it as the roofline says.
+        full = self._roofline(node, Kind.B)
+        return whole * self._roofline(node, kind) / full if full else 0.0
 
     def _roofline(self, node: Node, kind: Kind) -> float:
         graph, plan = self.program.graph, self.program.plan
@@ -132,7 +138,8 @@ class ComputeCost:
 
 
 def phases(graph: LayerGraph, node: Node, kind: Kind) -> tuple[Phase, ...]:
-    """Return the phases that F or B runs of a node: the first layers have no input gradient to compute."""
+    """Return the phases that an action runs of a node: the first layers have no input gradient to compute."""
     if kind is Kind.F:
         return (Phase.FORWARD,)
-    return (Phase.INPUT_GRAD, Phase.WEIGHT_GRAD) if graph.needs_input_grad(node) else (Phase.WEIGHT_GRAD,)
+    inputs = (Phase.INPUT_GRAD,) if graph.needs_input_grad(node) and kind is not Kind.W else ()
+    return inputs if kind is Kind.I else (*inputs, Phase.WEIGHT_GRAD)

@@ -72,7 +72,7 @@ def peak_memory(program: Program, pipeline_rank: int) -> Memory:
 
 
 def _peak_activations(program: Program, pipeline_rank: int) -> float:
-    """Walk the list: a forward segment keeps what its backward needs, the backward frees it."""
+    """Walk the list: a forward segment keeps what its backward needs, the backward of its weights frees it."""
     plan = program.plan
     # Borders are new tensors cut out of the graph: the inputs of a segment live as long as it does.
     saved = {
@@ -87,7 +87,7 @@ def _peak_activations(program: Program, pipeline_rank: int) -> float:
         if kind is Kind.F:
             held += saved[stage, part]
             peak = max(peak, held)
-        elif kind is Kind.B:
+        elif kind in (Kind.B, Kind.W):
             held -= saved[stage, part]
     return peak
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulator.engine.system import System
-from simulator.program.instructions import Stream
+from simulator.program.instructions import Lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class RankClass:
 
     representative: int
     members: tuple[int, ...]
-    media: Mapping[Stream, int]
+    media: Mapping[Lane, int]
     core_weights: Mapping[int, float]
 
 
@@ -37,7 +37,7 @@ class MediumClass:
     representative
         Index of one of them.
     participants
-        Number of distinct (rank class, stream) that must come before a message starts.
+        Number of distinct (rank class, lane) that must come before a message starts.
     weights
         Resource class -> load of one resource of it by *all* media of this class.
     private
@@ -104,7 +104,7 @@ def _refine(system: System, labels: list[Hashable]) -> tuple[list[int], list[int
         media = _number(
             (
                 media[index],
-                _multiset((stream, ranks[rank]) for rank, stream in medium.members),
+                _multiset((lane, ranks[rank]) for rank, lane in medium.members),
                 _multiset((resources[r], weight) for r, weight in medium.weights.items()),
             )
             for index, medium in enumerate(system.media)
@@ -120,7 +120,7 @@ def _refine(system: System, labels: list[Hashable]) -> tuple[list[int], list[int
         ranks = _number(
             (
                 ranks[rank],
-                tuple((stream, media[index]) for stream, index in roles.items()),
+                tuple((lane, media[index]) for lane, index in roles.items()),
                 None if (core := system.cores[rank]) is None else resources[core],
             )
             for rank, roles in enumerate(system.roles)
@@ -138,11 +138,11 @@ def _quotient(system: System, ranks: list[int], media: list[int], resources: lis
         first_resource.setdefault(colour, resource)
     representative = {resource: colour for colour, resource in first_resource.items()}
     weights: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
-    participants: dict[int, set[tuple[int, Stream]]] = defaultdict(set)
+    participants: dict[int, set[tuple[int, Lane]]] = defaultdict(set)
     first_medium: dict[int, int] = {}
     for index, medium in enumerate(system.media):
         first_medium.setdefault(media[index], index)
-        participants[media[index]].update((ranks[rank], stream) for rank, stream in medium.members)
+        participants[media[index]].update((ranks[rank], lane) for rank, lane in medium.members)
         for resource, weight in medium.weights.items():
             if resource in representative:
                 weights[media[index]][representative[resource]] += weight
@@ -160,7 +160,7 @@ def _quotient(system: System, ranks: list[int], media: list[int], resources: lis
             RankClass(
                 representative=group[0],
                 members=tuple(group),
-                media={stream: media[index] for stream, index in system.roles[group[0]].items()},
+                media={lane: media[index] for lane, index in system.roles[group[0]].items()},
                 core_weights=dict(core_weights[colour]),
             )
             for colour, group in members.items()

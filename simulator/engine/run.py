@@ -16,7 +16,7 @@ from simulator.engine.messages import MessageCost
 from simulator.engine.network import Network
 from simulator.engine.system import System, build_system
 from simulator.program.dependencies import dependencies
-from simulator.program.instructions import Instruction, Stream
+from simulator.program.instructions import Instruction, Lane
 from simulator.program.program import Program
 from simulator.results.timeline import Span, Timeline
 from simulator.topology import Device, Topology
@@ -70,7 +70,7 @@ def device_key(device: Device) -> tuple[str, float]:
 
 
 class _Walker:
-    """One stream of one rank class: runs its instructions in order, each when its dependencies are done."""
+    """One lane of one rank class: runs its instructions in order, each when its dependencies are done."""
 
     __slots__ = ("head", "medium", "queue", "rank")
 
@@ -96,12 +96,12 @@ class _Rank:
         self.done = bytearray(len(instructions))
         self.issued = [0.0] * len(instructions)
         self.waiting: dict[int, list[_Walker]] = {}
-        self.walkers: dict[Stream, _Walker] = {}
+        self.walkers: dict[Lane, _Walker] = {}
         for position, instruction in enumerate(instructions):
-            stream = instruction.stream
-            if stream not in self.walkers:
-                self.walkers[stream] = _Walker(self, fold.media.get(stream))
-            self.walkers[stream].queue.append(position)
+            lane = instruction.lane
+            if lane not in self.walkers:
+                self.walkers[lane] = _Walker(self, fold.media.get(lane))
+            self.walkers[lane].queue.append(position)
 
 
 class _Run:
@@ -148,7 +148,7 @@ class _Run:
         )
 
     def advance(self, walker: _Walker) -> None:
-        """Start the next instruction of a stream if nothing is missing for it."""
+        """Start the next instruction of a lane if nothing is missing for it."""
         if walker.head == len(walker.queue):
             return
         rank = walker.rank

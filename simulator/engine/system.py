@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from simulator.cost.collectives import Path, channel, ring
-from simulator.program.instructions import Stream
+from simulator.program.instructions import Lane, Stream
 from simulator.program.program import Program
+from simulator.program.stage import Stage
 from simulator.topology import Topology
+
+Wiring = tuple[Stream, tuple[tuple[int, Lane], ...], Path]
+"""Kind, members and path of a medium whose resources are not numbered yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class Medium:
     kind
         Stream of the sender for channels; ``tp`` or ``dp`` for groups.
     members
-        (rank, the stream in which it uses the medium).
+        (rank, the lane in which it uses the medium).
     path
         Latency and links.
     weights
@@ -30,7 +34,7 @@ class Medium:
     """
 
     kind: Stream
-    members: tuple[tuple[int, Stream], ...]
+    members: tuple[tuple[int, Lane], ...]
     path: Path
     weights: Mapping[int, float]
     on_one_host: bool
@@ -45,7 +49,7 @@ class System:
     media
         All groups and channels that the program uses.
     roles
-        For each rank, stream -> index of the medium behind it.
+        For each rank, lane -> index of the medium behind it.
     capacities
         Units/s of each resource: bytes/s of a link; for the cores of a host see ``core_weight``.
     cores
@@ -56,7 +60,7 @@ class System:
     """
 
     media: tuple[Medium, ...]
-    roles: tuple[Mapping[Stream, int], ...]
+    roles: tuple[Mapping[Lane, int], ...]
     capacities: tuple[float, ...]
     cores: tuple[int | None, ...]
     core_weight: float
@@ -65,28 +69,38 @@ class System:
 def build_system(program: Program, topology: Topology) -> System:
     """Return the system that a program and a topology make."""
     mesh = program.plan.mesh
-    roles: list[dict[Stream, int]] = [{} for _ in range(mesh.world_size)]
-    plans: list[tuple[Stream, tuple[tuple[int, Stream], ...], Path]] = []
+    roles: list[dict[Lane, int]] = [{} for _ in range(mesh.world_size)]
+    plans: list[Wiring] = []
     for axis, stream in (("tp", Stream.TP), ("dp", Stream.DP)):
         if mesh.size(axis) > 1:
             for group in mesh.groups(axis):
-                plans.append((stream, tuple((rank, stream) for rank in group), ring(topology, group)))
+                plans.append((stream, tuple((rank, (stream, -1)) for rank in group), ring(topology, group)))
     for rank in range(mesh.world_size):
-        if mesh.coordinate(rank, "pp") + 1 < mesh.size("pp"):
-            after = mesh.shift(rank, "pp", +1)
-            forward = ((rank, Stream.SEND_F), (after, Stream.RECV_F))
-            backward = ((after, Stream.SEND_B), (rank, Stream.RECV_B))
-            plans.append((Stream.SEND_F, forward, channel(topology, rank, after)))
-            plans.append((Stream.SEND_B, backward, channel(topology, after, rank)))
+        for stage in program.stages_of(mesh.coordinate(rank, "pp")):
+            plans += _channels(program, topology, rank, stage)
     for index, (_, members, _) in enumerate(plans):
-        for rank, stream in members:
-            roles[rank][stream] = index
+        for rank, lane in members:
+            roles[rank][lane] = index
     return _with_resources(plans, roles, topology)
 
 
+def _channels(program: Program, topology: Topology, rank: int, stage: Stage) -> list[Wiring]:
+    """Return the channels between a stage on a rank and the next stage, there and back."""
+    if not stage.sends or program.hands_over(stage.index, stage.index + 1):
+        return []
+    here, there = stage.index, stage.index + 1
+    after = program.plan.mesh.move(rank, "pp", program.pipeline_rank(there))
+    forward = ((rank, (Stream.SEND_F, here)), (after, (Stream.RECV_F, there)))
+    backward = ((after, (Stream.SEND_B, there)), (rank, (Stream.RECV_B, here)))
+    return [
+        (Stream.SEND_F, forward, channel(topology, rank, after)),
+        (Stream.SEND_B, backward, channel(topology, after, rank)),
+    ]
+
+
 def _with_resources(
-    plans: list[tuple[Stream, tuple[tuple[int, Stream], ...], Path]],
-    roles: list[dict[Stream, int]],
+    plans: list[Wiring],
+    roles: list[dict[Lane, int]],
     topology: Topology,
 ) -> System:
     """Number the links in use and the hosts with shared cores; load them."""

@@ -63,8 +63,10 @@ class Mesh:
         """Return all groups along an axis."""
         return [self.group(rank, axis) for rank in range(self.world_size) if self.coordinate(rank, axis) == 0]
 
+    def move(self, rank: int, axis: str, coordinate: int) -> int:
+        """Return the rank at another place along an axis, the same along all others."""
+        return rank + (coordinate - self.coordinate(rank, axis)) * self.stride(axis)
+
     def shift(self, rank: int, axis: str, step: int) -> int:
         """Return the neighbour ``step`` further along an axis, wrapping around."""
-        size, stride = self.size(axis), self.stride(axis)
-        position = self.coordinate(rank, axis)
-        return rank + ((position + step) % size - position) * stride
+        return self.move(rank, axis, (self.coordinate(rank, axis) + step) % self.size(axis))

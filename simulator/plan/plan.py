@@ -54,6 +54,8 @@ class Plan:
         All-reduce gradient buckets while backward goes on; otherwise all at its end.
     bucket_size
         Bytes of gradients after which a bucket is closed.
+    num_stages_per_rank
+        Pipeline stages that each rank runs (virtual stages).
     stages
         ``auto``, ``even``, ``balanced``, or the block that each stage begins with.
     dataset_size, epochs
@@ -69,6 +71,7 @@ class Plan:
     optimizer: Optimizer
     dp_overlap: bool
     bucket_size: float
+    num_stages_per_rank: int = 1
     stages: str | tuple[str, ...] = "auto"
     dataset_size: int = 0
     epochs: int = 1
@@ -85,8 +88,13 @@ class Plan:
 
     @property
     def pp(self) -> int:
-        """Pipeline stages."""
+        """Pipeline ranks."""
         return self.mesh.size("pp")
+
+    @property
+    def num_stages(self) -> int:
+        """Pipeline stages."""
+        return self.pp * self.num_stages_per_rank
 
     @property
     def itemsize(self) -> int:

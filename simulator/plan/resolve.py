@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Protocol
 
 from simulator.errors import Problems
 from simulator.plan.mesh import AXES, Mesh
 from simulator.plan.plan import DTYPE_BYTES, Optimizer, Plan
 from simulator.plan.schema import PlanSchema
 from simulator.topology import Topology
+
+
+class ScheduleRules(Protocol):
+    """What resolving a plan must know of a schedule."""
+
+    @property
+    def usual_stages_per_rank(self) -> int:
+        """Virtual stages of a rank when the plan names none."""
+
+    def check(self, num_ranks: int, num_microbatches: int, num_stages_per_rank: int) -> tuple[str, str] | None:
+        """Return what is not allowed and a way out, or None."""
 
 
 def divisors(number: int) -> list[int]:
@@ -24,7 +37,9 @@ def neighbours(wanted: int, legal: Iterable[int]) -> str:
     return " or ".join(str(value) for value in near if value is not None)
 
 
-def resolve_plan(spec: PlanSchema, topology: Topology, schedules: Iterable[str], problems: Problems) -> Plan | None:
+def resolve_plan(
+    spec: PlanSchema, topology: Topology, schedules: Mapping[str, ScheduleRules], problems: Problems
+) -> Plan | None:
     """Return the plan for a topology, or None after reporting every contradiction.
 
     Parameters
@@ -34,14 +49,14 @@ def resolve_plan(spec: PlanSchema, topology: Topology, schedules: Iterable[str],
     topology
         Gives the world size and the dtypes that its devices have.
     schedules
-        Names of the known schedules.
+        The known schedules by name.
     problems
         Collects what is wrong.
     """
     mesh = _mesh(spec, topology.world_size, problems)
-    _check_schedule(spec, list(schedules), problems)
     _check_dtype(spec, topology, problems)
     batch = _batch(spec, mesh.size("dp"), problems) if mesh else None
+    stages = _stages_per_rank(spec, schedules, batch[1] if batch else None, problems)
     if mesh is None or batch is None or problems:
         return None
     return Plan(
@@ -56,6 +71,7 @@ def resolve_plan(spec: PlanSchema, topology: Topology, schedules: Iterable[str],
         ),
         dp_overlap=spec.dp_overlap,
         bucket_size=spec.bucket_size,
+        num_stages_per_rank=stages,
         stages=spec.stages if isinstance(spec.stages, str) else tuple(spec.stages),
         dataset_size=spec.dataset_size or 0,
         epochs=spec.epochs,
@@ -92,9 +108,22 @@ def _mesh(spec: PlanSchema, world: int, problems: Problems) -> Mesh | None:
     return Mesh(tuple(spec.axes), tuple(sizes[axis] for axis in spec.axes))
 
 
-def _check_schedule(spec: PlanSchema, schedules: list[str], problems: Problems) -> None:
-    if spec.schedule not in schedules:
-        problems.add("plan.schedule", f"{spec.schedule!r} is not a schedule", f"known: {', '.join(schedules)}")
+def _stages_per_rank(
+    spec: PlanSchema, schedules: Mapping[str, ScheduleRules], num_microbatches: int | None, problems: Problems
+) -> int:
+    """Return the virtual stages of a rank, after reporting what the schedule does not allow."""
+    rules = schedules.get(spec.schedule)
+    if rules is None:
+        close = get_close_matches(spec.schedule, schedules, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(schedules)}"
+        problems.add("plan.schedule", f"{spec.schedule!r} is not a schedule", hint)
+        return 1
+    number = spec.num_stages_per_rank or rules.usual_stages_per_rank
+    broken = rules.check(spec.pp, num_microbatches, number) if num_microbatches else None
+    if broken:
+        key = "num_stages_per_rank" if spec.num_stages_per_rank else "schedule"
+        problems.add(f"plan.{key}", broken[0], broken[1])
+    return number
 
 
 def _check_dtype(spec: PlanSchema, topology: Topology, problems: Problems) -> None:

@@ -37,6 +37,9 @@ class PlanSchema(StrictModel):
         ),
     ]
     schedule: str = "1f1b"
+    num_stages_per_rank: Annotated[
+        PositiveInt | None, Field(description="virtual stages; what the schedule usually takes if absent")
+    ] = None
     microbatch_size: Annotated[PositiveInt | None, Field(description="samples of a micro-batch")] = None
     num_microbatches: Annotated[PositiveInt | None, Field(description="micro-batches of a replica in one step")] = None
     global_batch_size: Annotated[PositiveInt | None, Field(description="samples of a step over all replicas")] = None

@@ -30,16 +30,16 @@ def cut_stages(graph: LayerGraph, plan: Plan, device: Device, problems: Problems
     device
         Cost of a block is its roofline time on this device.
     """
-    if plan.pp == 1:
+    if plan.num_stages == 1:
         return (0,)
     blocks = _blocks(graph)
     if not isinstance(plan.stages, str):
         return _by_hand(blocks, plan, problems)
-    if plan.pp > len(blocks):
+    if plan.num_stages > len(blocks):
         names = ", ".join(name for name, _ in blocks[:8])
         problems.add(
             "plan.pp",
-            f"{plan.pp} stages, but {graph.name} can be cut into at most {len(blocks)} blocks ({names}...)",
+            f"{plan.num_stages} stages, but {graph.name} can be cut into at most {len(blocks)} blocks ({names}...)",
             f"use pp {len(blocks)} or less",
         )
         return None
@@ -51,7 +51,7 @@ def cut_stages(graph: LayerGraph, plan: Plan, device: Device, problems: Problems
     mode = plan.stages
     if mode == "auto":
         mode = "even" if _dominates(graph, blocks, run, cost) else "balanced"
-    return _even(blocks, run, plan, problems) if mode == "even" else _balanced(graph, blocks, plan.pp, cost)
+    return _even(blocks, run, plan, problems) if mode == "even" else _balanced(graph, blocks, plan.num_stages, cost)
 
 
 def roofline_seconds(graph: LayerGraph, node: Node, plan: Plan, device: Device) -> float:
@@ -116,15 +116,15 @@ def _even(
 ) -> tuple[int, ...] | None:
     """Give each stage the same number of repeated blocks; what is before and after them stays at the ends."""
     length = run[1] - run[0]
-    if length % plan.pp:
+    if length % plan.num_stages:
         problems.add(
             "plan.pp",
-            f"{plan.pp} does not divide the {length} repeated blocks (remainder {length % plan.pp})",
-            f"legal neighbour: pp {neighbours(plan.pp, divisors(length))}, or set stages: balanced",
+            f"{plan.num_stages} does not divide the {length} repeated blocks (remainder {length % plan.num_stages})",
+            f"legal neighbour: pp {neighbours(plan.num_stages, divisors(length))}, or set stages: balanced",
         )
         return None
-    share = length // plan.pp
-    return (0, *(blocks[run[0] + share * stage][1] for stage in range(1, plan.pp)))
+    share = length // plan.num_stages
+    return (0, *(blocks[run[0] + share * stage][1] for stage in range(1, plan.num_stages)))
 
 
 def _balanced(graph: LayerGraph, blocks: list[tuple[str, int]], pp: int, cost: Cost) -> tuple[int, ...]:
@@ -153,8 +153,8 @@ def _by_hand(blocks: list[tuple[str, int]], plan: Plan, problems: Problems) -> t
     """Return the cut at the blocks that the plan names."""
     starts = dict(reversed(blocks))
     legal = ", ".join(name for name, _ in blocks)
-    if len(plan.stages) != plan.pp:
-        message = f"{len(plan.stages)} blocks named for pp({plan.pp}) stages"
+    if len(plan.stages) != plan.num_stages:
+        message = f"{len(plan.stages)} blocks named for pp({plan.num_stages}) stages"
         problems.add("plan.stages", message, "name one for each stage")
         return None
     unknown = [name for name in plan.stages if name not in starts]

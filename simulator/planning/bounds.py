@@ -16,7 +16,7 @@ from simulator.engine.messages import MessageCost
 from simulator.engine.network import Network
 from simulator.engine.run import device_key
 from simulator.engine.system import Medium, System, build_system
-from simulator.program.instructions import RECEIVES, Instruction, Stream
+from simulator.program.instructions import RECEIVES, Instruction, Lane, Stream
 from simulator.program.program import Program
 from simulator.results.metrics import Metrics
 from simulator.topology import Topology
@@ -94,23 +94,24 @@ class _Computes:
 
 
 class _Messages:
-    """Times of messages with all media that serve the same stream of the same pipeline coordinate busy at once."""
+    """Times of messages with all media that serve the same lane of the same pipeline coordinate busy at once."""
 
     def __init__(self, program: Program, topology: Topology, calibration: Calibration) -> None:
         self._system = build_system(program, topology)
         network = Network(simpy.Environment(), list(self._system.capacities))
         self._cost = MessageCost(program, self._system, network, calibration)
-        self._media: dict[tuple[int, Stream], list[tuple[MediumClass, float]]] = {}
-        together: dict[tuple[int, Stream], list[int]] = defaultdict(list)
+        self._media: dict[tuple[int, Lane], list[tuple[MediumClass, float]]] = {}
+        together: dict[tuple[int, Lane], list[int]] = defaultdict(list)
         for index, medium in enumerate(self._system.media):
-            together[program.plan.mesh.coordinate(medium.members[0][0], "pp"), medium.kind].append(index)
+            rank, lane = medium.members[0]
+            together[program.plan.mesh.coordinate(rank, "pp"), lane].append(index)
         for key, indices in together.items():
             self._media[key] = list(_distinct(self._system, indices))
 
     def seconds(self, coordinate: int, work: Instruction) -> float:
         """Return the time of the slowest of the messages that a pipeline coordinate's ranks send at once."""
         times = []
-        for medium, rate in self._media[coordinate, work.stream]:
+        for medium, rate in self._media[coordinate, work.lane]:
             transfer = self._cost.transfer(medium, work)
             times.append(transfer.latency + (transfer.size / rate if transfer.size else 0.0))
         return max(times)

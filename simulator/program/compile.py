@@ -12,8 +12,7 @@ from simulator.program.passes.reduce_grad import insert_gradient_reduction
 from simulator.program.passes.segments import split_into_segments
 from simulator.program.passes.send_receive import insert_sends_and_receives
 from simulator.program.program import Program
-from simulator.program.schedules import SCHEDULES
-from simulator.program.schedules.base import Options
+from simulator.program.schedules import SCHEDULE_KINDS, Options
 from simulator.program.stage import build_stages
 from simulator.topology import Topology
 
@@ -26,11 +25,14 @@ def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Pr
     cuts = cut_stages(local, plan, topology.device(0), problems) if local else None
     if local is None or cuts is None:
         return None
+    options = Options(num_stages_per_rank=plan.num_stages_per_rank)
+    schedule = SCHEDULE_KINDS[plan.schedule].build(plan.pp, plan.num_microbatches, options)
     program = Program(
         graph=local,
         plan=plan,
         stages=build_stages(local, plan, cuts),
-        lists=SCHEDULES[plan.schedule](plan.pp, plan.num_microbatches, Options()).orders,
+        lists=schedule.orders,
+        placement=schedule.placement,
     )
     for lower in PASSES:
         program = lower(program)

@@ -16,7 +16,7 @@ Work = tuple[Kind, int, int]
 def dependencies(program: Program, instructions: tuple[Instruction, ...]) -> list[tuple[int, ...]]:
     """Return for each instruction the positions it waits for.
 
-    Only positions in other streams are listed, and only those that a missing instruction does not make void: a
+    Only positions in other lanes are listed, and only those that a missing instruction does not make void: a
     program with holes is for ``verify`` to find.
     """
     where: dict[tuple[Kind, int, int, int], int] = {each: position for position, each in enumerate(instructions)}
@@ -43,23 +43,30 @@ def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, .
     last = len(segments) - 1
     match kind:
         case Kind.F if part == 0:
-            return ((Kind.RECV_F, stage, -1),)
+            received: tuple[Work, ...] = ((Kind.RECV_F, stage, -1),)
+            if stage > 0 and program.hands_over(stage, stage - 1):
+                received += ((Kind.ALL_REDUCE_F, stage - 1, len(program.stages[stage - 1].segments) - 1),)
+            return received
         case Kind.F:
             return ((Kind.ALL_REDUCE_F, stage, part - 1),)
-        case Kind.B if part == last:
-            return (Kind.RECV_B, stage, -1), (Kind.ALL_REDUCE_F, stage, last)
-        case Kind.B:
+        case Kind.B | Kind.I if part == last:
+            needs: tuple[Work, ...] = ((Kind.RECV_B, stage, -1), (Kind.ALL_REDUCE_F, stage, last))
+            if stage + 1 < len(program.stages) and program.hands_over(stage, stage + 1):
+                needs += ((Kind.ALL_REDUCE_B, stage + 1, 0),)
+            return needs
+        case Kind.B | Kind.I:
             return ((Kind.ALL_REDUCE_B, stage, part + 1),)
         case Kind.ALL_REDUCE_F:
             return ((Kind.F, stage, part),)
         case Kind.ALL_REDUCE_B:
-            return ((Kind.B, stage, part),)
+            return (Kind.B, stage, part), (Kind.I, stage, part)
         case Kind.SEND_F:
             return (Kind.F, stage, last), (Kind.ALL_REDUCE_F, stage, last)
         case Kind.SEND_B:
-            return (Kind.B, stage, 0), (Kind.ALL_REDUCE_B, stage, 0)
+            return (Kind.B, stage, 0), (Kind.I, stage, 0), (Kind.ALL_REDUCE_B, stage, 0)
         case Kind.REDUCE_GRAD:
-            return ((Kind.B, stage, program.stages[stage].buckets[part].segment),)
+            segment = program.stages[stage].buckets[part].segment
+            return (Kind.B, stage, segment), (Kind.W, stage, segment)
         case Kind.OPTIM:
             return tuple((Kind.REDUCE_GRAD, stage, index) for index in range(len(program.stages[stage].buckets)))
     return ()

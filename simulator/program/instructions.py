@@ -67,6 +67,15 @@ STREAM_OF = {
     Kind.RECV_B: Stream.RECV_B,
 }
 
+BACKWARD = (Kind.B, Kind.I, Kind.W)
+"""Kinds that run backward, whole or in part."""
+
+MESSAGES = (Stream.SEND_F, Stream.RECV_F, Stream.SEND_B, Stream.RECV_B)
+"""Streams of messages between stages."""
+
+Lane = tuple[Stream, int]
+"""One queue of a rank: messages of each stage have their own, so that none waits behind another stage's."""
+
 COLLECTIVE_AXIS = {Kind.ALL_REDUCE_F: "tp", Kind.ALL_REDUCE_B: "tp", Kind.REDUCE_GRAD: "dp"}
 """Mesh axis whose group takes part in a collective."""
 
@@ -111,6 +120,12 @@ class Instruction(NamedTuple):
     def stream(self) -> Stream:
         """Queue that runs it."""
         return STREAM_OF[self.kind]
+
+    @property
+    def lane(self) -> Lane:
+        """Queue of its rank that runs it, in order."""
+        stream = STREAM_OF[self.kind]
+        return (stream, self.stage if stream in MESSAGES else -1)
 
     def work(self) -> Instruction:
         """Return the instruction without its micro-batch: all micro-batches do the same work."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from simulator.model.graph import LayerGraph
 from simulator.model.layers.base import INDEX_BYTES, count
 from simulator.plan.plan import Plan
-from simulator.program.instructions import COLLECTIVE_AXIS, Instruction, Kind
+from simulator.program.instructions import COLLECTIVE_AXIS, ENDS, Instruction, Kind
 from simulator.program.stage import Segment, Stage
 
 
@@ -43,22 +43,29 @@ class Program:
     plan, stages
         The plan and its stages.
     lists
-        For each pipeline coordinate the instructions in issue order. Instructions of one stream run in this order;
-        across streams only the dependencies count (``dependencies.py``).
+        For each pipeline coordinate the instructions in issue order. Instructions of one lane run in this order;
+        across lanes only the dependencies count (``dependencies.py``).
+    placement
+        Pipeline coordinate of each stage.
     """
 
     graph: LayerGraph
     plan: Plan
     stages: tuple[Stage, ...]
     lists: tuple[tuple[Instruction, ...], ...]
+    placement: tuple[int, ...]
 
     def pipeline_rank(self, stage: int) -> int:
         """Return the pipeline coordinate that runs a stage."""
-        return stage
+        return self.placement[stage]
 
     def stages_of(self, pipeline_rank: int) -> tuple[Stage, ...]:
         """Return the stages that a pipeline coordinate runs."""
-        return (self.stages[pipeline_rank],)
+        return tuple(stage for stage in self.stages if self.placement[stage.index] == pipeline_rank)
+
+    def hands_over(self, stage: int, following: int) -> bool:
+        """Return whether two neighbouring stages are on one rank, so that nothing is sent between them."""
+        return self.placement[stage] == self.placement[following]
 
     def instructions(self, rank: int) -> tuple[Instruction, ...]:
         """Return the list of a global rank."""
@@ -70,7 +77,7 @@ class Program:
         return Counter({Instruction(kind, stage, -1, part): times for (kind, stage, part), times in counts.items()})
 
     def segment(self, instruction: Instruction) -> Segment:
-        """Return the segment that an F, B or ALL_REDUCE instruction works on."""
+        """Return the segment that an F, B, I, W or ALL_REDUCE instruction works on."""
         return self.stages[instruction.stage].segments[instruction.part]
 
     def message(self, instruction: Instruction) -> Message:
@@ -96,11 +103,11 @@ class Program:
         mesh = self.plan.mesh
         if instruction.kind in COLLECTIVE_AXIS:
             return mesh.group(rank, COLLECTIVE_AXIS[instruction.kind])
-        if instruction.kind in (Kind.SEND_F, Kind.RECV_B):
-            return (rank, mesh.shift(rank, "pp", +1))
-        if instruction.kind in (Kind.RECV_F, Kind.SEND_B):
-            return (mesh.shift(rank, "pp", -1), rank)
-        return (rank,)
+        if instruction.kind not in ENDS:
+            return (rank,)
+        _, step = ENDS[instruction.kind]
+        other = mesh.move(rank, "pp", self.placement[instruction.stage + step])
+        return (rank, other) if step > 0 else (other, rank)
 
     def tensor_bytes(self, names: Iterable[str]) -> float:
         """Return the bytes of one micro-batch of the named tensors."""

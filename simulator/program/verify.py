@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from simulator.errors import ProgramError
 from simulator.program.dependencies import Work, dependencies
-from simulator.program.instructions import ENDS, SENDS, Instruction, Kind, Stream
+from simulator.program.instructions import ENDS, SENDS, Instruction, Kind, Lane
 from simulator.program.program import Program
 
 TABLE_ROWS = 8
@@ -31,21 +31,27 @@ def verify(program: Program) -> None:
     _check_progress(program)
 
 
-def _microbatch_work(program: Program, rank: int) -> Iterator[Work]:
-    """Yield what a pipeline rank must do for each micro-batch, in no particular order."""
+def _microbatch_work(program: Program, rank: int, split: frozenset[int]) -> Iterator[Work]:
+    """Yield what a pipeline rank must do for a micro-batch, in no particular order.
+
+    Backward of the stages in ``split`` comes as I and W, that of the others as B.
+    """
     for stage in program.stages_of(rank):
+        backward = (Kind.I, Kind.W) if stage.index in split else (Kind.B,)
         for part, segment in enumerate(stage.segments):
             yield Kind.F, stage.index, part
-            yield Kind.B, stage.index, part
+            yield from ((kind, stage.index, part) for kind in backward)
             if segment.parallel:
                 yield Kind.ALL_REDUCE_F, stage.index, part
             if segment.reduces_backward:
                 yield Kind.ALL_REDUCE_B, stage.index, part
+        before = stage.receives and not program.hands_over(stage.index, stage.index - 1)
+        after = stage.sends and not program.hands_over(stage.index, stage.index + 1)
         borders = {
-            Kind.RECV_F: stage.receives,
-            Kind.SEND_F: stage.sends,
-            Kind.RECV_B: stage.gradients_in,
-            Kind.SEND_B: stage.gradients_out,
+            Kind.RECV_F: before,
+            Kind.SEND_F: after,
+            Kind.RECV_B: after and stage.gradients_in,
+            Kind.SEND_B: before and stage.gradients_out,
         }
         yield from ((kind, stage.index, -1) for kind, names in borders.items() if names)
 
@@ -62,10 +68,12 @@ def _check_complete(program: Program, rank: int) -> None:
     itineraries: dict[int, list[Work]] = {index: [] for index in (*range(program.plan.num_microbatches), -1)}
     for kind, stage, microbatch, part in program.lists[rank]:
         itineraries.setdefault(microbatch, []).append((kind, stage, part))
-    each, once = list(_microbatch_work(program, rank)), list(_step_work(program, rank))
+    once = list(_step_work(program, rank))
     sound: set[tuple[bool, tuple[Work, ...]]] = set()
     for microbatch, works in itineraries.items():
         if (itinerary := (microbatch < 0, tuple(works))) not in sound:
+            split = frozenset(stage for kind, stage, _ in works if kind in (Kind.I, Kind.W))
+            each = list(_microbatch_work(program, rank, split))
             known = microbatch < program.plan.num_microbatches
             _check_itinerary(program, rank, microbatch, works, (once if microbatch < 0 else each) if known else [])
             sound.add(itinerary)
@@ -103,22 +111,31 @@ def _precedes(program: Program, kind: Kind, stage: int, part: int) -> Iterator[W
             yield Kind.ALL_REDUCE_F, stage, part - 1
         case Kind.F:
             yield Kind.RECV_F, stage, -1
-        case Kind.B if part < last:
-            yield Kind.B, stage, part + 1
+            if stage > 0 and program.hands_over(stage, stage - 1):
+                yield Kind.F, stage - 1, len(program.stages[stage - 1].segments) - 1
+        case Kind.B | Kind.I if part < last:
+            yield kind, stage, part + 1
             yield Kind.ALL_REDUCE_B, stage, part + 1
-        case Kind.B:
+        case Kind.B | Kind.I:
             yield Kind.F, stage, last
             yield Kind.ALL_REDUCE_F, stage, last
             yield Kind.RECV_B, stage, -1
+            if stage + 1 < len(program.stages) and program.hands_over(stage, stage + 1):
+                yield Kind.B, stage + 1, 0
+                yield Kind.I, stage + 1, 0
+        case Kind.W:
+            yield Kind.I, stage, part
         case Kind.ALL_REDUCE_F:
             yield Kind.F, stage, part
         case Kind.ALL_REDUCE_B:
             yield Kind.B, stage, part
+            yield Kind.I, stage, part
         case Kind.SEND_F:
             yield Kind.F, stage, last
             yield Kind.ALL_REDUCE_F, stage, last
         case Kind.SEND_B:
             yield Kind.B, stage, 0
+            yield Kind.I, stage, 0
             yield Kind.ALL_REDUCE_B, stage, 0
 
 
@@ -134,9 +151,11 @@ def _check_ends(program: Program, rank: int) -> None:
                 _fail(program, rank, instructions[update], f"comes before {late}, which it needs")
         for part, bucket in enumerate(stage.buckets):
             reduction = last[Kind.REDUCE_GRAD, stage.index, part]
-            backward = last[Kind.B, stage.index, bucket.segment]
-            if backward > reduction:
-                _fail(program, rank, instructions[reduction], f"comes before {instructions[backward]}, which it needs")
+            for kind in (Kind.B, Kind.W):
+                backward = last.get((kind, stage.index, bucket.segment), -1)
+                if backward > reduction:
+                    late = instructions[backward]
+                    _fail(program, rank, instructions[reduction], f"comes before {late}, which it needs")
 
 
 def _check_channels(program: Program) -> None:
@@ -187,10 +206,10 @@ def _check_progress(program: Program) -> None:
 
 
 def _queues(instructions: tuple[Instruction, ...]) -> list[list[int]]:
-    """Return the positions that each stream runs, the first at the end of the list."""
-    queues: dict[Stream, list[int]] = {}
+    """Return the positions that each lane runs, the first at the end of the list."""
+    queues: dict[Lane, list[int]] = {}
     for position in reversed(range(len(instructions))):
-        queues.setdefault(instructions[position].stream, []).append(position)
+        queues.setdefault(instructions[position].lane, []).append(position)
     return list(queues.values())
 
 

@@ -22,7 +22,7 @@ def insert_gradient_reduction(program: Program) -> Program:
 def _lower(program: Program, instructions: tuple[Instruction, ...]) -> tuple[Instruction, ...]:
     lowered: list[Instruction] = []
     held: list[Instruction] = []
-    last = {(i.stage, i.part): position for position, i in enumerate(instructions) if i.kind is Kind.B}
+    last = {(i.stage, i.part): position for position, i in enumerate(instructions) if i.kind in (Kind.B, Kind.W)}
     for position, instruction in enumerate(instructions):
         lowered.append(instruction)
         if last.get((instruction.stage, instruction.part)) != position:

@@ -7,6 +7,9 @@ from dataclasses import replace
 from simulator.program.instructions import Instruction, Kind
 from simulator.program.program import Program
 
+STARTS_BACKWARD = (Kind.B, Kind.I)
+"""Actions that need the gradient of a stage's outputs and make that of its inputs."""
+
 
 def insert_sends_and_receives(program: Program) -> Program:
     """Send right after the action that makes a tensor; post the receive one action before the one that needs it.
@@ -30,17 +33,17 @@ def _lower(program: Program, actions: tuple[Instruction, ...]) -> tuple[Instruct
 
 def _receive(program: Program, action: Instruction) -> list[Instruction]:
     stage = program.stages[action.stage]
-    if action.kind is Kind.F and stage.receives:
+    if action.kind is Kind.F and stage.receives and not program.hands_over(stage.index, stage.index - 1):
         return [action._replace(kind=Kind.RECV_F)]
-    if action.kind is Kind.B and stage.gradients_in:
+    if action.kind in STARTS_BACKWARD and stage.gradients_in and not program.hands_over(stage.index, stage.index + 1):
         return [action._replace(kind=Kind.RECV_B)]
     return []
 
 
 def _send(program: Program, action: Instruction) -> list[Instruction]:
     stage = program.stages[action.stage]
-    if action.kind is Kind.F and stage.sends:
+    if action.kind is Kind.F and stage.sends and not program.hands_over(stage.index, stage.index + 1):
         return [action._replace(kind=Kind.SEND_F)]
-    if action.kind is Kind.B and stage.gradients_out:
+    if action.kind in STARTS_BACKWARD and stage.gradients_out and not program.hands_over(stage.index, stage.index - 1):
         return [action._replace(kind=Kind.SEND_B)]
     return []

@@ -51,10 +51,9 @@ def custom(num_ranks: int, num_microbatches: int, options: Options) -> Schedule:
 def _read(cell: str) -> tuple[list[Instruction], list[Problem]]:
     """Return the actions of a cell, two for torch's pairs of F and B, and what is wrong with it."""
     pair = _PAIR.fullmatch(cell) if cell[0] == "(" else None
-    texts = pair[1].split(";") if pair else (cell,)
-    matches = [match for match in map(_ACTION.fullmatch, texts) if match]
-    if len(matches) == len(texts):
-        return [Instruction(_KINDS[match[2]], int(match[1]), int(match[3])) for match in matches], []
+    matches = [_ACTION.fullmatch(text) for text in (pair[1].split(";") if pair else (cell,))]
+    if all(matches):
+        return [Instruction(_KINDS[match[2]], int(match[1]), int(match[3])) for match in matches if match], []
     hint = "write e.g. 2F0, 2B0, 2I0, 2W0; sends, receives and the rest are added from the plan"
     return [], [(f"{quote(cell)} is not an F, B, I or W of a stage and a micro-batch", hint)]
 
