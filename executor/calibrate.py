@@ -113,6 +113,8 @@ class Calibrator:
         for wave in range(waves):
             dist.barrier(group=self.control)
             if not cores or local // cores == wave:
+                if waves > 1:
+                    self._wake_up()
                 self._sample_layers()
                 self._sample_updates()
         dist.barrier(group=self.control)
@@ -120,6 +122,12 @@ class Calibrator:
             for _ in range(MESSAGES - self._sent[entry]):
                 self._compute_a_burst()
                 self._sample_message(*entry)
+
+    def _wake_up(self) -> None:
+        """Run the layers once for nothing: after waiting for other ranks' turns caches are cold, in training never."""
+        samples, self.samples = self.samples, Samples()
+        self._sample_layers()
+        self.samples = samples
 
     def _communicate(self) -> None:
         """Time one message of a group, each size in its turn."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -48,8 +49,10 @@ class Runtime:
         self.instructions = program.instructions(rank)
         self.needs = dependencies(program, self.instructions)
         self.lanes = lanes_for(device)
+        splits = any(instruction.kind is Kind.W for instruction in self.instructions)
+        tp_rank = mesh.coordinate(rank, "tp")
         self.stages = {
-            stage.index: StageModule(stage, program.graph, plan, mesh.coordinate(rank, "tp"), self.dtype, device)
+            stage.index: StageModule(stage, program.graph, plan, tp_rank, self.dtype, device, splits)
             for stage in program.stages_of(mesh.coordinate(rank, "pp"))
         }
         self.gradients = {
@@ -63,6 +66,8 @@ class Runtime:
         self.handlers: dict[Kind, Callable[[Instruction], Message | None]] = {
             Kind.F: self._forward,
             Kind.B: self._backward,
+            Kind.I: self._backward,
+            Kind.W: self._weights,
             Kind.ALL_REDUCE_F: self._all_reduce_forward,
             Kind.ALL_REDUCE_B: self._all_reduce_backward,
             Kind.SEND_F: self._send_forward,
@@ -77,8 +82,8 @@ class Runtime:
         """Train one step; return its spans and, on ranks that hold the loss, this replica's mean loss."""
         self.losses = []
         for position, instruction in enumerate(self.instructions):
-            handler = self.handlers[instruction.kind]
-            self.lanes.launch(position, instruction, self.needs[position], lambda h=handler, i=instruction: h(i))  # type: ignore[misc]
+            action = partial(self.handlers[instruction.kind], instruction)
+            self.lanes.launch(position, instruction, self.needs[position], action)
         spans = self.lanes.close()
         self.microbatches.clear()
         self.step_index += 1
@@ -104,18 +109,42 @@ class Runtime:
             self.microbatches[key] = Microbatch(values)
         return self.microbatches[key]
 
+    def _neighbour(self, instruction: Instruction, step: int) -> Microbatch | None:
+        """Return the same micro-batch in the stage before or after, if that is on this rank too."""
+        index = instruction.stage + step
+        if index not in self.stages:
+            return None
+        return self._microbatch(instruction._replace(stage=index))
+
+    def _release(self, instruction: Instruction, microbatch: Microbatch) -> None:
+        if microbatch.finished:
+            del self.microbatches[(instruction.stage, instruction.microbatch)]
+
     def _forward(self, instruction: Instruction) -> None:
         stage, microbatch = self.stages[instruction.stage], self._microbatch(instruction)
+        if instruction.part == 0 and (before := self._neighbour(instruction, -1)):
+            microbatch.values.update({name: before.values[name] for name in stage.stage.receives})
         stage.forward_segment(microbatch, instruction.part)
         if stage.loss in microbatch.values and instruction.part == len(stage.segments) - 1:
             self.losses.append(microbatch.values[stage.loss])
 
     def _backward(self, instruction: Instruction) -> None:
         microbatch = self._microbatch(instruction)
-        self.stages[instruction.stage].backward_segment(microbatch, instruction.part)
         stage = self.program.stages[instruction.stage]
-        if instruction.part == 0 and not stage.gradients_out:
-            del self.microbatches[(instruction.stage, instruction.microbatch)]
+        if instruction.part == len(stage.segments) - 1 and (after := self._neighbour(instruction, +1)):
+            for name in stage.gradients_in:
+                microbatch.add_gradient(name, after.gradients[name])
+            after.delivered = True
+            self._release(instruction._replace(stage=instruction.stage + 1), after)
+        self.stages[instruction.stage].backward_segment(microbatch, instruction.part, instruction.kind is Kind.B)
+        if instruction.part == 0:
+            microbatch.delivered = not stage.gradients_out
+            self._release(instruction, microbatch)
+
+    def _weights(self, instruction: Instruction) -> None:
+        microbatch = self._microbatch(instruction)
+        self.stages[instruction.stage].weight_segment(microbatch, instruction.part)
+        self._release(instruction, microbatch)
 
     def _all_reduce_forward(self, instruction: Instruction) -> Message:
         values = self._microbatch(instruction).values
@@ -139,14 +168,16 @@ class Runtime:
     def _send_backward(self, instruction: Instruction) -> Message:
         microbatch = self._microbatch(instruction)
         names = self.program.stages[instruction.stage].gradients_out
-        del self.microbatches[(instruction.stage, instruction.microbatch)]
+        microbatch.delivered = True
+        self._release(instruction, microbatch)
         return self._send(instruction, [microbatch.gradients[name] for name in names])
 
     def _send(self, instruction: Instruction, tensors: list[Tensor]) -> Message:
         peer = next(p for p in self.program.peers(self.rank, instruction) if p != self.rank)
         # Named, so that the buffers live as long as the handles.
         contiguous = [tensor.contiguous() for tensor in tensors]
-        handles = [self.transport.send(instruction.stream, tensor, peer) for tensor in contiguous]
+        border = _border(instruction)
+        handles = [self.transport.send(instruction.stream, tensor, peer, border) for tensor in contiguous]
         return handles, contiguous.clear
 
     def _receive_forward(self, instruction: Instruction) -> Message:
@@ -168,7 +199,8 @@ class Runtime:
             for name, buffer in buffers.items():
                 store(name, buffer)
 
-        return [self.transport.receive(instruction.stream, buffer, peer) for buffer in buffers.values()], finish
+        border = _border(instruction)
+        return [self.transport.receive(instruction.stream, buffer, peer, border) for buffer in buffers.values()], finish
 
     def empty(self, name: str) -> Tensor:
         """Return a buffer for one micro-batch of a tensor."""
@@ -186,3 +218,8 @@ class Runtime:
         if instruction.stage in self.gradients:
             self.updates[instruction.stage].step()
             self.gradients[instruction.stage].zero()
+
+
+def _border(instruction: Instruction) -> int:
+    """Return the number of the border that a message crosses: that of the stage before it."""
+    return instruction.stage if instruction.kind in (Kind.SEND_F, Kind.RECV_B) else instruction.stage - 1

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from executor.modules import LayerModule
+from executor.modules.operations import PLAIN, Closure, Deferred
 from simulator.model.graph import INPUT, LayerGraph
 from simulator.plan.plan import Plan
 from simulator.program.stage import Stage
@@ -35,12 +36,23 @@ class Microbatch:
         Input gradients of a tensor-parallel segment that wait for their all-reduce.
     saved
         For each segment whose backward is to come: its input leaves and its outputs with their history.
+    weights
+        For each segment whose weight gradients are put off: what computes them.
+    delivered
+        Whether the gradients of the stage's inputs have gone to the stage before.
     """
 
     values: dict[str, Tensor]
     gradients: dict[str, Tensor] = field(default_factory=dict)
     partial: dict[int, dict[str, Tensor]] = field(default_factory=lambda: defaultdict(dict))
     saved: dict[int, tuple[dict[str, Tensor], dict[str, Tensor]]] = field(default_factory=dict)
+    weights: dict[int, list[Closure]] = field(default_factory=dict)
+    delivered: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing of it is needed any more."""
+        return self.delivered and not self.saved and not self.weights
 
     def add_gradient(self, name: str, gradient: Tensor) -> None:
         """Add a contribution to a border tensor's gradient."""
@@ -59,12 +71,22 @@ class StageModule(nn.Module):
         Which shard this rank holds.
     dtype, device
         Of parameters and activations.
+    splits
+        Whether input and weight gradients run apart.
     """
 
     def __init__(
-        self, stage: Stage, graph: LayerGraph, plan: Plan, tp_rank: int, dtype: torch.dtype, device: torch.device
+        self,
+        stage: Stage,
+        graph: LayerGraph,
+        plan: Plan,
+        tp_rank: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        splits: bool = False,
     ) -> None:
         super().__init__()
+        self.deferred = Deferred() if splits else None
         self.stage = stage
         self.loss = graph.loss.name
         # Every micro-batch and replica contributes its mean; together they must be the mean of the global batch.
@@ -73,6 +95,7 @@ class StageModule(nn.Module):
         for module in self.layers:
             assert isinstance(module, LayerModule)
             module.local = dict(module.weights.items())
+            module.operations = self.deferred or PLAIN
         modules = iter(self.layers)
         self.segments: list[list[LayerModule]] = [
             [next(modules) for _ in segment.nodes]  # type: ignore[misc]
@@ -105,8 +128,16 @@ class StageModule(nn.Module):
         microbatch.saved[part] = (leaves, outputs)
         microbatch.values.update({name: tensor.detach() for name, tensor in outputs.items()})
 
-    def backward_segment(self, microbatch: Microbatch, part: int) -> None:
-        """Run one segment backward: parameter gradients accumulate in place, input gradients go to the border."""
+    def backward_segment(self, microbatch: Microbatch, part: int, whole: bool = True) -> None:
+        """Run one segment backward: input gradients go to the border, parameter gradients accumulate in place.
+
+        With ``whole`` false the parameter gradients are left for ``weight_segment``.
+        """
+        queue: list[Closure] = []
+        if self.deferred:
+            self.deferred.queue = queue
+        else:
+            assert whole, "the modules were not built for a split backward"
         leaves, outputs = microbatch.saved.pop(part)
         roots, gradients = [], []
         for name, tensor in outputs.items():
@@ -127,3 +158,13 @@ class StageModule(nn.Module):
                 microbatch.partial[part][name] = leaf.grad
             else:
                 microbatch.add_gradient(name, leaf.grad)
+        if self.deferred:
+            microbatch.weights[part] = queue
+            if whole:
+                self.weight_segment(microbatch, part)
+
+    @torch.no_grad()
+    def weight_segment(self, microbatch: Microbatch, part: int) -> None:
+        """Compute the parameter gradients that backward of a segment put off."""
+        for compute in microbatch.weights.pop(part):
+            compute()

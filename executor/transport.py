@@ -28,31 +28,46 @@ class Transport:
     """Process groups of a mesh.
 
     Groups are collective to make: every rank must build the transports of a run in the same order. Each direction of
-    a pipeline has its own group, so that a message never queues behind traffic the other way.
+    a pipeline has its own group, so that a message never queues behind traffic the other way. Where ranks run several
+    stages, messages are told apart by the border that they cross: gloo has tags for that, NCCL, which matches in order
+    alone, gets a group for each border.
+
+    Parameters
+    ----------
+    mesh
+        Grid of ranks.
+    num_stages
+        Pipeline stages.
     """
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: Mesh, num_stages: int) -> None:
+        ordered = dist.is_initialized() and dist.get_backend() == "nccl"
+        self._borders = max(1, num_stages - 1) if ordered else 1
         self._groups: dict[Stream, dist.ProcessGroup | None] = {
             Stream.TP: _own_group(mesh, "tp"),
             Stream.DP: _own_group(mesh, "dp"),
         }
-        forward, backward = _own_group(mesh, "pp"), _own_group(mesh, "pp")
-        for stream in (Stream.SEND_F, Stream.RECV_F):
-            self._groups[stream] = forward
-        for stream in (Stream.SEND_B, Stream.RECV_B):
-            self._groups[stream] = backward
+        forward, backward = ([_own_group(mesh, "pp") for _ in range(self._borders)] for _ in range(2))
+        self._pipelines = {
+            Stream.SEND_F: forward,
+            Stream.RECV_F: forward,
+            Stream.SEND_B: backward,
+            Stream.RECV_B: backward,
+        }
 
     def all_reduce(self, stream: Stream, tensor: Tensor) -> Handle:
         """Sum ``tensor`` in place over the group of a stream."""
         return _handle(dist.all_reduce(tensor, group=self._groups[stream], async_op=True))
 
-    def send(self, stream: Stream, tensor: Tensor, peer: int) -> Handle:
-        """Send a tensor to a global rank; messages of one stream arrive in order."""
-        return _handle(dist.isend(tensor, peer, group=self._groups[stream]))
+    def send(self, stream: Stream, tensor: Tensor, peer: int, border: int = 0) -> Handle:
+        """Send a tensor to a global rank; messages of one stream across one border arrive in order."""
+        group = self._pipelines[stream][border % self._borders]
+        return _handle(dist.isend(tensor, peer, group=group, tag=border))
 
-    def receive(self, stream: Stream, tensor: Tensor, peer: int) -> Handle:
+    def receive(self, stream: Stream, tensor: Tensor, peer: int, border: int = 0) -> Handle:
         """Receive into a tensor from a global rank."""
-        return _handle(dist.irecv(tensor, peer, group=self._groups[stream]))
+        group = self._pipelines[stream][border % self._borders]
+        return _handle(dist.irecv(tensor, peer, group=group, tag=border))
 
 
 def _own_group(mesh: Mesh, axis: str) -> dist.ProcessGroup | None:

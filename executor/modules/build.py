@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from executor.modules.functions import FORWARD, Forward
+from executor.modules.operations import PLAIN, Operations
 from simulator.model.graph import Node, Shard
 from simulator.model.layers import Layer, Shape
 
@@ -29,6 +30,7 @@ class LayerModule(nn.Module):
         super().__init__()
         self.node = node
         self.run = forward_of(node.layer)
+        self.operations: Operations = PLAIN
         self.weights = nn.ParameterDict(
             {
                 # Contiguous, because fused optimizers walk parameter, gradient and state side by side in memory.
@@ -41,7 +43,7 @@ class LayerModule(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Run the layer."""
-        return self.run(self.node.layer, self.local, *inputs)
+        return self.run(self.operations, self.node.layer, self.local, *inputs)
 
     def _initial(self, name: str, shape: Shape, tp_rank: int, tp: int) -> Tensor:
         full = list(shape)

@@ -13,28 +13,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from executor.modules.operations import Operations
 from simulator.model.layers import Activation, Attention, Bias, Conv2d, CrossEntropy, Pool
 
 Parameters = Mapping[str, Tensor]
 Forward = Callable[..., Tensor]
 
 
-def linear(layer: Any, parameters: Parameters, x: Tensor) -> Tensor:
+def linear(ops: Operations, layer: Any, parameters: Parameters, x: Tensor) -> Tensor:
     """Dense layer."""
-    return functional.linear(x, parameters["weight"], parameters.get("bias"))
+    return ops.linear(x, parameters["weight"], parameters.get("bias"))
 
 
-def conv2d(layer: Conv2d, parameters: Parameters, x: Tensor) -> Tensor:
+def conv2d(ops: Operations, layer: Conv2d, parameters: Parameters, x: Tensor) -> Tensor:
     """Convolution; torch chooses between unfolding and direct algorithms."""
-    bias = parameters.get("bias")
-    return functional.conv2d(x, parameters["weight"], bias, stride=layer.stride, padding=layer.padding)
+    return ops.conv2d(x, parameters["weight"], parameters.get("bias"), layer.stride, layer.padding)
 
 
-def attention(layer: Attention, parameters: Parameters, x_BSH: Tensor) -> Tensor:
+def attention(ops: Operations, layer: Attention, parameters: Parameters, x_BSH: Tensor) -> Tensor:
     """Self-attention with its projections over the local heads, scores materialised."""
     batch, sequence, _ = x_BSH.shape
     qkv_bias = parameters.get("qkv_bias")
-    qkv = functional.linear(x_BSH, parameters["qkv_weight"], qkv_bias)
+    qkv = ops.linear(x_BSH, parameters["qkv_weight"], qkv_bias)
     q_BASD, k_BASD, v_BASD = qkv.view(batch, sequence, 3, layer.num_heads, layer.head_dim).permute(2, 0, 3, 1, 4)
     scores_BASS = (q_BASD / math.sqrt(layer.head_dim)) @ k_BASD.transpose(-1, -2)
     if layer.causal:
@@ -43,54 +43,59 @@ def attention(layer: Attention, parameters: Parameters, x_BSH: Tensor) -> Tensor
     context_BASD = scores_BASS.softmax(-1) @ v_BASD
     context_BSH = context_BASD.transpose(1, 2).reshape(batch, sequence, layer.width)
     out_bias = parameters.get("out_bias")
-    return functional.linear(context_BSH, parameters["out_weight"], out_bias)
+    return ops.linear(context_BSH, parameters["out_weight"], out_bias)
 
 
-def norm(layer: Any, parameters: Parameters, x: Tensor) -> Tensor:
+def norm(ops: Operations, layer: Any, parameters: Parameters, x: Tensor) -> Tensor:
     """Layer normalisation."""
-    return functional.layer_norm(x, (layer.features,), parameters["weight"], parameters["bias"])
+    return ops.norm(x, parameters["weight"], parameters["bias"])
 
 
-def activation(layer: Activation, parameters: Parameters, x: Tensor) -> Tensor:
+def activation(ops: Operations, layer: Activation, parameters: Parameters, x: Tensor) -> Tensor:
     """Pointwise non-linearity."""
     functions = {"relu": torch.relu, "gelu": functional.gelu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
     return functions[layer.function](x)
 
 
-def embedding(layer: Any, parameters: Parameters, ids_BS: Tensor) -> Tensor:
+def embedding(ops: Operations, layer: Any, parameters: Parameters, ids_BS: Tensor) -> Tensor:
     """Token rows, plus the rows of the positions."""
-    rows_BSH = functional.embedding(ids_BS, parameters["weight"])
-    return rows_BSH + parameters["position_weight"][: ids_BS.shape[1]] if layer.positions else rows_BSH
+    rows_BSH = ops.embedding(ids_BS, parameters["weight"])
+    if not layer.positions:
+        return rows_BSH
+    sequence = ids_BS.shape[1]
+    return ops.add(rows_BSH, parameters["position_weight"], lambda table_SH: table_SH[:sequence])
 
 
-def add(layer: Any, parameters: Parameters, left: Tensor, right: Tensor) -> Tensor:
+def add(ops: Operations, layer: Any, parameters: Parameters, left: Tensor, right: Tensor) -> Tensor:
     """Residual sum."""
     return left + right
 
 
-def bias(layer: Bias, parameters: Parameters, x: Tensor) -> Tensor:
+def bias(ops: Operations, layer: Bias, parameters: Parameters, x: Tensor) -> Tensor:
     """One value a channel."""
-    value = parameters[layer.parameter]
-    return x + (value if layer.channel_axis == -1 else value.view(-1, 1, 1))
+    shape = (-1,) if layer.channel_axis == -1 else (-1, 1, 1)
+    return ops.add(x, parameters[layer.parameter], lambda value: value.view(shape))
 
 
-def pool(layer: Pool, parameters: Parameters, x: Tensor) -> Tensor:
+def pool(ops: Operations, layer: Pool, parameters: Parameters, x: Tensor) -> Tensor:
     """Square windows that do not overlap."""
     function = functional.max_pool2d if layer.function == "max" else functional.avg_pool2d
     return function(x, layer.kernel)
 
 
-def flatten(layer: Any, parameters: Parameters, x: Tensor) -> Tensor:
+def flatten(ops: Operations, layer: Any, parameters: Parameters, x: Tensor) -> Tensor:
     """One axis a sample."""
     return x.flatten(1)
 
 
-def mse(layer: Any, parameters: Parameters, prediction: Tensor, target: Tensor) -> Tensor:
+def mse(ops: Operations, layer: Any, parameters: Parameters, prediction: Tensor, target: Tensor) -> Tensor:
     """Mean squared error, in fp32 whatever the dtype."""
     return functional.mse_loss(prediction.float(), target)
 
 
-def cross_entropy(layer: CrossEntropy, parameters: Parameters, prediction: Tensor, target: Tensor) -> Tensor:
+def cross_entropy(
+    ops: Operations, layer: CrossEntropy, parameters: Parameters, prediction: Tensor, target: Tensor
+) -> Tensor:
     """Cross entropy over the last axis, mean over all positions, in fp32 whatever the dtype."""
     return functional.cross_entropy(prediction.flatten(0, -2).float(), target.flatten())
 

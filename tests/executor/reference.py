@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from executor.data import global_batch
 from executor.modules.build import initial_value
 from executor.modules.functions import FORWARD
+from executor.modules.operations import PLAIN
 from simulator.load import Inputs
 from simulator.model.graph import INPUT
 
@@ -34,7 +35,7 @@ def train(inputs: Inputs, steps: int, dtype: torch.dtype = torch.float32) -> tup
         for node in graph.nodes:
             local = {name: values[f"{node.name}.{name}"].to(dtype) for name in node.layer.parameters()}
             arguments = [tensors[name] for name in node.inputs] + ([targets] if node is graph.loss else [])
-            tensors[node.name] = FORWARD[node.layer.kind](node.layer, local, *arguments)
+            tensors[node.name] = FORWARD[node.layer.kind](PLAIN, node.layer, local, *arguments)
         loss = tensors[graph.loss.name]
         optimizer.zero_grad()
         loss.backward()

@@ -42,6 +42,19 @@ SGD, MOMENTUM, ADAM = (
 )
 BUCKETS = "plan.bucket_size=512 B"
 
+SCHEDULES = (
+    "naive",
+    "interleaved_1f1b",
+    "looped_bfs",
+    "zb_h1",
+    "zb_h2",
+    "interleaved_zero_bubble",
+    "zbv",
+    "dualpipe_v",
+    "hanayo",
+    "zb_auto",
+)
+
 # name: (world size, model, micro-batch size, further settings)
 CASES: dict[str, tuple[int, str, int, list[str]]] = {
     **{f"{model}-single": (1, model, 4, [SGD]) for model in MODELS},
@@ -71,6 +84,40 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     "mlp-dp2-pp2-buckets": (4, "mlp", 1, ["plan.dp=2", "plan.pp=2", BUCKETS, SGD]),
     "neuron-dp4": (4, "neuron", 1, ["plan.dp=4", SGD]),
     "gpt-bf16-dp2-tp2": (4, "gpt", 2, ["plan.dp=2", "plan.tp=2", "plan.dtype=bf16", ADAM]),
+    **{
+        f"{model}-pp2-{schedule}": (
+            2,
+            model,
+            1,
+            ["plan.pp=2", f"plan.schedule={schedule}", SGD, *(["model.num_hidden_layers=4"] if model == "gpt" else [])],
+        )
+        for model in ("gpt", "mlp")
+        for schedule in SCHEDULES
+    },
+    **{
+        f"{model}-pp4-{schedule}": (
+            4,
+            model,
+            1,
+            [
+                "plan.pp=4",
+                f"plan.schedule={schedule}",
+                SGD,
+                "model.num_hidden_layers=8" if model == "gpt" else "model.hidden_sizes=[16,16,16,16,16,16,16]",
+            ],
+        )
+        for model in ("gpt", "mlp")
+        for schedule in SCHEDULES
+    },
+    "gpt-tp2-pp2-zb_h1": (4, "gpt", 1, ["plan.tp=2", "plan.pp=2", "plan.schedule=zb_h1", SGD]),
+    "gpt-dp2-pp2-zbv": (
+        4,
+        "gpt",
+        1,
+        ["plan.dp=2", "plan.pp=2", "plan.schedule=zbv", "model.num_hidden_layers=4", BUCKETS, SGD],
+    ),
+    "cnn-pp2-zb_h1": (2, "cnn", 1, ["plan.pp=2", "plan.schedule=zb_h1", MOMENTUM]),
+    "cnn-tp2-pp2-zb_h2": (4, "cnn", 2, ["plan.tp=2", "plan.pp=2", "plan.schedule=zb_h2", SGD]),
     "gpt-bf16-pp2": (2, "gpt", 2, ["plan.pp=2", "plan.dtype=bf16", MOMENTUM]),
 }
 

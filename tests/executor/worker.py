@@ -23,7 +23,7 @@ def main(cases: Path, out: Path) -> None:
     rank = dist.get_rank()
     for name, (model, settings) in json.loads(cases.read_text()).items():
         inputs = load(model, "local-cpu", "single", settings)
-        runtime = Runtime(inputs, rank, Transport(inputs.plan.mesh), torch.device("cpu"))
+        runtime = Runtime(inputs, rank, Transport(inputs.plan.mesh, inputs.plan.num_stages), torch.device("cpu"))
         losses, identical = [], True
         for _ in range(STEPS):
             losses.append(runtime.step()[1])

@@ -6,6 +6,7 @@ weight-gradient time of one rank's whole share, B = I + W.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -26,6 +27,11 @@ class Times:
     forward: float = 1.0
     input_grad: float = 1.0
     weight_grad: float = 1.0
+
+    def __post_init__(self) -> None:
+        times = (self.forward, self.input_grad, self.weight_grad)
+        if min(times) < 0 or not 0 < sum(times) < math.inf:
+            raise ValueError(f"times {times} must not be negative, nor all zero")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +55,12 @@ class Options:
     times: Times = field(default_factory=Times)
     text: str = ""
     path: str = ""
+
+    def __post_init__(self) -> None:
+        if self.activation_limit is not None and self.activation_limit < 1:
+            raise ValueError(
+                f"activation_limit is {self.activation_limit}: a rank must hold 1 micro-batch to work on it"
+            )
 
 
 @dataclass(frozen=True, slots=True)

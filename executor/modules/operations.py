@@ -1,0 +1,232 @@
+"""Operations with weights, in two forms: as torch has them, and with the weights' gradient put off.
+
+Zero-bubble schedules run the input gradient (I) and the weight gradient (W) of a stage apart. ``Deferred`` operations
+compute only the input gradient when autograd comes by, and leave what the weights' gradient takes in a queue; nothing is
+computed twice (sail-sg's zero-bubble ``WeightGradStore``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Closure = Callable[[], None]
+View = Callable[[Tensor], Tensor]
+
+
+class Operations(Protocol):
+    """What layers need."""
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return x weight^T + bias."""
+
+    def conv2d(self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+        """Return the convolution."""
+
+    def norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Return the layer normalisation over the last axis."""
+
+    def embedding(self, ids: Tensor, weight: Tensor) -> Tensor:
+        """Return one row an id."""
+
+    def add(self, x: Tensor, parameter: Tensor, view: View) -> Tensor:
+        """Return x plus a view of a parameter, broadcast over the leading axes of x."""
+
+
+class Plain:
+    """As torch has them: autograd computes both gradients at once."""
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Dense layer."""
+        return functional.linear(x, weight, bias)
+
+    def conv2d(self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+        """Convolution."""
+        return functional.conv2d(x, weight, bias, stride=stride, padding=padding)
+
+    def norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Layer normalisation."""
+        return functional.layer_norm(x, weight.shape, weight, bias)
+
+    def embedding(self, ids: Tensor, weight: Tensor) -> Tensor:
+        """Rows of a table."""
+        return functional.embedding(ids, weight)
+
+    def add(self, x: Tensor, parameter: Tensor, view: View) -> Tensor:
+        """Broadcast sum."""
+        return x + view(parameter)
+
+
+class Deferred:
+    """With the weights' gradients put off.
+
+    Attributes
+    ----------
+    queue
+        Takes the closures while backward of a segment runs; each adds one weight's gradient to its ``grad``.
+    """
+
+    def __init__(self) -> None:
+        self.queue: list[Closure] = []
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Dense layer."""
+        return _apply(_Linear, self, x, weight, bias)
+
+    def conv2d(self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+        """Convolution."""
+        return _apply(_Conv2d, self, x, weight, bias, stride, padding)
+
+    def norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Layer normalisation."""
+        return _apply(_Norm, self, x, weight, bias)
+
+    def embedding(self, ids: Tensor, weight: Tensor) -> Tensor:
+        """Rows of a table."""
+        return _apply(_Embedding, self, ids, weight)
+
+    def add(self, x: Tensor, parameter: Tensor, view: View) -> Tensor:
+        """Broadcast sum."""
+        return _apply(_Add, self, x, parameter, view)
+
+
+def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+    result: Tensor = function.apply(*arguments)
+    return result
+
+
+def _add_to(parameter: Tensor, gradient: Tensor) -> None:
+    """Accumulate a gradient as autograd would."""
+    if parameter.grad is None:
+        parameter.grad = gradient
+    else:
+        parameter.grad.add_(gradient)
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, operations: Deferred, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.operations, ctx.weight, ctx.bias = operations, weight, bias
+        return functional.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        parameter, bias = ctx.weight, ctx.bias
+
+        def later() -> None:
+            rows = gradient.flatten(0, -2)
+            _add_to(parameter, rows.t() @ x.flatten(0, -2))
+            if bias is not None:
+                _add_to(bias, rows.sum(0))
+
+        ctx.operations.queue.append(later)
+        return None, gradient @ weight if ctx.needs_input_grad[1] else None, None, None
+
+
+class _Conv2d(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, operations: Deferred, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.operations, ctx.weight, ctx.bias, ctx.stride, ctx.padding = operations, weight, bias, stride, padding
+        return functional.conv2d(x, weight, bias, stride=stride, padding=padding)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        parameter, bias, stride, padding = ctx.weight, ctx.bias, ctx.stride, ctx.padding
+
+        def grads(wanted: list[bool]) -> list[Tensor | None]:
+            sides = [stride, stride], [padding, padding], [1, 1]
+            sizes = [weight.shape[0]] if bias is not None else None
+            found: list[Tensor | None] = torch.ops.aten.convolution_backward(
+                gradient, x, weight, sizes, *sides, False, [0, 0], 1, wanted
+            )
+            return found
+
+        def later() -> None:
+            _, of_weight, of_bias = grads([False, True, bias is not None])
+            assert of_weight is not None
+            _add_to(parameter, of_weight)
+            if bias is not None and of_bias is not None:
+                _add_to(bias, of_bias)
+
+        ctx.operations.queue.append(later)
+        of_input = grads([True, False, False])[0] if ctx.needs_input_grad[1] else None
+        return None, of_input, None, None, None, None
+
+
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, operations: Deferred, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        normal, mean, scale = torch.native_layer_norm(x, weight.shape, weight, bias, 1e-5)
+        ctx.save_for_backward(x, mean, scale, weight, bias)
+        ctx.operations, ctx.parameters = operations, (weight, bias)
+        return normal
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, scale, weight, bias = ctx.saved_tensors
+        parameters = ctx.parameters
+
+        def grads(wanted: list[bool]) -> list[Tensor]:
+            found: list[Tensor] = torch.ops.aten.native_layer_norm_backward(
+                gradient, x, weight.shape, mean, scale, weight, bias, wanted
+            )
+            return found
+
+        def later() -> None:
+            for parameter, value in zip(parameters, grads([False, True, True])[1:], strict=True):
+                _add_to(parameter, value)
+
+        ctx.operations.queue.append(later)
+        return None, grads([True, False, False])[0] if ctx.needs_input_grad[1] else None, None, None
+
+
+class _Embedding(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, operations: Deferred, ids: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.operations, ctx.weight = operations, weight
+        return functional.embedding(ids, weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, ...]:
+        (ids,) = ctx.saved_tensors
+        weight = ctx.weight
+        rows = weight.shape[0]
+        ctx.operations.queue.append(
+            lambda: _add_to(weight, torch.ops.aten.embedding_dense_backward(gradient, ids, rows, -1, False))
+        )
+        return None, None, None
+
+
+class _Add(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, operations: Deferred, x: Tensor, parameter: Tensor, view: View) -> Tensor:
+        ctx.operations, ctx.parameter, ctx.view = operations, parameter, view
+        return x + view(parameter)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        parameter, view = ctx.parameter, ctx.view
+
+        def later() -> None:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            part = view(parameter.grad)
+            part.add_(gradient.sum_to_size(part.shape))
+
+        ctx.operations.queue.append(later)
+        return None, gradient if ctx.needs_input_grad[1] else None, None, None
+
+
+PLAIN = Plain()
+"""Has no state, so one serves all."""
