@@ -25,6 +25,7 @@ VERBS = {
     "sweep": ("simulator.commands.sweep:sweep", "Predict every point of a grid over any keys."),
     "topology show": ("simulator.commands.topology:show", "Show devices, links and routes of a topology."),
     "program show": ("simulator.commands.program:show", "Show the instructions that each rank runs."),
+    "schedules": ("simulator.commands.schedules:schedules", "Compare all pipeline schedules by bubble and memory."),
     "schema": ("simulator.commands.schema:schema", "Print the JSON Schema of an input file."),
     "version": ("simulator.commands.version:version", "Print the version."),
 }

@@ -23,7 +23,7 @@ from simulator.plan.resolve import resolve_plan
 from simulator.plan.schema import PlanSchema
 from simulator.program.compile import compile_plan
 from simulator.program.program import Program
-from simulator.program.schedules import SCHEDULE_KINDS
+from simulator.program.schedules import SCHEDULES
 from simulator.program.verify import verify
 from simulator.topology import Topology, TopologySchema, build_topology
 
@@ -90,7 +90,7 @@ def build(documents: Sequence[Document]) -> Inputs:
     plan_spec = validate(by_name["plan"], PlanSchema, problems)
     graph = build_model(model_spec, problems) if model_spec else None
     topology = build_topology(topology_spec, problems) if topology_spec else None
-    plan = resolve_plan(plan_spec, topology, SCHEDULE_KINDS, problems) if plan_spec and topology else None
+    plan = resolve_plan(plan_spec, topology, SCHEDULES, problems) if plan_spec and topology else None
     program = compile_plan(graph, topology, plan, problems) if graph and topology and plan else None
     problems.raise_if_any()
     assert graph and topology and plan and program

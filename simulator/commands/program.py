@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from simulator.commands.options import Model, Plan, Settings, TextFormat, Topology, print_json
+from simulator.commands.options import CalibrationFile, Model, Plan, Settings, TextFormat, Topology, print_json
+
+if TYPE_CHECKING:
+    from simulator.load import Inputs
 
 
 def show(
@@ -17,13 +21,20 @@ def show(
     settings: Settings = (),
     rank: Annotated[int | None, Parameter(help="One rank alone, with peers, bytes and FLOPs.")] = None,
     limit: Annotated[int | None, Parameter(help="Only the first instructions.")] = None,
+    grid: Annotated[bool, Parameter(negative=(), help="Ranks down, time across, as predicted.")] = False,
+    recording: Annotated[Path | None, Parameter(help="Draw this recording's median step, not a prediction.")] = None,
+    calibration: CalibrationFile = None,
+    output: Annotated[Path | None, Parameter(alias="-o", help="Write the grid as a picture (OUT.svg).")] = None,
     format: TextFormat = "table",
 ) -> None:
-    """Show the instructions that each rank runs, in the order in which they are issued."""
+    """Show the instructions that each rank runs, in the order in which they are issued, or the grid of a step."""
     from simulator.load import load
     from simulator.reports import program
 
     inputs = load(model, topology, plan, settings)
+    if grid or recording or output:
+        _show_grid(inputs, recording, calibration, output)
+        return
     world = inputs.topology.world_size
     if rank is not None and not 0 <= rank < world:
         from simulator.errors import Diagnostic, InputError
@@ -35,3 +46,22 @@ def show(
     from simulator.reports.terminal import show as show_on_terminal
 
     show_on_terminal(*program.render(inputs.program, rank, limit))
+
+
+def _show_grid(inputs: Inputs, recording: Path | None, calibration: Path | None, output: Path | None) -> None:
+    """Draw one step on the terminal, and into a file if one is named."""
+    from rich.console import Console
+
+    from simulator.planning import load_calibration, predict
+    from simulator.reports.grid import draw, svg
+    from simulator.results.recording import Recording, write_bytes
+
+    if recording:
+        steps = sorted(Recording.load(recording).steps, key=lambda step: step.step_time)
+        timeline = steps[len(steps) // 2]
+    else:
+        timeline = predict(inputs, load_calibration(calibration) if calibration else None).timeline
+    console = Console(highlight=False)
+    console.print(draw(timeline, max(40, console.width - 12)), soft_wrap=True)
+    if output:
+        write_bytes(output, svg(timeline).encode())

@@ -56,6 +56,10 @@ class Plan:
         Bytes of gradients after which a bucket is closed.
     num_stages_per_rank
         Pipeline stages that each rank runs (virtual stages).
+    activation_limit
+        Micro-batches whose activations a rank may hold at once, for schedules that can be told (``zb_auto``).
+    schedule_file, schedule_text
+        Name and content of the file behind the schedule ``custom``.
     stages
         ``auto``, ``even``, ``balanced``, or the block that each stage begins with.
     dataset_size, epochs
@@ -72,6 +76,9 @@ class Plan:
     dp_overlap: bool
     bucket_size: float
     num_stages_per_rank: int = 1
+    activation_limit: float | None = None
+    schedule_file: str = ""
+    schedule_text: str = ""
     stages: str | tuple[str, ...] = "auto"
     dataset_size: int = 0
     epochs: int = 1

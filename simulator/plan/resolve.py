@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Protocol
 
 from simulator.errors import Problems
@@ -56,6 +57,7 @@ def resolve_plan(
     mesh = _mesh(spec, topology.world_size, problems)
     _check_dtype(spec, topology, problems)
     batch = _batch(spec, mesh.size("dp"), problems) if mesh else None
+    text = _schedule_text(spec, problems)
     stages = _stages_per_rank(spec, schedules, batch[1] if batch else None, problems)
     if mesh is None or batch is None or problems:
         return None
@@ -72,6 +74,9 @@ def resolve_plan(
         dp_overlap=spec.dp_overlap,
         bucket_size=spec.bucket_size,
         num_stages_per_rank=stages,
+        activation_limit=spec.activation_limit,
+        schedule_file=spec.schedule_file or "",
+        schedule_text=text,
         stages=spec.stages if isinstance(spec.stages, str) else tuple(spec.stages),
         dataset_size=spec.dataset_size or 0,
         epochs=spec.epochs,
@@ -124,6 +129,26 @@ def _stages_per_rank(
         key = "num_stages_per_rank" if spec.num_stages_per_rank else "schedule"
         problems.add(f"plan.{key}", broken[0], broken[1])
     return number
+
+
+def _schedule_text(spec: PlanSchema, problems: Problems) -> str:
+    """Return the content of the file that the schedule ``custom`` reads."""
+    if (spec.schedule == "custom") != (spec.schedule_file is not None):
+        problems.add(
+            "plan.schedule_file",
+            "is missing for schedule custom"
+            if spec.schedule_file is None
+            else f"is not read by schedule {spec.schedule}",
+            "give the file" if spec.schedule_file is None else "set schedule: custom",
+        )
+        return ""
+    if spec.schedule_file is None:
+        return ""
+    try:
+        return Path(spec.schedule_file).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        problems.add("plan.schedule_file", f"{spec.schedule_file} cannot be read: {error}")
+        return ""
 
 
 def _check_dtype(spec: PlanSchema, topology: Topology, problems: Problems) -> None:

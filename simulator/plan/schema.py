@@ -40,6 +40,10 @@ class PlanSchema(StrictModel):
     num_stages_per_rank: Annotated[
         PositiveInt | None, Field(description="virtual stages; what the schedule usually takes if absent")
     ] = None
+    activation_limit: Annotated[
+        PositiveNumber | None, Field(description="micro-batches a rank may hold at once, for zb_auto")
+    ] = None
+    schedule_file: Annotated[str | None, Field(description="rows of actions, for the schedule custom")] = None
     microbatch_size: Annotated[PositiveInt | None, Field(description="samples of a micro-batch")] = None
     num_microbatches: Annotated[PositiveInt | None, Field(description="micro-batches of a replica in one step")] = None
     global_batch_size: Annotated[PositiveInt | None, Field(description="samples of a step over all replicas")] = None

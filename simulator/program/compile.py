@@ -12,7 +12,7 @@ from simulator.program.passes.reduce_grad import insert_gradient_reduction
 from simulator.program.passes.segments import split_into_segments
 from simulator.program.passes.send_receive import insert_sends_and_receives
 from simulator.program.program import Program
-from simulator.program.schedules import SCHEDULE_KINDS, Options
+from simulator.program.schedules import SCHEDULES, Options
 from simulator.program.stage import build_stages
 from simulator.topology import Topology
 
@@ -25,8 +25,21 @@ def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Pr
     cuts = cut_stages(local, plan, topology.device(0), problems) if local else None
     if local is None or cuts is None:
         return None
-    options = Options(num_stages_per_rank=plan.num_stages_per_rank)
-    schedule = SCHEDULE_KINDS[plan.schedule].build(plan.pp, plan.num_microbatches, options)
+    options = Options(
+        num_stages_per_rank=plan.num_stages_per_rank,
+        activation_limit=plan.activation_limit,
+        text=plan.schedule_text,
+        path=plan.schedule_file,
+    )
+    schedule = SCHEDULES[plan.schedule].build(plan.pp, plan.num_microbatches, options)
+    if len(schedule.placement) != plan.num_stages:
+        problems.add(
+            "plan.num_stages_per_rank",
+            f"pp({plan.pp}) * num_stages_per_rank({plan.num_stages_per_rank}) = {plan.num_stages} stages, "
+            f"but the schedule has {len(schedule.placement)}",
+            f"set num_stages_per_rank: {len(schedule.placement) // plan.pp}",
+        )
+        return None
     program = Program(
         graph=local,
         plan=plan,

@@ -166,7 +166,7 @@ def test_the_files_are_right_before_they_are_damaged(tmp_path: Path) -> None:
         ),
         (
             ("plan", "tp: 2", "tp: 2\nschedule: 2f2b"),
-            "p.yaml:4:1: plan.schedule: '2f2b' is not a schedule; known: 1f1b, gpipe",
+            "p.yaml:4:1: plan.schedule: '2f2b' is not a schedule; known: naive, gpipe, 1f1b, ",
         ),
         (
             ("plan", "tp: 2", "tp: 2\ndtype: bf16"),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from simulator.program.schedules import (
     chimera,
     custom,
@@ -44,15 +41,9 @@ SCHEDULE_KINDS: dict[str, ScheduleKind] = {module.KIND.name: module.KIND for mod
 """Every schedule by the name that a plan gives it."""
 
 
-def _either(kind: ScheduleKind) -> Callable[..., Any]:
-    def build(num_ranks: int, num_microbatches: int, options: Options | None = None) -> Any:
-        schedule = kind.build(num_ranks, num_microbatches, options or Options())
-        return schedule if options else schedule.orders
-
-    return build
-
-
-SCHEDULES: dict[str, Callable[..., Any]] = {name: _either(SCHEDULE_KINDS[name]) for name in ("1f1b", "gpipe")}
-"""For callers not on SCHEDULE_KINDS yet: (p, m) gives the orders, (p, m, options) the whole schedule."""
+SCHEDULES: dict[str, ScheduleKind] = {
+    name: kind for name, kind in SCHEDULE_KINDS.items() if kind.placement != "bidirectional"
+}
+"""Those that a plan may name. Two replicas of the stages need their gradients summed, and no pass does that yet."""
 
 __all__ = ["SCHEDULES", "SCHEDULE_KINDS", "Options", "Schedule", "ScheduleKind", "Times"]

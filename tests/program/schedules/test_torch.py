@@ -1,6 +1,7 @@
 """The same orders as torch.distributed.pipelining, where it has the schedule."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -10,6 +11,14 @@ from tests.program.schedules.making import make, rows
 visualizer = pytest.importorskip("torch.distributed.pipelining._schedule_visualizer")
 
 MICROBATCHES = range(2, 17)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_mock() -> Iterator[None]:
+    """Torch describes its stage class anew for every listing, which takes longer than the listing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(visualizer.mock, "create_autospec", cache(visualizer.mock.create_autospec))
+        yield
 
 
 def flat(actions: list[Any]) -> Iterator[str]:
