@@ -6,7 +6,7 @@ BENCHMARKS := benchmarks/speed.py benchmarks/fidelity.py
 
 .PHONY: demo test check-all bench format venv clean
 
-demo: venv ## the shortest tour: one prediction, explained
+demo: venv ## calibrate this machine, then predict, train and compare six plans on two processes
 	@$(BIN)/plancast demo
 
 test: venv ## the gate: format, lint, types, layers, tests

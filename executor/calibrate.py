@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from executor.optimizer import Update
 from executor.runtime import Runtime
 from executor.stage import TARGET, StageModule
-from simulator.cost.calibration import BACKWARD, FORWARD, WEIGHT_ONLY, Calibration, layer_key, message_key
+from simulator.cost.calibration import BACKWARD, FORWARD, WEIGHT_ONLY, Calibration, layer_key, message_key, update_key
 from simulator.model.graph import Node
 from simulator.plan.plan import Optimizer
 from simulator.program.instructions import Stream
@@ -104,8 +104,10 @@ class Calibrator:
         topology, rank = self.runtime.inputs.topology, self.runtime.rank
         cores = topology.host(rank).cores
         local = topology.local_rank(rank)
+        # Every rank takes part in every turn's barrier, whatever its own host has.
+        narrowest = min((host.cores for host in topology.hosts if host.cores), default=0)
         # More ranks than cores: take turns, so that a layer's time is that of a whole core.
-        waves = math.ceil(topology.devices_per_node / cores) if cores else 1
+        waves = math.ceil(topology.devices_per_node / narrowest) if narrowest else 1
         # Training alternates between computing and communicating, and a core computes slower after it has moved bytes:
         # so messages of groups, whose members all time the same layers, go between the layers.
         self._between = [entry for entry in self.sizes if entry[1] == "all_reduce"] if waves == 1 else []
@@ -163,9 +165,10 @@ class Calibrator:
     def _sample_layers(self) -> None:
         for index, stage in self.runtime.stages.items():
             borders = _random_borders(self.runtime, index)
-            for part in range(len(stage.segments)):
-                for name, seconds in self._time_segment(stage, part, borders).items():
-                    self.samples.passes[(index, part, name)].append(seconds)
+            with stage.whole_backward():
+                for part in range(len(stage.segments)):
+                    for name, seconds in self._time_segment(stage, part, borders).items():
+                        self.samples.passes[(index, part, name)].append(seconds)
             if index in self.runtime.gradients:
                 self.runtime.gradients[index].zero()
 
@@ -215,16 +218,20 @@ class Calibrator:
         self.samples.layers[(key, part)].append(seconds)
 
     def _sample_updates(self) -> None:
-        kind = self.runtime.inputs.plan.optimizer.kind
+        plan = self.runtime.inputs.plan
+        kind = update_key(plan.optimizer.kind, plan.dtype)
         for index, (update, gradients) in self._scratch.items():
             parameters = self.runtime.program.stages[index].num_parameters
             if not parameters:
                 continue
-            start = self._clock()
-            update.step()
-            for gradient in gradients:
-                gradient.zero_()
-            self.samples.updates[(kind, parameters)].append(self._clock() - start)
+            # The first time wakes memory that training, which has just summed its gradients, has at hand.
+            for _ in range(2):
+                start = self._clock()
+                update.step()
+                for gradient in gradients:
+                    gradient.zero_()
+                seconds = self._clock() - start
+            self.samples.updates[(kind, parameters)].append(seconds)
 
     def _sample_message(self, stream: Stream, operation: str, size: float) -> None:
         """Time a message between the ranks of each group, or of each pair of neighbours in the pipeline."""
@@ -262,8 +269,20 @@ class Calibrator:
         return time.perf_counter()
 
 
-def combine(by_rank: Sequence[Samples], about: Mapping[str, str]) -> Calibration:
-    """Return the calibration that the samples of all ranks make: means, because a step is a sum of such times."""
+def combine(
+    by_rank: Sequence[Samples], about: Mapping[str, str], within_host: Callable[[tuple[int, ...]], bool] = bool
+) -> Calibration:
+    """Return the calibration that the samples of all ranks make: means, because a step is a sum of such times.
+
+    Parameters
+    ----------
+    by_rank
+        Samples of each rank.
+    about
+        Date, machine and versions.
+    within_host
+        Tells whether some ranks share a machine; messages between machines are left out.
+    """
     layers: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     updates: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     records: dict[MessageKey, dict[int, Moments]] = defaultdict(dict)
@@ -276,6 +295,8 @@ def combine(by_rank: Sequence[Samples], about: Mapping[str, str]) -> Calibration
             records[message][rank] = moments
     messages: dict[tuple[str, int], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for (operation, ranks, size), seen in records.items():
+        if not within_host(ranks):
+            continue  # Between hosts the topology's links are used; one table cannot stand for both.
         messages[(operation, len(ranks))][size] += _durations(operation, ranks, seen)
     return Calibration(
         layers={key: {part: fmean(seconds) for part, seconds in parts.items()} for key, parts in layers.items()},

@@ -6,6 +6,7 @@ import ctypes
 import datetime
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,10 @@ from simulator.errors import ExecutionError
 from simulator.load import Inputs
 from simulator.results.assemble import Recorded, assemble
 from simulator.results.recording import Recording, write_json
+from simulator.results.timeline import Timeline
+
+GRACE = 30
+"""Seconds more than the watchdog's after which torch itself ends a message that hangs."""
 
 SAVE_EVERY = 10
 """Steps after which a rank writes what it has: as much may be lost with it."""
@@ -57,7 +62,7 @@ class Schedule:
 
 @dataclass(slots=True)
 class Job:
-    """One plan of a run, as this rank sees it."""
+    """One plan of a run, as this rank sees it; ``follows`` tells which steps came right after the one before."""
 
     name: str
     inputs: Inputs
@@ -66,6 +71,7 @@ class Job:
     steps: list[Recorded] = field(default_factory=list)
     rounds: list[int] = field(default_factory=list)
     losses: list[float | None] = field(default_factory=list)
+    follows: list[bool] = field(default_factory=list)
     samples: list[Samples] = field(default_factory=list)
 
 
@@ -89,6 +95,7 @@ class Session:
         first = next(iter(inputs.values()))
         self._check_world(inputs)
         backend = first.topology.device(self.rank).backend
+        self._kind = first.topology.device(self.rank).kind
         self.device = _device(backend)
         store, _, _ = next(rendezvous("env://"))
         self.watchdog = Watchdog(PrefixStore("plancast", store), self.rank, self.world_size, timeout, self._save_all)
@@ -97,11 +104,13 @@ class Session:
             store=PrefixStore("groups", store),
             rank=self.rank,
             world_size=self.world_size,
-            timeout=datetime.timedelta(seconds=timeout),
+            # Later than the watchdog, which says more and saves what there is.
+            timeout=datetime.timedelta(seconds=2 * timeout + GRACE),
         )
         self.control = dist.new_group(backend="gloo")
         self.offset = clock_offset(self.control)
         self._inputs = inputs
+        self._recording = False
 
     def run(self, schedule: Schedule) -> None:
         """Train all jobs and write their recordings; any failure ends the process with its cause named."""
@@ -113,6 +122,10 @@ class Session:
                 for job in self.jobs:
                     self._turn(job, turn, schedule)
                     self._save(job)
+                    if self.rank == 0:
+                        print(
+                            f"progress: round {turn + 1} of {schedule.rounds}: {job.name}", file=sys.stderr, flush=True
+                        )
             for job in self.jobs:
                 self._write(job)
             dist.barrier(group=self.control)
@@ -148,6 +161,8 @@ class Session:
         self._train(job, None, 1)
         for _ in range(schedule.steps):
             job.calibrator.sample()
+            # All ranks begin together: what one did before the last was ready would not be counted.
+            dist.barrier(group=self.control)
             self._train(job, turn, 1)
         job.calibrator.sample()
         job.samples.append(job.calibrator.take())
@@ -155,14 +170,19 @@ class Session:
     def _train(self, job: Job, turn: int | None, steps: int) -> None:
         """Train some steps; without a turn they are warm-up and leave no record."""
         self.watchdog.look_at(job.runtime.lanes, job.inputs.program)
+        self._recording = turn is not None
+        follows = False
         for _ in range(steps):
             spans, loss = job.runtime.step()
-            if turn is not None:
-                job.steps.append(plain(spans, self.offset))
-                job.rounds.append(turn)
-                job.losses.append(loss)
-                if len(job.steps) % SAVE_EVERY == 0:
-                    self._save(job)
+            if turn is None:
+                continue
+            job.steps.append(plain(spans, self.offset))
+            job.rounds.append(turn)
+            job.losses.append(loss)
+            job.follows.append(follows)
+            follows = len(job.steps) % SAVE_EVERY != 0
+            if not follows:
+                self._save(job)
         self.watchdog.look_at(None, None)
 
     def _write(self, job: Job) -> None:
@@ -173,8 +193,11 @@ class Session:
         if self.rank != 0:
             return
         folder = self.out / job.name
+        node = job.inputs.topology.node
         about = self._about()
-        steps = [assemble(job.inputs.program, by_rank) for by_rank in zip(*(g[0] for g in gathered), strict=True)]
+        steps: list[Timeline] = []
+        for by_rank, follows in zip(zip(*(g[0] for g in gathered), strict=True), job.follows, strict=True):
+            steps.append(assemble(job.inputs.program, by_rank, steps[-1].end if follows else None))
         losses = [_mean_loss(values) for values in zip(*(g[1] for g in gathered), strict=True)]
         Recording(
             source="measured",
@@ -184,11 +207,13 @@ class Session:
             about={**about, "losses": losses},
         ).save(folder / "measured.json.gz")
         for turn, samples in enumerate(zip(*(g[2] for g in gathered), strict=True)):
-            write_json(folder / f"calibration-{turn}.json", combine(samples, about).to_json())
+            calibration = combine(samples, about, lambda ranks: len({node(rank) for rank in ranks}) == 1)
+            write_json(folder / f"calibration-{turn}.json", calibration.to_json())
 
     def _save(self, job: Job, error: str = "") -> None:
         """Write what this rank has so far, so that a run that is cut short leaves it."""
-        spans = getattr(job.runtime.lanes, "spans", []) if error else []
+        # A step that is not recorded leaves nothing, however far it came.
+        spans = getattr(job.runtime.lanes, "spans", []) if error and self._recording else []
         running = [plain(spans, self.offset)] if spans else []
         turns = [*job.rounds, *(job.rounds[-1:] or [0])][: len(job.steps) + len(running)]
         write_json(self._partial(job), {"error": error, "rounds": turns, "steps": [*job.steps, *running]})
@@ -205,6 +230,7 @@ class Session:
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}",
             "device": torch.cuda.get_device_name() if self.device.type == "cuda" else _processor(),
+            "kind": self._kind,
             "torch": torch.__version__,
             "python": platform.python_version(),
             "world_size": str(self.world_size),
@@ -216,6 +242,12 @@ def _device(backend: str) -> torch.device:
     if backend == "cuda":
         if not torch.cuda.is_available():
             raise ExecutionError("the topology's devices are CUDA devices, and torch finds none here; use local-cpu")
+        local, found = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local >= found:
+            raise ExecutionError(
+                f"the topology puts rank {local} of this node on a GPU of its own, and there are {found}; "
+                f"use --set topology.node.count={found}"
+            )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     torch.set_num_threads(1)

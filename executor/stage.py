@@ -7,6 +7,8 @@ before its backward, other ranks may stand between, and the Program decides when
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -108,6 +110,18 @@ class StageModule(nn.Module):
             for name in segment.inputs
         }
 
+    @contextmanager
+    def whole_backward(self) -> Iterator[None]:
+        """Let autograd compute both gradients at once for a while, as calibration measures them."""
+        modules = [module for segment in self.segments for module in segment]
+        for module in modules:
+            module.operations = PLAIN
+        try:
+            yield
+        finally:
+            for module in modules:
+                module.operations = self.deferred or PLAIN
+
     def module_of(self, node: str) -> LayerModule:
         """Return the module of a node by name."""
         return next(module for segment in self.segments for module in segment if module.node.name == node)
@@ -159,6 +173,8 @@ class StageModule(nn.Module):
             else:
                 microbatch.add_gradient(name, leaf.grad)
         if self.deferred:
+            # Nothing else may land in this queue, or keep it alive.
+            self.deferred.queue = []
             microbatch.weights[part] = queue
             if whole:
                 self.weight_segment(microbatch, part)

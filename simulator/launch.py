@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from simulator.errors import ExecutionError, RankLostError
-from simulator.load import Inputs, load
+from simulator.load import Inputs, load_jobs
 from simulator.results.assemble import Recorded, assemble
 from simulator.results.recording import Recording, read_json
 
 OURS = re.compile(r"^rank (\d+): ")
 """How a line of a rank begins; everything else on stderr is torchrun's."""
+
+PROGRESS = "progress: "
+"""How a line begins that says how far the run is; it is passed on as it comes."""
 
 LAST_LINES = 15
 """Lines of foreign output that a failure shows when no rank said anything."""
@@ -65,12 +68,7 @@ class Launch:
 
     def jobs(self) -> dict[str, Inputs]:
         """Return the inputs of each job by the name of its folder; raises InputError."""
-        jobs = {}
-        for model in self.models:
-            for plan in self.plans:
-                inputs = load(model, self.topology, plan, self.settings)
-                jobs[f"{inputs.graph.name}-{inputs.plan.name}"] = inputs
-        return jobs
+        return load_jobs(self.models, self.topology, self.plans, self.settings)
 
     def command(self, world_size: int) -> list[str]:
         """Return the torchrun command line."""
@@ -109,21 +107,39 @@ def run(launch: Launch) -> dict[str, Inputs]:
     sizes = {inputs.plan.mesh.world_size for inputs in jobs.values()}
     assert len(sizes) == 1, "one topology has one world size"
     launch.out.mkdir(parents=True, exist_ok=True)
+    for name in jobs:
+        _forget(launch.out / name)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     with subprocess.Popen(
         launch.command(sizes.pop()), env=environment, stdout=sys.stderr, stderr=subprocess.PIPE, text=True
     ) as process:
-        told, others = _listen(process)
+        try:
+            told, others = _listen(process)
+        except KeyboardInterrupt:
+            _recover_all(launch, jobs)
+            raise
     if process.returncode:
-        for name, inputs in jobs.items():
-            recover(launch.out / name, inputs)
+        _recover_all(launch, jobs)
         raise _failure(process.returncode, told, others)
     return jobs
 
 
+def _forget(folder: Path) -> None:
+    """Remove what an earlier run left in a job's folder, so that nothing of it is taken for this run's."""
+    for pattern in ("measured.json.gz", "predicted.json.gz", "trace.json.gz", "partial-rank*", "calibration-*.json"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
 def _check_devices(jobs: dict[str, Inputs]) -> None:
-    """Refuse GPUs where there are none, before a dozen processes import torch to find out."""
+    """Refuse what this machine is not, before a dozen processes import torch to find out."""
     first = next(iter(jobs.values())).topology
+    if first.num_nodes > 1:
+        raise ExecutionError(
+            f"{first.name} has {first.num_nodes} nodes, and this starts processes on one machine; on each node run: "
+            f"torchrun --nnodes {first.num_nodes} --nproc-per-node {first.devices_per_node} --rdzv-backend c10d "
+            "--rdzv-endpoint HOST:29500 -m executor --model ... --topology ... --plan ... --out ..."
+        )
     drivers = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd")]
     if first.device(0).backend == "cuda" and not drivers:
         raise ExecutionError(
@@ -141,6 +157,8 @@ def _listen(process: subprocess.Popen[str]) -> tuple[list[str], deque[str]]:
         for line in lines:
             if OURS.match(line):
                 told.append(line.rstrip())
+            elif line.startswith(PROGRESS):
+                print(line.removeprefix(PROGRESS), end="", file=sys.stderr, flush=True)
             else:
                 others.append(line.rstrip())
 
@@ -163,12 +181,20 @@ def _listen(process: subprocess.Popen[str]) -> tuple[list[str], deque[str]]:
 
 def _failure(code: int, told: list[str], others: deque[str]) -> ExecutionError:
     """Return the error that names the culprit: the first rank that somebody found lost."""
-    lost = next((match for line in told if (match := re.search(r"lost: rank (\d+)", line))), None)
-    if lost:
-        return RankLostError("\n".join(["the run ended because a rank was lost", *told]), int(lost[1]))
+    for line in told:
+        if lost := re.search(r"lost: rank (\d+)", line):
+            seen = re.search(r"last seen in ([^\s)]+)", line)
+            message = "\n".join(["lost; the run ended", *told])
+            return RankLostError(message, int(lost[1]), seen[1] if seen else "")
     if told:
         return ExecutionError("\n".join(["the run failed", *told]))
     return ExecutionError("\n".join([f"torchrun ended with code {code}", *others]))
+
+
+def _recover_all(launch: Launch, jobs: dict[str, Inputs]) -> None:
+    for name, inputs in jobs.items():
+        if not (launch.out / name / "measured.json.gz").exists():
+            recover(launch.out / name, inputs)
 
 
 def recover(folder: Path, inputs: Inputs) -> None:

@@ -98,6 +98,29 @@ def build(documents: Sequence[Document]) -> Inputs:
     return Inputs(graph=graph, topology=topology, plan=plan, program=program, documents=tuple(documents))
 
 
+def load_jobs(
+    models: Sequence[str], topology: str, plans: Sequence[str], settings: Iterable[str] = ()
+) -> dict[str, Inputs]:
+    """Load every model with every plan, by a name made of both.
+
+    Raises
+    ------
+    InputError
+        All that is wrong, also two jobs of one name.
+    """
+    pairs = [(model, plan) for model in models for plan in plans]
+    settings = list(settings)
+    loaded = _all(partial(load, model, topology, plan, settings) for model, plan in pairs)
+    jobs: dict[str, Inputs] = {}
+    for (model, plan), inputs in zip(pairs, loaded, strict=True):
+        name = f"{inputs.graph.name}-{inputs.plan.name}"
+        if name in jobs:
+            message = f"model {model} with plan {plan} is called {name}, and so is another job"
+            raise InputError([Diagnostic("", "", message, "give the files different names (key name)")])
+        jobs[name] = inputs
+    return jobs
+
+
 def load_topology(topology: str, settings: Iterable[str] = ()) -> Topology:
     """Read and check a topology alone; raises InputError with all that is wrong."""
     document = read("topology", topology)

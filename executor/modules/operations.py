@@ -1,8 +1,8 @@
 """Operations with weights, in two forms: as torch has them, and with the weights' gradient put off.
 
 Zero-bubble schedules run the input gradient (I) and the weight gradient (W) of a stage apart. ``Deferred`` operations
-compute only the input gradient when autograd comes by, and leave what the weights' gradient takes in a queue; nothing is
-computed twice (sail-sg's zero-bubble ``WeightGradStore``).
+compute only the input gradient when autograd comes by, and leave what the weights' gradient takes in a queue; nothing
+is computed twice (sail-sg's zero-bubble ``WeightGradStore``).
 """
 
 from __future__ import annotations

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from simulator.commands.options import DOES_NOT_FIT, Model, Plan, Settings, TextFormat, Topology, print_json
+from simulator.commands.options import DOES_NOT_FIT, Format, Model, Plan, Settings, Topology, print_csv, print_json
 
 
-def check(
-    *, model: Model, topology: Topology, plan: Plan, settings: Settings = (), format: TextFormat = "table"
-) -> int:
+def check(*, model: Model, topology: Topology, plan: Plan, settings: Settings = (), format: Format = "table") -> int:
     """Check a plan without simulating it: legal, free of deadlocks, fits into memory.
 
     Exit code 0: all is well; 1: it does not fit; 2: the input is wrong, and all that is wrong with it is listed.
@@ -20,7 +18,7 @@ def check(
     fitting = worst(fits).fits
     advice = () if fitting else remedy(inputs)
     instructions = sum(map(len, inputs.program.lists))
-    if format == "json":
+    if format != "table":
         fullest = worst(fits)
         body = {
             "fits": fitting,
@@ -33,7 +31,12 @@ def check(
             "instructions": instructions,
             "world_size": inputs.topology.world_size,
         }
-        print_json(body)
+        if format == "json":
+            print_json(body)
+        else:
+            from simulator.reports.summary import flat
+
+            print_csv([flat(body) | {"fits_with": " ".join(advice)}])
     else:
         from simulator.reports.summary import advise, headline, verdict
         from simulator.reports.terminal import show

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 
-from simulator.commands.options import Output
+from simulator.commands.options import Output, Topology
 
 MODELS = ("gpt-tiny", "cnn-tiny")
 PLANS = ("dp2", "tp2", "pp2")
 
 
-def demo(*, output: Output = None) -> int:
-    """Calibrate this machine, predict six plans, train them on two processes, and print both side by side."""
+def demo(*, topology: Topology = "local-cpu", output: Output = None) -> int:
+    """Calibrate this machine, predict six plans, train them on two processes, and print both side by side.
+
+    The plans need a topology with two devices.
+    """
     from simulator.commands.calibrate import calibrate
     from simulator.commands.options import run_folder
     from simulator.commands.validate import validate
@@ -20,11 +23,11 @@ def demo(*, output: Output = None) -> int:
     out = output or run_folder("demo")
     start = time.monotonic()
     note("calibrating layers and links of this machine with two processes ...")
-    calibrate(output=out / "calibration.json", model=list(MODELS), plan=list(PLANS), rounds=2)
+    calibrate(output=out / "calibration.json", model=list(MODELS), topology=topology, plan=list(PLANS), rounds=2)
     note(f"calibrated in {time.monotonic() - start:.0f} s; now predicting and training each plan ...")
     code = validate(
         model=list(MODELS),
-        topology="local-cpu",
+        topology=topology,
         plan=list(PLANS),
         calibration=out / "calibration.json",
         output=out,

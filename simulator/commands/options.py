@@ -28,7 +28,6 @@ CalibrationFile = Annotated[
     Path | None, Parameter(name="--calibration", help="Times measured on this machine by `plancast calibrate`.")
 ]
 Format = Annotated[Literal["table", "json", "csv"], Parameter(name="--format", help="How to print the result.")]
-TextFormat = Annotated[Literal["table", "json"], Parameter(name="--format", help="How to print the result.")]
 
 DOES_NOT_FIT = 1
 """Exit code of a plan that is legal and needs more memory than there is."""

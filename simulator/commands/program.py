@@ -5,9 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
-from simulator.commands.options import CalibrationFile, Model, Plan, Settings, TextFormat, Topology, print_json
+from simulator.commands.options import (
+    CalibrationFile,
+    Format,
+    Model,
+    Plan,
+    Settings,
+    Topology,
+    print_csv,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from simulator.load import Inputs
@@ -20,12 +29,14 @@ def show(
     plan: Plan,
     settings: Settings = (),
     rank: Annotated[int | None, Parameter(help="One rank alone, with peers, bytes and FLOPs.")] = None,
-    limit: Annotated[int | None, Parameter(help="Only the first instructions.")] = None,
+    limit: Annotated[
+        int | None, Parameter(help="Only the first instructions.", validator=validators.Number(gte=1))
+    ] = None,
     grid: Annotated[bool, Parameter(negative=(), help="Ranks down, time across, as predicted.")] = False,
     recording: Annotated[Path | None, Parameter(help="Draw this recording's median step, not a prediction.")] = None,
     calibration: CalibrationFile = None,
     output: Annotated[Path | None, Parameter(alias="-o", help="Write the grid as a picture (OUT.svg).")] = None,
-    format: TextFormat = "table",
+    format: Format = "table",
 ) -> None:
     """Show the instructions that each rank runs, in the order in which they are issued, or the grid of a step."""
     from simulator.load import load
@@ -42,10 +53,12 @@ def show(
         raise InputError([Diagnostic(f"--rank {rank}", "", f"there are {world} ranks", f"write 0 to {world - 1}")])
     if format == "json":
         print_json(program.describe(inputs.program, rank, limit))
-        return
-    from simulator.reports.terminal import show as show_on_terminal
+    elif format == "csv":
+        print_csv(program.rows(inputs.program, rank, limit))
+    else:
+        from simulator.reports.terminal import show as show_on_terminal
 
-    show_on_terminal(*program.render(inputs.program, rank, limit))
+        show_on_terminal(*program.render(inputs.program, rank, limit))
 
 
 def _show_grid(inputs: Inputs, recording: Path | None, calibration: Path | None, output: Path | None) -> None:

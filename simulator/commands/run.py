@@ -5,9 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
-from simulator.commands.options import Model, Output, Plan, Settings, Steps, TextFormat, Timeout, Topology, print_json
+from simulator.commands.options import (
+    Format,
+    Model,
+    Output,
+    Plan,
+    Settings,
+    Steps,
+    Timeout,
+    Topology,
+    print_csv,
+    print_json,
+)
 
 
 def run(
@@ -18,10 +29,12 @@ def run(
     settings: Settings = (),
     output: Output = None,
     steps: Steps = 10,
-    warmup: Annotated[int, Parameter(help="Steps before those that are recorded.")] = 3,
+    warmup: Annotated[
+        int, Parameter(help="Steps before those that are recorded.", validator=validators.Number(gte=0))
+    ] = 3,
     timeout: Timeout = 60.0,
     trace: Annotated[Path | None, Parameter(help="Write a trace of the median step for Perfetto.")] = None,
-    format: TextFormat = "table",
+    format: Format = "table",
 ) -> int:
     """Train a plan for some steps and record the timeline of each.
 
@@ -57,6 +70,10 @@ def run(
     result = {"recording": str(path), **summary(recording)}
     if format == "json":
         print_json(result)
+    elif format == "csv":
+        from simulator.reports.measured import flat
+
+        print_csv([flat(result)])
     else:
         from simulator.reports.terminal import show
 

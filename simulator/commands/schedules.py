@@ -1,4 +1,4 @@
-"""``plancast schedules``: which schedule should I use?"""
+"""``plancast schedules``: answers which schedule to use."""
 
 from __future__ import annotations
 

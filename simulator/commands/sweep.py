@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from simulator.commands.options import (
     DOES_NOT_FIT,
@@ -27,7 +27,9 @@ def sweep(
     over: Annotated[list[str], Parameter(negative=(), help="A key and its values, as plan.tp=1,2,4; repeatable.")],
     settings: Settings = (),
     calibration: CalibrationFile = None,
-    jobs: Annotated[int, Parameter(help="Processes that work at the same time.")] = 1,
+    jobs: Annotated[
+        int, Parameter(help="Processes that work at the same time.", validator=validators.Number(gte=1))
+    ] = 1,
     format: Format = "table",
 ) -> int:
     """Predict every point of a grid over any keys, the fastest first.

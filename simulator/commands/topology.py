@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from simulator.commands.options import Settings, TextFormat, print_json
+from simulator.commands.options import Format, Settings, print_csv, print_json
 
 
-def show(topology: str, /, *, settings: Settings = (), format: TextFormat = "table") -> None:
-    """Show devices, links, routes and the sources of the numbers.
+def show(topology: str, /, *, settings: Settings = (), format: Format = "table") -> None:
+    """Show devices, links, routes and the sources of the numbers; as csv, one line a class of links.
 
     Parameters
     ----------
@@ -19,7 +19,9 @@ def show(topology: str, /, *, settings: Settings = (), format: TextFormat = "tab
     built = load_topology(topology, settings)
     if format == "json":
         print_json(describe(built))
-        return
-    from simulator.reports.terminal import show as show_on_terminal
+    elif format == "csv":
+        print_csv(describe(built)["links"])
+    else:
+        from simulator.reports.terminal import show as show_on_terminal
 
-    show_on_terminal(render(built))
+        show_on_terminal(render(built))

@@ -26,6 +26,11 @@ def message_key(operation: str, num_ranks: int) -> str:
     return f"{operation} x{num_ranks}"
 
 
+def update_key(optimizer: str, dtype: str) -> str:
+    """Return the text by which times of parameter updates are looked up."""
+    return f"{optimizer} {dtype}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
     """Measured times, all in seconds; empty tables mean nothing was measured.
@@ -37,9 +42,7 @@ class Calibration:
     messages
         ``message_key`` -> ascending (bytes, seconds) pairs.
     updates
-        ``optimizer kind`` -> (seconds each step, seconds a parameter).
-    instruction_overhead
-        Seconds between two instructions of one rank: what the interpreter itself costs.
+        ``update_key`` -> (seconds each step, seconds a parameter).
     jitter
         Relative standard deviation of the times of F and B instructions, beyond the drift that all ranks share.
     about
@@ -49,7 +52,6 @@ class Calibration:
     layers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     messages: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     updates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    instruction_overhead: float = 0.0
     jitter: float = 0.0
     about: Mapping[str, str] = field(default_factory=dict)
 
@@ -72,7 +74,6 @@ class Calibration:
         return {
             "format": FORMAT,
             "about": dict(self.about),
-            "instruction_overhead": self.instruction_overhead,
             "jitter": self.jitter,
             "updates": {kind: list(pair) for kind, pair in self.updates.items()},
             "messages": {key: [list(point) for point in points] for key, points in self.messages.items()},
@@ -88,7 +89,6 @@ class Calibration:
             layers={key: dict(parts) for key, parts in data["layers"].items()},
             messages={key: tuple((x, y) for x, y in points) for key, points in data["messages"].items()},
             updates={kind: (fixed, slope) for kind, (fixed, slope) in data["updates"].items()},
-            instruction_overhead=data["instruction_overhead"],
             jitter=data["jitter"],
             about=data["about"],
         )

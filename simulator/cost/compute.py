@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from simulator.cost.calibration import BACKWARD, FORWARD, WEIGHT_ONLY, Calibration, layer_key
+from simulator.cost.calibration import BACKWARD, FORWARD, WEIGHT_ONLY, Calibration, layer_key, update_key
 from simulator.model.graph import LayerGraph, Node
 from simulator.model.layers.base import Kernel, Phase
 from simulator.plan.plan import MASTER_BYTES, Plan
@@ -71,10 +71,9 @@ class ComputeCost:
         )
 
     def _price(self, work: Instruction) -> float:
-        overhead = self.calibration.instruction_overhead
         if work.kind is Kind.OPTIM:
-            return overhead + self._update_seconds(work)
-        return overhead + sum(self._node_seconds(node, work.kind) for node in self.program.segment(work).nodes)
+            return self._update_seconds(work)
+        return sum(self._node_seconds(node, work.kind) for node in self.program.segment(work).nodes)
 
     def _node_seconds(self, node: Node, kind: Kind) -> float:
         key = (node.name, kind)
@@ -124,8 +123,8 @@ class ComputeCost:
     def _update_seconds(self, work: Instruction) -> float:
         plan = self.program.plan
         parameters = self.program.stages[work.stage].num_parameters
-        found = self.calibration.updates.get(plan.optimizer.kind)
-        if found and not plan.has_master_weights:
+        found = self.calibration.updates.get(update_key(plan.optimizer.kind, plan.dtype))
+        if found:
             return found[0] + found[1] * parameters if parameters else 0.0
         return self._update_traffic(plan, parameters) if parameters else 0.0
 

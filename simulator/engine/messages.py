@@ -54,7 +54,8 @@ class MessageCost:
         measured = self._calibration.message_seconds(message.operation, member.path.num_ranks, message.size)
         if measured is None:
             return modelled
-        # The smallest message shows the latency; the rest of the measured time loads the links.
+        # The smallest message shows what waking threads costs, on cores that others use meanwhile; only what a larger
+        # one takes beyond it loads links and cores.
         smallest = self._calibration.message_seconds(message.operation, member.path.num_ranks, 0.0) or 0.0
         latency = min(smallest, measured)
         rate = min((self._system.capacities[r] / w for r, w in member.weights.items()), default=0.0)

@@ -20,6 +20,7 @@ from simulator.program.instructions import Kind
 from simulator.results.metrics import Metrics, measure
 from simulator.results.recording import Recording, read_json
 from simulator.results.timeline import Timeline
+from simulator.topology import Topology
 
 DRAWS = 25
 """Simulated steps of a machine whose compute times vary; odd, so that the median is one of them."""
@@ -140,9 +141,13 @@ def predict(inputs: Inputs, calibration: Calibration | None = None, *, folding: 
     """
     calibration = calibration or Calibration()
     program, topology = inputs.program, inputs.topology
+    _check_device(topology, calibration)
     nominal, cost = simulate(program, topology, calibration, folding=folding)
     basis = _basis(inputs, calibration, cost, nominal)
-    timeline = _median_draw(inputs, calibration) if calibration.jitter else nominal
+    # Only ranks that share a host's cores were seen to vary; a cluster of others is folded, and drawn once.
+    varies = calibration.jitter > 0 and any(host.cores for host in topology.hosts)
+    timeline = _median_draw(inputs, calibration) if varies else nominal
+    basis["draws"] = DRAWS if varies else 1
     metrics = measure(timeline)
     plan = inputs.plan
     flops = executed_flops(program, cost)
@@ -155,10 +160,20 @@ def predict(inputs: Inputs, calibration: Calibration | None = None, *, folding: 
         executed_flops=sum(flops) * plan.dp * plan.tp,
         peak=sum(device.peak[plan.dtype] for device in topology.devices),
         speed_of_light=speed_of_light(program, topology, flops, metrics),
-        # What varies is slower in the mean, whether things overlap or not.
-        serial=serial(program, topology, calibration) * max(1.0, timeline.step_time / (nominal.step_time or 1.0)),
+        # The median draw may have computed a little longer than the mean.
+        serial=serial(program, topology, calibration)
+        * max(1.0, metrics.compute_time / (measure(nominal).compute_time or 1.0)),
         basis=basis,
     )
+
+
+def _check_device(topology: Topology, calibration: Calibration) -> None:
+    """Refuse times that were measured on another kind of device."""
+    measured = calibration.about.get("kind")
+    others = sorted({device.kind for device in topology.devices} - {measured})
+    if measured and others:
+        message = f"was measured on {measured}, but {topology.name} has {', '.join(others)}"
+        raise InputError([Diagnostic("--calibration", "", message, "calibrate on such a device, or leave it out")])
 
 
 def _median_draw(inputs: Inputs, calibration: Calibration) -> Timeline:

@@ -69,12 +69,12 @@ def _check_complete(program: Program, rank: int) -> None:
     for kind, stage, microbatch, part in program.lists[rank]:
         itineraries.setdefault(microbatch, []).append((kind, stage, part))
     once = list(_step_work(program, rank))
-    sound: set[tuple[bool, tuple[Work, ...]]] = set()
+    sound: set[tuple[bool, bool, tuple[Work, ...]]] = set()
     for microbatch, works in itineraries.items():
-        if (itinerary := (microbatch < 0, tuple(works))) not in sound:
+        known = microbatch < program.plan.num_microbatches
+        if (itinerary := (known, microbatch < 0, tuple(works))) not in sound:
             split = frozenset(stage for kind, stage, _ in works if kind in (Kind.I, Kind.W))
             each = list(_microbatch_work(program, rank, split))
-            known = microbatch < program.plan.num_microbatches
             _check_itinerary(program, rank, microbatch, works, (once if microbatch < 0 else each) if known else [])
             sound.add(itinerary)
 

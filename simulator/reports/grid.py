@@ -76,7 +76,8 @@ def svg(timeline: Timeline, width: int = 1200) -> str:
     ranks = sorted(timeline.ranks)
     height = len(ranks) * (ROW + GAP) + ROW
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="11">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        'font-family="sans-serif" font-size="11">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
     for row, rank in enumerate(ranks):

@@ -32,6 +32,13 @@ def summary(recording: Recording) -> dict[str, Any]:
     }
 
 
+def flat(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a summary as one line of a spreadsheet: of the losses the first and the last."""
+    row = dict(result)
+    losses = row.pop("losses") or [None]
+    return row | {"first_loss": losses[0], "last_loss": losses[-1]}
+
+
 def render(result: Mapping[str, Any]) -> Table:
     """Return name and value pairs."""
     spread = f"{format_seconds(result['step_time_p10_s'])} to {format_seconds(result['step_time_p90_s'])}"

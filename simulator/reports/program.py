@@ -79,3 +79,19 @@ def describe(program: Program, rank: int | None, limit: int | None) -> dict[str,
         instructions = program.instructions(rank)[:limit]
         return {"rank": rank, "instructions": [_values(program, rank, each) for each in instructions]}
     return {"pipeline_ranks": [list(map(str, instructions[:limit])) for instructions in program.lists]}
+
+
+def rows(program: Program, rank: int | None, limit: int | None) -> list[dict[str, Any]]:
+    """Return one line of a spreadsheet an instruction: of each pipeline rank, or in detail of one rank."""
+    if rank is None:
+        return [
+            {"pipeline_rank": place, "index": index, "instruction": str(each), "stream": each.stream.value}
+            for place, instructions in enumerate(program.lists)
+            for index, each in enumerate(instructions[:limit])
+        ]
+    found = []
+    for index, instruction in enumerate(program.instructions(rank)[:limit]):
+        values = {"rank": rank, "index": index, "ranks": (), "bytes": "", "layers": ()}
+        values |= _values(program, rank, instruction)
+        found.append(values | {name: " ".join(map(str, values[name])) for name in ("ranks", "layers")})
+    return found

@@ -12,10 +12,11 @@ Recorded = Sequence[tuple[str, float, float]]
 """One rank's step in plain values on rank 0's clock: instruction, issued, end in seconds."""
 
 
-def assemble(program: Program, steps: Sequence[Recorded]) -> Timeline:
+def assemble(program: Program, steps: Sequence[Recorded], begin: float | None = None) -> Timeline:
     """Return the timeline of one step from every rank's record of it.
 
-    The step begins when the last rank is ready for it and ends with the last instruction. A message starts when its
+    The step begins when the one before has ended, or when the last rank is ready for it if none came right before; it
+    ends with the last instruction. A message starts when its
     last participant has come; what a rank spends before that in waiting is not communication. A sender learns late
     that its message has arrived, so both ends of a message end when the receiver has it.
 
@@ -25,6 +26,8 @@ def assemble(program: Program, steps: Sequence[Recorded]) -> Timeline:
         Tells who takes part in a message.
     steps
         By rank; empty for a rank whose record was lost.
+    begin
+        End of the step before, if this one followed without a pause.
     """
     parsed = {text: Instruction.parse(text) for record in steps for text, _, _ in record}
     arrivals: dict[tuple[object, ...], float] = {}
@@ -48,7 +51,7 @@ def assemble(program: Program, steps: Sequence[Recorded]) -> Timeline:
     first = [record[0][1] for record in steps if record]
     return Timeline(
         source="measured",
-        begin=max(first, default=0.0),
+        begin=max(first, default=0.0) if begin is None else begin,
         end=max((span.end for span in spans), default=0.0),
         spans=tuple(sorted(spans, key=lambda span: (span.rank, span.end))),
         ranks={rank: (rank,) for rank in range(len(steps))},

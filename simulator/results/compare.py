@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from simulator.program.instructions import Instruction, Kind, Stream
+from simulator.program.instructions import Instruction, Kind, Lane
 from simulator.results.metrics import Metrics, measure
 from simulator.results.recording import Recording
 from simulator.results.timeline import Timeline
@@ -163,12 +163,12 @@ def _kind_seconds(timeline: Timeline) -> defaultdict[Kind, float]:
     return seconds
 
 
-def _orders(timeline: Timeline) -> dict[tuple[int, Stream], list[Instruction]]:
-    """Return for each rank and stream the instructions in the order in which they ran."""
-    orders: dict[tuple[int, Stream], list[Instruction]] = {}
+def _orders(timeline: Timeline) -> dict[tuple[int, Lane], list[Instruction]]:
+    """Return for each rank and lane the instructions in the order in which they ran."""
+    orders: dict[tuple[int, Lane], list[Instruction]] = {}
     for recorded, members in timeline.ranks.items():
-        streams: dict[Stream, list[Instruction]] = {}
+        lanes: dict[Lane, list[Instruction]] = {}
         for span in sorted(timeline.of(recorded), key=lambda each: (each.start, each.end)):
-            streams.setdefault(span.instruction.stream, []).append(span.instruction)
-        orders |= {(member, stream): ran for member in members for stream, ran in streams.items()}
+            lanes.setdefault(span.instruction.lane, []).append(span.instruction)
+        orders |= {(member, lane): ran for member in members for lane, ran in lanes.items()}
     return orders

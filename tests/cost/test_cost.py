@@ -51,7 +51,7 @@ def test_measured_layers_are_added_up_and_others_scaled() -> None:
         head: {FORWARD: 5.0, BACKWARD: 6.0},
         loss: {FORWARD: 7.0, BACKWARD: 8.0},
     }
-    calibration = Calibration(layers=layers, updates={"adam": (0.5, 0.001)}, instruction_overhead=0.25)
+    calibration = Calibration(layers=layers, updates={"adam fp32": (0.5, 0.001)})
     cost = ComputeCost(mlp.program, mlp.topology.device(0), calibration)
     assert cost.seconds(Instruction.parse("0F3.0")) == 1 + 3 + 5 + 7 + 0.25
     assert cost.seconds(Instruction.parse("0B0.0")) == 2 + 4 + 6 + 8 + 0.25

@@ -12,7 +12,7 @@ from simulator.errors import ProgramError
 from simulator.program import Instruction, Kind, Program, verify
 from simulator.program.compile import PASSES
 from simulator.program.dependencies import dependencies
-from simulator.program.schedules import SCHEDULES
+from simulator.program.schedules import SCHEDULES, Options
 
 FORMS = [
     ("gpt-tiny", "pp=2"),
@@ -114,7 +114,7 @@ def test_schedules_that_wait_for_each_other(program: Any) -> None:
     """Stage 0 wants each gradient before it goes on; stage 1 wants all inputs before it sends the first gradient."""
     compiled = program("gpt-tiny", "pp=2", "num_microbatches=2")
     impatient = tuple(Instruction(kind, 0, microbatch) for microbatch in range(2) for kind in (Kind.F, Kind.B))
-    mixed = replace(compiled, lists=(impatient, SCHEDULES["gpipe"](2, 2)[1]))
+    mixed = replace(compiled, lists=(impatient, SCHEDULES["gpipe"].build(2, 2, Options()).orders[1]))
     for lower in PASSES:
         mixed = lower(mixed)
     assert "for ever: a deadlock" in refusal(mixed)

@@ -1,0 +1,42 @@
+"""The table of schedules is computed, so the closed forms must come out of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulator.planning.schedules import compare_schedules
+from simulator.program.schedules import Times
+
+EQUAL = Times()
+
+
+def figures(p: int, m: int, v: int = 2) -> dict[str, object]:
+    return {row.name: row for row in compare_schedules(p, m, v, EQUAL)}
+
+
+@pytest.mark.parametrize(("p", "m"), [(2, 4), (4, 8), (8, 32)])
+def test_bubbles_and_peaks(p: int, m: int) -> None:
+    found = figures(p, m)
+    classic = (p - 1) / (m + p - 1)
+    assert found["gpipe"].bubble_fraction == pytest.approx(classic, abs=1e-9)
+    assert found["1f1b"].bubble_fraction == pytest.approx(classic, abs=1e-9)
+    assert found["interleaved_1f1b"].bubble_fraction == pytest.approx((p - 1) / (2 * m + p - 1), abs=1e-9)
+    assert found["zb_h1"].bubble_fraction == pytest.approx((p - 1) / (3 * m + p - 1), abs=1e-9)
+    assert found["zb_h2"].device_window_bubble == pytest.approx(0, abs=1e-9)
+    assert found["zbv"].device_window_bubble == pytest.approx(0, abs=1e-9)
+    assert found["gpipe"].peak_microbatches == m
+    assert found["1f1b"].peak_microbatches == p
+    assert found["zb_h2"].peak_microbatches == 2 * p - 1
+
+
+def test_what_the_numbers_rule_out_is_listed_with_its_reason() -> None:
+    found = figures(3, 5)
+    assert "not even" in found["chimera"].problem
+    assert not found["1f1b"].problem
+
+
+def test_messages() -> None:
+    found = figures(4, 8)
+    assert found["1f1b"].messages == 2 * 3
+    assert found["interleaved_1f1b"].messages == 2 * 7
+    assert found["zbv"].messages == 2 * 6, "the turn of the V stays on its rank"
