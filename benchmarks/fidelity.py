@@ -20,6 +20,7 @@ from statistics import median
 from simulator.launch import Launch
 from simulator.planning.validate import Validation, validate
 from simulator.results.recording import Recording, write_bytes
+from simulator.units import format_seconds
 
 MODELS = ("gpt-tiny", "cnn-tiny", "mlp-tiny")
 GROUPS = {
@@ -71,12 +72,12 @@ def header(about: dict[str, str], repeats: int, rounds: int) -> list[str]:
         "Written by `python benchmarks/fidelity.py`; do not edit.",
         "",
         f"{datetime.date.today():%d %B %Y}; {about['device']}, {about['machine']}; torch {about['torch']} with gloo, "
-        f"Python {platform.python_version()}. {repeats} launches of {rounds} rounds; a round of a plan is a "
-        "calibration sample, three steps, a calibration sample.",
+        f"Python {platform.python_version()}. {repeats} launches of {rounds} rounds; a round of a plan is "
+        "three steps with a calibration sample before and after each.",
         "",
         "Error = (predicted - measured) / measured of the step time: the median over the rounds of a launch, each "
         "round predicted from its own calibration. Calibration sees layers, updates and messages; never the plan's "
-        "own steps.",
+        "own steps. Times are medians over the launches.",
     ]
 
 
@@ -99,10 +100,10 @@ def section(title: str, found: dict[str, list[Validation]], typical: float | Non
 
         cells = [
             name,
-            *(f"{middle('step_time', side) * 1000:.0f} ms" for side in ("predicted", "measured")),
+            *(format_seconds(middle("step_time", side)) for side in ("predicted", "measured")),
             ", ".join(f"{result.comparison.error:+.1%}" for result in results),
             " / ".join(f"{middle('bubble_fraction', side):.1%}" for side in ("predicted", "measured")),
-            " / ".join(f"{middle('exposed_comm_time', side) * 1000:.1f} ms" for side in ("predicted", "measured")),
+            " / ".join(format_seconds(middle("exposed_comm_time", side)) for side in ("predicted", "measured")),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     sizes = sorted(map(abs, errors))

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from simulator.errors import InputError, PlancastError
-from simulator.load import Inputs, load
+from simulator.load import load_jobs
 
 
 def main() -> int:
     """Run one process of a launch; exit 2 for wrong input, 1 for a failed run."""
     arguments = _parser().parse_args()
+    if "RANK" not in os.environ:
+        print("start me with torchrun (see README) or use plancast run", file=sys.stderr)
+        return 2
     try:
-        inputs = _jobs(arguments)
+        inputs = load_jobs(arguments.model, arguments.topology, arguments.plan, arguments.set)
         from executor.session import Schedule, Session
 
         session = Session(inputs, Path(arguments.out), arguments.timeout)
     except InputError as error:
-        if os.environ.get("RANK", "0") == "0":
+        if os.environ["RANK"] == "0":
             print(error, file=sys.stderr)
         return 2
     except PlancastError as error:
@@ -45,23 +50,39 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--topology", required=True, help="file or preset")
     parser.add_argument("--set", action="append", default=[], help="change a key: plan.tp=2")
     parser.add_argument("--out", required=True, help="folder for recordings")
-    parser.add_argument("--rounds", type=int, default=1, help="turns of each job")
-    parser.add_argument("--steps", type=int, default=10, help="recorded steps a turn")
-    parser.add_argument("--warmup", type=int, default=3, help="steps before the first turn, not recorded")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds that an instruction may take")
+    parser.add_argument("--rounds", type=_whole(1), default=1, help="turns of each job")
+    parser.add_argument("--steps", type=_whole(0), default=10, help="recorded steps a turn")
+    parser.add_argument("--warmup", type=_whole(0), default=3, help="steps before the first turn, not recorded")
+    parser.add_argument("--timeout", type=_seconds, default=60.0, help="seconds that an instruction may take")
     parser.add_argument("--calibrate", action="store_true", help="measure layers and links between the steps")
     parser.add_argument("--sweep", action="store_true", help="calibrate standard message sizes too")
     return parser
 
 
-def _jobs(arguments: argparse.Namespace) -> dict[str, Inputs]:
-    """Return every model with every plan, by name of its folder."""
-    jobs = {}
-    for model in arguments.model:
-        for plan in arguments.plan:
-            inputs = load(model, arguments.topology, plan, arguments.set)
-            jobs[f"{inputs.graph.name}-{inputs.plan.name}"] = inputs
-    return jobs
+def _whole(least: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers that refuses those below the least."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number, {least} or more, not {text!r}")
+        return value
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    """Return a time-out; refuse what is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be seconds, more than 0, not {text!r}")
+    return value
 
 
 if __name__ == "__main__":

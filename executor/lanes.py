@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,13 +39,17 @@ class RawSpan:
 class Lanes(Protocol):
     """What the runtime needs of a device."""
 
-    current: RawSpan | None
-    """The instruction that the host thread is busy with: what a watchdog reports."""
+    @property
+    def current(self) -> RawSpan | None:
+        """The instruction that the device is busy with, the same object while it lasts: what a watchdog reports."""
 
     def launch(
         self, position: int, instruction: Instruction, needs: tuple[int, ...], action: Callable[[], Message | None]
     ) -> None:
         """Run an instruction as soon as what it needs is done."""
+
+    def keep(self, thing: object) -> None:
+        """Let the tensors in a thing live for as long as work under way may read them."""
 
     def close(self) -> list[RawSpan]:
         """Wait for everything and return the step's spans, complete."""
@@ -117,6 +121,9 @@ class HostLanes:
         if self._pending:
             self._notice(span.end)
 
+    def keep(self, thing: object) -> None:
+        """Do nothing: whatever the thread lets go of has been read, and messages under way hold their own."""
+
     def close(self) -> list[RawSpan]:
         """Wait for everything and return the step's spans."""
         for position in list(self._pending):
@@ -149,20 +156,56 @@ class HostLanes:
                 span.end = now
 
 
-class CudaLanes:
-    """GPU: one CUDA stream for each lane of the Program; dependencies and times are events."""
+class Query(Protocol):
+    """The part of a CUDA event that says whether the device has come past it."""
 
-    def __init__(self) -> None:
-        self.current: RawSpan | None = None
+    def query(self) -> bool:
+        """Return whether all work before it is done."""
+
+
+def first_unfinished(entries: Iterable[tuple[RawSpan, object, Query]]) -> RawSpan | None:
+    """Return the first queued instruction that the device has not finished.
+
+    What an instruction waits for was queued before it, so the first one waits for nothing on this device: it runs.
+    """
+    return next((span for span, _, end in entries if not end.query()), None)
+
+
+class CudaLanes:
+    """GPU: one CUDA stream for each lane of the Program; dependencies and times are events.
+
+    The host runs far ahead of the device and would let go of tensors that other streams have yet to read; torch's
+    caching allocator knows only the stream that a tensor was made on. What crosses streams is kept until the step ends.
+
+    Parameters
+    ----------
+    device
+        The GPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._queued: RawSpan | None = None
         self._streams: dict[Lane, torch.cuda.Stream] = {}
-        self._events: dict[int, tuple[Instruction, torch.cuda.Event, torch.cuda.Event]] = {}
+        self._events: dict[int, tuple[RawSpan, torch.cuda.Event, torch.cuda.Event]] = {}
         self._kept: list[object] = []
-        self._begin()
+        self._zero = torch.cuda.Event(enable_timing=True)
+        self._zero_time = 0.0
+
+    @property
+    def current(self) -> RawSpan | None:
+        """What the device is busy with; if with nothing, what the host thread is."""
+        entries = list(self._events.values())
+        try:
+            # The asking thread must not open a context of its own on the first GPU.
+            with torch.cuda.device(self._device):
+                return first_unfinished(entries) or self._queued
+        except RuntimeError:  # The device has failed and answers nothing; the host thread will hear of it and say so.
+            return self._queued
 
     def _begin(self) -> None:
-        """Tie the device's clock to the host's once a step, outside of it."""
-        torch.cuda.synchronize()
-        self._zero = torch.cuda.Event(enable_timing=True)
+        """Tie the device's clock to the host's before a step; what it reads has then been written on any stream."""
+        torch.cuda.synchronize(self._device)
         self._zero.record()
         self._zero.synchronize()
         self._zero_time = time.perf_counter()
@@ -171,9 +214,11 @@ class CudaLanes:
         self, position: int, instruction: Instruction, needs: tuple[int, ...], action: Callable[[], Message | None]
     ) -> None:
         """Queue an instruction on its stream, behind the events of what it needs."""
-        self.current = RawSpan(instruction, time.perf_counter())
+        if not self._events:
+            self._begin()
+        span = self._queued = RawSpan(instruction, time.perf_counter())
         if instruction.lane not in self._streams:
-            self._streams[instruction.lane] = torch.cuda.Stream()
+            self._streams[instruction.lane] = torch.cuda.Stream(self._device)
         stream = self._streams[instruction.lane]
         issued, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         with torch.cuda.stream(stream):
@@ -188,21 +233,22 @@ class CudaLanes:
                     handle.wait()  # NCCL: this stream waits, the host goes on.
                 if finish:
                     finish()
-                # The caching allocator must not hand these tensors out again while another stream still reads them.
-                self._kept.append(handles)
             end.record(stream)
-        self._events[position] = (instruction, issued, end)
+        self._events[position] = (span, issued, end)
+
+    def keep(self, thing: object) -> None:
+        """Hold on to a thing until the device is done with the step."""
+        self._kept.append(thing)
 
     def close(self) -> list[RawSpan]:
         """Wait for the device and read the events."""
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(self._device)
         spans = [
-            RawSpan(instruction, self._host_time(issued), self._host_time(end))
-            for instruction, issued, end in self._events.values()
+            RawSpan(span.instruction, self._host_time(issued), self._host_time(end))
+            for span, issued, end in self._events.values()
         ]
         self._events.clear()
         self._kept.clear()
-        self._begin()
         return spans
 
     def _host_time(self, event: torch.cuda.Event) -> float:
@@ -211,4 +257,4 @@ class CudaLanes:
 
 def lanes_for(device: torch.device) -> Lanes:
     """Return the lanes of a device."""
-    return CudaLanes() if device.type == "cuda" else HostLanes()
+    return CudaLanes(device) if device.type == "cuda" else HostLanes()

@@ -118,7 +118,12 @@ class Runtime:
 
     def _release(self, instruction: Instruction, microbatch: Microbatch) -> None:
         if microbatch.finished:
+            self.lanes.keep(microbatch)
             del self.microbatches[(instruction.stage, instruction.microbatch)]
+
+    def _keep_gradients(self, microbatch: Microbatch) -> None:
+        """Keep the gradients that are about to be replaced by sums."""
+        self.lanes.keep(tuple(microbatch.gradients.values()))
 
     def _forward(self, instruction: Instruction) -> None:
         stage, microbatch = self.stages[instruction.stage], self._microbatch(instruction)
@@ -130,6 +135,7 @@ class Runtime:
 
     def _backward(self, instruction: Instruction) -> None:
         microbatch = self._microbatch(instruction)
+        self._keep_gradients(microbatch)
         stage = self.program.stages[instruction.stage]
         if instruction.part == len(stage.segments) - 1 and (after := self._neighbour(instruction, +1)):
             for name in stage.gradients_in:
@@ -154,8 +160,10 @@ class Runtime:
     def _all_reduce_backward(self, instruction: Instruction) -> Message:
         microbatch = self._microbatch(instruction)
         partial = microbatch.partial.pop(instruction.part)
+        self.lanes.keep(partial)
 
         def finish() -> None:
+            self._keep_gradients(microbatch)
             for name, gradient in partial.items():
                 microbatch.add_gradient(name, gradient)
 
@@ -176,6 +184,7 @@ class Runtime:
         peer = next(p for p in self.program.peers(self.rank, instruction) if p != self.rank)
         # Named, so that the buffers live as long as the handles.
         contiguous = [tensor.contiguous() for tensor in tensors]
+        self.lanes.keep(tuple(contiguous))
         border = _border(instruction)
         handles = [self.transport.send(instruction.stream, tensor, peer, border) for tensor in contiguous]
         return handles, contiguous.clear
@@ -187,13 +196,16 @@ class Runtime:
 
     def _receive_backward(self, instruction: Instruction) -> Message:
         names = self.program.stages[instruction.stage].gradients_in
-        return self._receive(instruction, names, self._microbatch(instruction).add_gradient)
+        microbatch = self._microbatch(instruction)
+        self._keep_gradients(microbatch)
+        return self._receive(instruction, names, microbatch.add_gradient)
 
     def _receive(
         self, instruction: Instruction, names: tuple[str, ...], store: Callable[[str, Tensor], None]
     ) -> Message:
         peer = next(p for p in self.program.peers(self.rank, instruction) if p != self.rank)
         buffers = {name: self.empty(name) for name in names}
+        self.lanes.keep(buffers)
 
         def finish() -> None:
             for name, buffer in buffers.items():

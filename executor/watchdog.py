@@ -42,7 +42,9 @@ class Watchdog:
     """
 
     def __init__(self, store: Store, rank: int, world_size: int, timeout: float, save: Callable[[str], None]) -> None:
-        self._store = store
+        # A connection of its own: a blocking call of another thread would hold up the heartbeats.
+        clone = getattr(store, "clone", None)
+        self._store: Store = clone() if clone else store
         self._rank = rank
         self._world_size = world_size
         self._timeout = timeout
@@ -52,7 +54,7 @@ class Watchdog:
         self._stopped = threading.Event()
         self._ending = threading.Lock()
         # Threads inherit the mask: SIGTERM waits until the watchdog takes it, whatever the main thread is blocked in.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
@@ -61,15 +63,17 @@ class Watchdog:
         self._lanes, self._program = lanes, program
 
     def stop(self) -> None:
-        """End the watch at the end of the run."""
+        """End the watch at the end of the run, in the thread that began it; SIGTERM then ends the process again."""
         self._stopped.set()
         self._thread.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def fail(self, reason: str) -> None:
         """Say what happened, save, and end the process; does not return. Only the first caller gets through."""
         self._ending.acquire()
-        lost = self._lost()
+        # Asked at once: what is stuck now may be given up while the others' heartbeats are listened to.
         message = f"rank {self._rank}: {self._doing()}: {reason}"
+        lost = self._lost()
         if lost:
             message += f"; lost: {', '.join(f'rank {rank}{self._last_words(rank)}' for rank in lost)}"
         print(message, file=sys.stderr, flush=True)

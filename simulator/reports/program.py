@@ -91,7 +91,16 @@ def rows(program: Program, rank: int | None, limit: int | None) -> list[dict[str
         ]
     found = []
     for index, instruction in enumerate(program.instructions(rank)[:limit]):
-        values = {"rank": rank, "index": index, "ranks": (), "bytes": "", "layers": ()}
-        values |= _values(program, rank, instruction)
-        found.append(values | {name: " ".join(map(str, values[name])) for name in ("ranks", "layers")})
+        values = _values(program, rank, instruction)
+        found.append(
+            {
+                "rank": rank,
+                "index": index,
+                "instruction": values["instruction"],
+                "stream": values["stream"],
+                "ranks": " ".join(map(str, values.get("ranks", ()))),
+                "bytes": values.get("bytes", ""),
+                "layers": " ".join(values.get("layers", ())),
+            }
+        )
     return found

@@ -1,7 +1,7 @@
 """Timelines as a Chrome trace, which https://ui.perfetto.dev opens.
 
-One process a rank and source, one thread a stream. Perfetto wants slices of one thread to nest; instructions of a
-stream run one after the other, and what a measurement's clock says otherwise is cut.
+One process a rank and source, one thread a lane. Perfetto wants slices of one thread to nest; instructions of a lane
+run one after the other, and what a measurement's clock says otherwise is cut.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from simulator.program.instructions import Stream
+from simulator.program.instructions import Lane, Stream
 from simulator.results.recording import write_json
 from simulator.results.timeline import Span, Timeline
 from simulator.units import parse_seconds
@@ -18,8 +18,8 @@ from simulator.units import parse_seconds
 TICK = parse_seconds("1 us")
 """Seconds of one unit of time in the Chrome trace format."""
 
-THREADS = {stream: index for index, stream in enumerate(Stream)}
-"""Thread ids: compute comes first."""
+ORDER = {stream: index for index, stream in enumerate(Stream)}
+"""Threads of a process: compute comes first."""
 
 
 def write_trace(path: str | Path, timelines: Mapping[str, Timeline]) -> None:
@@ -46,15 +46,18 @@ def _events(timelines: Mapping[str, Timeline]) -> Iterator[dict[str, Any]]:
         if len(members) > 1:
             label = f"stands for {len(members)} identical ranks: {members[0]} to {members[-1]}"
             yield {"ph": "M", "pid": process, "name": "process_labels", "args": {"labels": label}}
-        streams: dict[Stream, list[Span]] = {}
+        lanes: dict[Lane, list[Span]] = {}
         for span in timeline.of(rank):
-            streams.setdefault(span.instruction.stream, []).append(span)
-        for stream in sorted(streams, key=THREADS.__getitem__):
-            yield _name(process, "thread_name", stream.value, THREADS[stream])
-            sort = {"sort_index": THREADS[stream]}
-            yield {"ph": "M", "pid": process, "tid": THREADS[stream], "name": "thread_sort_index", "args": sort}
-            for event in _slices(streams[stream], timeline.begin):
-                yield {"ph": "X", "pid": process, "tid": THREADS[stream], **event}
+            lanes.setdefault(span.instruction.lane, []).append(span)
+        streams = [stream for stream, _ in lanes]
+        for thread, lane in enumerate(sorted(lanes, key=lambda each: (ORDER[each[0]], each[1]))):
+            stream, stage = lane
+            label = f"{stream} of stage {stage}" if streams.count(stream) > 1 else stream.value
+            yield _name(process, "thread_name", label, thread)
+            sort = {"sort_index": thread}
+            yield {"ph": "M", "pid": process, "tid": thread, "name": "thread_sort_index", "args": sort}
+            for event in _slices(lanes[lane], timeline.begin):
+                yield {"ph": "X", "pid": process, "tid": thread, **event}
 
 
 def _name(process: int, kind: str, name: str, thread: int = 0) -> dict[str, Any]:
@@ -62,7 +65,8 @@ def _name(process: int, kind: str, name: str, thread: int = 0) -> dict[str, Any]
 
 
 def _slices(spans: list[Span], begin: float) -> Iterator[dict[str, Any]]:
-    reached = float("-inf")
+    # What a rank does while another is not yet ready for the step lies before its begin, and metrics cut it too.
+    reached = begin
     for span in sorted(spans, key=lambda each: (each.start, each.end)):
         start = max(span.start, reached)
         reached = max(span.end, start)

@@ -54,7 +54,8 @@ def assemble(program: Program, steps: Sequence[Recorded], begin: float | None = 
         begin=max(first, default=0.0) if begin is None else begin,
         end=max((span.end for span in spans), default=0.0),
         spans=tuple(sorted(spans, key=lambda span: (span.rank, span.end))),
-        ranks={rank: (rank,) for rank in range(len(steps))},
+        # A rank whose record was lost was not idle; nothing is known of it.
+        ranks={rank: (rank,) for rank, record in enumerate(steps) if record},
     )
 
 
