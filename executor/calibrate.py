@@ -32,6 +32,9 @@ from simulator.units import parse_bytes, parse_seconds
 BURST = parse_seconds("3 ms")
 """Computation before a timed message: the length of a layer of the models that two cores can train."""
 
+SETTLING = parse_seconds("60 ms")
+"""Time in which Linux spreads processes that woke up over the cores, some ticks of its load balancer."""
+
 MESSAGES = 4
 """Messages of each size in one sample."""
 
@@ -126,9 +129,11 @@ class Calibrator:
                 self._sample_message(*entry)
 
     def _wake_up(self) -> None:
-        """Run the layers once for nothing: after waiting for other ranks' turns caches are cold, in training never."""
+        """Run the layers for nothing: after waiting for other ranks' turns caches are cold, cores badly shared."""
         samples, self.samples = self.samples, Samples()
-        self._sample_layers()
+        end = time.perf_counter() + SETTLING
+        while time.perf_counter() < end:
+            self._sample_layers()
         self.samples = samples
 
     def _communicate(self) -> None:
