@@ -44,6 +44,11 @@ def show(
 
     inputs = load(model, topology, plan, settings)
     if grid or recording or output:
+        unused = {"--rank": rank is not None, "--limit": limit is not None, f"--format {format}": format != "table"}
+        for option in (name for name, given in unused.items() if given):
+            from simulator.errors import Diagnostic, InputError
+
+            raise InputError([Diagnostic(option, "", "does not go with a grid", "leave it out, or leave out --grid")])
         _show_grid(inputs, recording, calibration, output)
         return
     world = inputs.topology.world_size

@@ -21,6 +21,9 @@ FORMS = [
     ("mlp-tiny", "pp=4", "tp=2"),
     ("cnn-tiny", "tp=4", "dp_overlap=false"),
     ("gpt-tiny", "pp=4", "num_microbatches=2"),
+    ("gpt-tiny", "pp=4", "schedule=zb_h1"),
+    ("gpt-tiny", "pp=2", "schedule=interleaved_1f1b"),
+    ("gpt-tiny", "pp=2", "schedule=zbv", "tp=2"),
 ]
 
 
@@ -87,7 +90,7 @@ def test_an_instruction_before_what_it_needs_is_found(damaged: Any, data: st.Dat
     message = refusal(changed(compiled, rank, swap))
     assert message.startswith(f"pipeline rank {rank}, ")
     assert "which it needs" in message
-    assert instruction.stage == rank
+    assert compiled.pipeline_rank(instruction.stage) == rank
 
 
 @given(st.data())
@@ -97,6 +100,21 @@ def test_an_instruction_of_another_rank_or_microbatch_is_found(damaged: Any, dat
     stranger = compiled.lists[rank][place]._replace(**{key: 99})
     message = refusal(changed(compiled, rank, lambda each: each.__setitem__(place, stranger)))
     assert "does not belong on this rank" in message or "is missing" in message
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_whole_micro_batch_too_many_is_found(program: Any, form: tuple[str, ...]) -> None:
+    compiled = program(*form)
+    last = compiled.plan.num_microbatches - 1
+    extra = tuple(
+        tuple(
+            i
+            for each in instructions
+            for i in ((each, each._replace(microbatch=last + 1)) if each.microbatch == last else (each,))
+        )
+        for instructions in compiled.lists
+    )
+    assert "does not belong on this rank" in refusal(replace(compiled, lists=extra))
 
 
 def test_channel_ends_that_disagree(program: Any) -> None:
