@@ -19,6 +19,7 @@ from simulator.engine.system import Medium, System, build_system
 from simulator.program.instructions import RECEIVES, Instruction, Lane, Stream
 from simulator.program.program import Program
 from simulator.results.metrics import Metrics
+from simulator.results.timeline import Timeline
 from simulator.topology import Topology
 
 
@@ -62,6 +63,19 @@ def serial(program: Program, topology: Topology, calibration: Calibration) -> fl
         for work, times in _works(program, coordinate).items()
         if work.kind not in RECEIVES  # the same message as its send
     )
+
+
+def longest_compute(program: Program, timeline: Timeline) -> float:
+    """Return the time of all computation if replicas did it in step: each instruction as long as on the slowest.
+
+    Times that vary make this longer than their means do, and a serial step with it.
+    """
+    longest: dict[tuple[int, Instruction], float] = defaultdict(float)
+    for span in timeline.spans:
+        if span.instruction.stream is Stream.COMPUTE:
+            key = (program.plan.mesh.coordinate(span.rank, "pp"), span.instruction)
+            longest[key] = max(longest[key], span.end - span.start)
+    return sum(longest.values())
 
 
 def _works(program: Program, coordinate: int) -> Counter[Instruction]:

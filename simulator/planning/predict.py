@@ -14,7 +14,7 @@ from simulator.cost.jitter import Noise
 from simulator.engine.run import simulate
 from simulator.errors import Diagnostic, InputError
 from simulator.load import Inputs
-from simulator.planning.bounds import executed_flops, serial, speed_of_light
+from simulator.planning.bounds import executed_flops, longest_compute, serial, speed_of_light
 from simulator.planning.fit import Fit, fit, worst
 from simulator.program.instructions import Kind
 from simulator.results.metrics import Metrics, measure
@@ -151,6 +151,9 @@ def predict(inputs: Inputs, calibration: Calibration | None = None, *, folding: 
     metrics = measure(timeline)
     plan = inputs.plan
     flops = executed_flops(program, cost)
+    bound = serial(program, topology, calibration)
+    if varies:
+        bound += longest_compute(program, timeline) - longest_compute(program, nominal)
     return Prediction(
         inputs=inputs,
         timeline=timeline,
@@ -160,9 +163,7 @@ def predict(inputs: Inputs, calibration: Calibration | None = None, *, folding: 
         executed_flops=sum(flops) * plan.dp * plan.tp,
         peak=sum(device.peak[plan.dtype] for device in topology.devices),
         speed_of_light=speed_of_light(program, topology, flops, metrics),
-        # The median draw may have computed a little longer than the mean.
-        serial=serial(program, topology, calibration)
-        * max(1.0, metrics.compute_time / (measure(nominal).compute_time or 1.0)),
+        serial=bound,
         basis=basis,
     )
 

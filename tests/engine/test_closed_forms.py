@@ -30,7 +30,8 @@ def equal_stages(inputs: Any) -> Calibration:
     }
     free = dict.fromkeys(times, 0.0)
     return Calibration(
-        layers={key: free if node is graph.loss else times for node, key in keys.items()}, updates={"sgd": (0.0, 0.0)}
+        layers={key: free if node is graph.loss else times for node, key in keys.items()},
+        updates={"sgd fp32": (0.0, 0.0)},
     )
 
 

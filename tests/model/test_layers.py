@@ -144,11 +144,12 @@ def torch_count(run: Callable[[], object]) -> int:
 def test_products_as_torch_counts_them(layer: Layer, shape: Shape) -> None:
     torch = pytest.importorskip("torch")
     executor = pytest.importorskip("executor.modules")
+    operations = pytest.importorskip("executor.modules.operations")
     batch = 3
     x = torch.randn(batch, *shape, requires_grad=True)
     parameters = {name: torch.randn(*size, requires_grad=True) for name, size in layer.parameters().items()}
     output = []
-    forward = torch_count(lambda: output.append(executor.forward_of(layer)(layer, parameters, x)))
+    forward = torch_count(lambda: output.append(executor.forward_of(layer)(operations.PLAIN, layer, parameters, x)))
     assert products(layer, F, (shape,), batch) == forward
     backward = torch_count(lambda: output[0].sum().backward())
     assert products(layer, I, (shape,), batch) + products(layer, W, (shape,), batch) == backward
