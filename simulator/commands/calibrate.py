@@ -29,6 +29,7 @@ def calibrate(
 
     from simulator.launch import Launch, run
     from simulator.planning import load_calibration
+    from simulator.planning.fit import require_fit
     from simulator.planning.validate import calibrations, merge
     from simulator.results.recording import write_json
 
@@ -46,6 +47,7 @@ def calibrate(
             calibrate=True,
             sweep=True,
         )
+        require_fit(launch.jobs())
         jobs = run(launch)
         parts = [load_calibration(path) for name in jobs for path in calibrations(Path(folder) / name, rounds)]
     measured = merge(parts)

@@ -44,6 +44,7 @@ def run(
     from simulator.commands.options import run_folder
     from simulator.launch import Launch
     from simulator.launch import run as launch_run
+    from simulator.planning.fit import require_fit
     from simulator.results.recording import Recording
 
     out = output or run_folder("run")
@@ -57,6 +58,7 @@ def run(
         warmup=warmup,
         timeout=timeout,
     )
+    require_fit(launch.jobs())
     (name,) = launch_run(launch)
     path = out / name / "measured.json.gz"
     recording = Recording.load(path)

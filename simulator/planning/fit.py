@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from simulator.cost.memory import Memory, capacity, peak_memory
-from simulator.errors import PlancastError
+from simulator.errors import ExecutionError, PlancastError
 from simulator.load import Inputs, apply_settings, build
 from simulator.program.program import Program
 from simulator.topology import Topology
+from simulator.units import format_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,17 @@ def fit(program: Program, topology: Topology) -> tuple[Fit, ...]:
         Fit(pipeline_rank=coordinate, memory=peak_memory(program, coordinate), capacity=room)
         for coordinate, room in enumerate(smallest)
     )
+
+
+def require_fit(jobs: Mapping[str, Inputs]) -> None:
+    """Refuse to run what does not fit: the machine would swap or kill processes. Raises ExecutionError."""
+    for name, inputs in jobs.items():
+        fullest = worst(fit(inputs.program, inputs.topology))
+        if not fullest.fits:
+            raise ExecutionError(
+                f"{name} does not fit: {format_bytes(fullest.memory.total)} of {format_bytes(fullest.capacity)} on the "
+                f"fullest rank, most of it {fullest.memory.dominant()}; plancast check names a change that helps"
+            )
 
 
 def worst(fits: tuple[Fit, ...]) -> Fit:

@@ -11,6 +11,7 @@ from typing import Any
 from simulator import __version__
 from simulator.cost import Calibration
 from simulator.launch import Launch, run
+from simulator.planning.fit import require_fit
 from simulator.planning.predict import Prediction, load_calibration, predict
 from simulator.results.compare import Comparison, compare
 from simulator.results.recording import Recording
@@ -56,6 +57,7 @@ def validate(launch: Launch, earlier: Calibration | None = None) -> list[Validat
     earlier
         A calibration from before, to predict ahead of the run.
     """
+    require_fit(launch.jobs())
     jobs = run(launch)
     results = []
     for name, inputs in jobs.items():

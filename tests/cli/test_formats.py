@@ -79,3 +79,9 @@ def test_the_demo_measures_one_topology(
     monkeypatch.setattr("simulator.commands.validate.validate", validate)
     assert run("demo", "-o", tmp_path, *options).code == 0
     assert seen == {"calibrate": topology, "validate": topology}
+
+
+def test_run_refuses_what_does_not_fit(run: Run) -> None:
+    done = run("run", "--model", "gpt3-175b", "--topology", "local-cpu", "--plan", "pp2", "-o", "unused")
+    assert done.code == 1
+    assert "does not fit" in done.err and "activations" in done.err
