@@ -110,13 +110,20 @@ def run(launch: Launch) -> dict[str, Inputs]:
     for name in jobs:
         _forget(launch.out / name)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    # In a session of their own: a terminal's Ctrl-C reaches this process alone, which ends them so that they can save.
     with subprocess.Popen(
-        launch.command(sizes.pop()), env=environment, stdout=sys.stderr, stderr=subprocess.PIPE, text=True
+        launch.command(sizes.pop()),
+        env=environment,
+        stdout=sys.stderr,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as process:
         try:
             told, others = _listen(process)
         except KeyboardInterrupt:
             _recover_all(launch, jobs)
+            print(f"interrupted; what was measured by then lies in {launch.out}", file=sys.stderr)
             raise
     if process.returncode:
         _recover_all(launch, jobs)
@@ -218,3 +225,5 @@ def recover(folder: Path, inputs: Inputs) -> None:
         about={"errors": [part["error"] for part in parts if part["error"]]},
         complete=False,
     ).save(folder / "measured.json.gz")
+    for path in paths:
+        path.unlink(missing_ok=True)

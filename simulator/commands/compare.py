@@ -60,6 +60,9 @@ def compare(
             note(f"warning: {path} is of a run that was cut short")
     if not comparison.same_inputs:
         note("warning: the two recordings were made from different inputs")
+        if allowed is not None:
+            note("out of tolerance: a prediction of one plan says nothing of another")
+            return OUT_OF_TOLERANCE
     if allowed is None or abs(comparison.error) <= allowed:
         return 0
     note(f"out of tolerance: {format_percent(comparison.error, signed=True)}, allowed are {format_percent(allowed)}")

@@ -51,7 +51,7 @@ def print_csv(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] = ()) ->
 
 Models = Annotated[list[str], Parameter(name="--model", negative=(), help="Model file or preset; repeat for several.")]
 Plans = Annotated[list[str], Parameter(name="--plan", negative=(), help="Plan file or preset; repeat for several.")]
-Output = Annotated[Path | None, Parameter(alias="-o", help="Folder for what is written; runs/<date>-<verb> if absent.")]
+Output = Annotated[Path | None, Parameter(alias="-o", help="Folder for what is written; runs/DATE-VERB if absent.")]
 Steps = Annotated[int, Parameter(help="Recorded steps (of each round).", validator=validators.Number(gte=1))]
 Rounds = Annotated[int, Parameter(help="Turns; each measures and calibrates.", validator=validators.Number(gte=1))]
 Timeout = Annotated[float, Parameter(help="Seconds that one instruction may take.", validator=validators.Number(gt=0))]

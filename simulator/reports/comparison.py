@@ -42,8 +42,9 @@ def _error(error: float) -> str:
 def _remarks(comparison: Comparison) -> str:
     rounds, steps = len(comparison.round_errors), comparison.steps
     how = f"{steps} measured step{'s'[: steps != 1]} in {rounds} round{'s'[: rounds != 1]} (10th to 90th percentile)"
-    order = "the same order" if comparison.same_order else "ANOTHER ORDER"
-    return f"{how}; every rank ran its instructions in {order} as predicted"
+    order = "in the order predicted" if comparison.same_order else "in ANOTHER order than predicted"
+    paired = "\nerror of the step time: the median over the rounds, each compared with its own prediction"
+    return f"{how}; every rank ran its instructions {order}{paired * (rounds > 1)}"
 
 
 def flat(comparison: Comparison) -> dict[str, Any]:
