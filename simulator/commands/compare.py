@@ -60,8 +60,9 @@ def compare(
             note(f"warning: {path} is of a run that was cut short")
     if not comparison.same_inputs:
         note("warning: the two recordings were made from different inputs")
-        if allowed is not None:
-            note("out of tolerance: a prediction of one plan says nothing of another")
+        ours, theirs = (recording.inputs for recording in recordings)
+        if allowed is not None and any(ours.get(name) != theirs.get(name) for name in ("model", "plan")):
+            note("out of tolerance: a prediction of one model and plan says nothing of another")
             return OUT_OF_TOLERANCE
     if allowed is None or abs(comparison.error) <= allowed:
         return 0

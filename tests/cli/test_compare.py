@@ -91,13 +91,20 @@ def test_tolerance_decides_the_exit_code(run: Run, files: tuple[Path, Path]) -> 
     assert run("compare", files[0], files[0], "--tolerance", "0%").code == 0
 
 
+def test_another_plan_is_out_of_any_tolerance(run: Run, tiny: list[str], files: tuple[Path, Path]) -> None:
+    other = files[0].with_name("other.json.gz")
+    assert run("simulate", *tiny, "dp2", "-o", other).code == 0
+    assert run("compare", files[0], other).code == 0
+    assert run("compare", files[0], other, "--tolerance", "99%").code == 1
+
+
 def test_every_format_tells_the_same(run: Run, files: tuple[Path, Path]) -> None:
     body = json.loads(run("compare", *files, "--format", "json").out)
     header, row = run("compare", *files, "--format", "csv").out.splitlines()
     assert float(dict(zip(header.split(","), row.split(","), strict=True))["error"]) == body["error"] > 0
     table = run("compare", *files).out
     assert all(kind in table for kind in body["kinds_s"])
-    assert "same order" in table
+    assert "in the order predicted" in table
 
 
 def test_a_run_that_was_cut_short_is_said_to_be(run: Run, tmp_path: Path) -> None:
