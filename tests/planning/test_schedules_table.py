@@ -29,6 +29,14 @@ def test_bubbles_and_peaks(p: int, m: int) -> None:
     assert found["zb_h2"].peak_microbatches == 2 * p - 1
 
 
+@pytest.mark.parametrize("p", [4, 6, 8])
+def test_two_replicas_share_the_microbatches(p: int) -> None:
+    """Chimera with m = p and B = 2 F: (p - 2) / (3 m / 2 + p - 2) of the step (arXiv 2107.06925)."""
+    found = figures(p, p)["chimera"]
+    assert found.bubble_fraction == pytest.approx((p - 2) / (1.5 * p + p - 2), abs=1e-9)
+    assert found.peak_microbatches == p
+
+
 def test_what_the_numbers_rule_out_is_listed_with_its_reason() -> None:
     found = figures(3, 5)
     assert "not even" in found["chimera"].problem
