@@ -50,7 +50,7 @@ def main() -> None:
                     settings=[f"topology.node.count={ranks}"],
                     out=Path(folder),
                     rounds=arguments.rounds,
-                    steps=3,
+                    steps=4,
                     timeout=120,
                     calibrate=True,
                 )
@@ -73,7 +73,7 @@ def header(about: dict[str, str], repeats: int, rounds: int) -> list[str]:
         "",
         f"{datetime.date.today():%d %B %Y}; {about['device']}, {about['machine']}; torch {about['torch']} with gloo, "
         f"Python {platform.python_version()}. {repeats} launches of {rounds} rounds; a round of a plan is "
-        "three steps with a calibration sample before and after each.",
+        "twice two steps, each from the end of the step before, with calibration samples before, between and after.",
         "",
         "Error = (predicted - measured) / measured of the step time: the median over the rounds of a launch, each "
         "round predicted from its own calibration. Calibration sees layers, updates and messages; never the plan's "

@@ -24,15 +24,17 @@ from executor.transport import Transport
 from executor.watchdog import Watchdog
 from simulator.errors import ExecutionError
 from simulator.load import Inputs
-from simulator.results.assemble import Recorded, assemble
+from simulator.results.assemble import Recorded, assemble_all
 from simulator.results.recording import Recording, write_json
-from simulator.results.timeline import Timeline
 
 GRACE = 30
 """Seconds more than the watchdog's after which torch itself ends a message that hangs."""
 
 SAVE_EVERY = 10
 """Steps after which a rank writes what it has: as much may be lost with it."""
+
+IN_A_ROW = 2
+"""Measured steps between two calibration samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,7 @@ class Schedule:
     rounds
         Turns; each job has one a round.
     steps
-        Recorded steps of a job in a round.
+        Measured steps of a job in a round.
     warmup
         Steps before the first round, not recorded.
     calibrate
@@ -62,7 +64,7 @@ class Schedule:
 
 @dataclass(slots=True)
 class Job:
-    """One plan of a run, as this rank sees it; ``follows`` tells which steps came right after the one before."""
+    """One plan of a run, as this rank sees it; ``leads`` tells which steps only show where the next one begins."""
 
     name: str
     inputs: Inputs
@@ -71,7 +73,7 @@ class Job:
     steps: list[Recorded] = field(default_factory=list)
     rounds: list[int] = field(default_factory=list)
     losses: list[float | None] = field(default_factory=list)
-    follows: list[bool] = field(default_factory=list)
+    leads: list[bool] = field(default_factory=list)
     samples: list[Samples] = field(default_factory=list)
 
 
@@ -159,29 +161,32 @@ class Session:
             self._train(job, turn, schedule.steps)
             return
         self._train(job, None, 1)
-        for _ in range(schedule.steps):
+        for done in range(0, schedule.steps, IN_A_ROW):
             job.calibrator.sample()
-            # All ranks begin together: what one did before the last was ready would not be counted.
-            dist.barrier(group=self.control)
-            self._train(job, turn, 1)
+            self._train(job, turn, min(IN_A_ROW, schedule.steps - done))
         job.calibrator.sample()
         job.samples.append(job.calibrator.take())
 
     def _train(self, job: Job, turn: int | None, steps: int) -> None:
-        """Train some steps; without a turn they are warm-up and leave no record."""
+        """Train some steps; without a turn they are warm-up and leave no record.
+
+        A step is measured from the end of the one before, so that all that a rank does for it counts, however early
+        it gets a core. After any pause one step more is run that is not measured.
+        """
         self.watchdog.look_at(job.runtime.lanes, job.inputs.program)
         self._recording = turn is not None
-        follows = False
-        for _ in range(steps):
+        lead = turn is not None
+        while steps:
             spans, loss = job.runtime.step()
+            steps -= not lead
             if turn is None:
                 continue
             job.steps.append(plain(spans, self.offset))
             job.rounds.append(turn)
             job.losses.append(loss)
-            job.follows.append(follows)
-            follows = len(job.steps) % SAVE_EVERY != 0
-            if not follows:
+            job.leads.append(lead)
+            lead = len(job.steps) % SAVE_EVERY == 0
+            if lead:
                 self._save(job)
         self.watchdog.look_at(None, None)
 
@@ -195,16 +200,15 @@ class Session:
         folder = self.out / job.name
         node = job.inputs.topology.node
         about = self._about()
-        steps: list[Timeline] = []
-        for by_rank, follows in zip(zip(*(g[0] for g in gathered), strict=True), job.follows, strict=True):
-            steps.append(assemble(job.inputs.program, by_rank, steps[-1].end if follows else None))
+        steps = assemble_all(job.inputs.program, list(zip(*(g[0] for g in gathered), strict=True)), job.leads)
         losses = [_mean_loss(values) for values in zip(*(g[1] for g in gathered), strict=True)]
+        measured = [index for index, lead in enumerate(job.leads) if not lead]
         Recording(
             source="measured",
             inputs=job.inputs.resolved(),
-            steps=tuple(steps),
-            rounds=tuple(job.rounds),
-            about={**about, "losses": losses},
+            steps=tuple(steps[index] for index in measured),
+            rounds=tuple(job.rounds[index] for index in measured),
+            about={**about, "losses": [losses[index] for index in measured]},
         ).save(folder / "measured.json.gz")
         for turn, samples in enumerate(zip(*(g[2] for g in gathered), strict=True)):
             calibration = combine(samples, about, lambda ranks: len({node(rank) for rank in ranks}) == 1)
@@ -216,7 +220,9 @@ class Session:
         spans = getattr(job.runtime.lanes, "spans", []) if error and self._recording else []
         running = [plain(spans, self.offset)] if spans else []
         turns = [*job.rounds, *(job.rounds[-1:] or [0])][: len(job.steps) + len(running)]
-        write_json(self._partial(job), {"error": error, "rounds": turns, "steps": [*job.steps, *running]})
+        leads = [*job.leads, True][: len(turns)]
+        body = {"error": error, "rounds": turns, "leads": leads, "steps": [*job.steps, *running]}
+        write_json(self._partial(job), body)
 
     def _save_all(self, error: str) -> None:
         for job in self.jobs:

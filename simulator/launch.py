@@ -16,7 +16,7 @@ from typing import Any
 
 from simulator.errors import ExecutionError, RankLostError
 from simulator.load import Inputs, load_jobs
-from simulator.results.assemble import Recorded, assemble
+from simulator.results.assemble import Recorded, assemble_all
 from simulator.results.recording import Recording, read_json
 
 OURS = re.compile(r"^rank (\d+): ")
@@ -208,20 +208,23 @@ def recover(folder: Path, inputs: Inputs) -> None:
     """Make a recording, marked incomplete, of what the ranks of a failed run left behind."""
     world_size = inputs.plan.mesh.world_size
     paths = [folder / f"partial-rank{rank}.json.gz" for rank in range(world_size)]
-    nothing: dict[str, Any] = {"error": "", "rounds": [], "steps": []}
+    nothing: dict[str, Any] = {"error": "", "rounds": [], "leads": [], "steps": []}
     parts: list[dict[str, Any]] = [read_json(path) if path.exists() else nothing for path in paths]
     count = max(len(part["steps"]) for part in parts)
     if not count:
         return
-    rounds = max((part["rounds"] for part in parts), key=len)
+    rounds, leads = (max((part[key] for part in parts), key=len) for key in ("rounds", "leads"))
     records: list[list[Recorded]] = [
         [part["steps"][index] if index < len(part["steps"]) else [] for part in parts] for index in range(count)
     ]
+    timelines = assemble_all(inputs.program, records, leads)
+    # The last step shows where the run ended, also if it was not to be measured.
+    kept = [index for index in range(count) if not leads[index] or index == count - 1]
     Recording(
         source="measured",
         inputs=inputs.resolved(),
-        steps=tuple(assemble(inputs.program, step) for step in records),
-        rounds=tuple(rounds),
+        steps=tuple(timelines[index] for index in kept),
+        rounds=tuple(rounds[index] for index in kept),
         about={"errors": [part["error"] for part in parts if part["error"]]},
         complete=False,
     ).save(folder / "measured.json.gz")

@@ -33,7 +33,7 @@ def validate(
     tolerance: Annotated[str | None, Parameter(help="Largest error of a step time that is accepted, as 10%.")] = None,
     output: Output = None,
     rounds: Rounds = 6,
-    steps: Steps = 3,
+    steps: Steps = 4,
     timeout: Timeout = 60.0,
     format: Format = "table",
 ) -> int:

@@ -12,6 +12,14 @@ Recorded = Sequence[tuple[str, float, float]]
 """One rank's step in plain values on rank 0's clock: instruction, issued, end in seconds."""
 
 
+def assemble_all(program: Program, steps: Sequence[Sequence[Recorded]], leads: Sequence[bool]) -> list[Timeline]:
+    """Return the timelines of steps of which each but those in ``leads`` came right after the one before."""
+    timelines: list[Timeline] = []
+    for by_rank, lead in zip(steps, leads, strict=True):
+        timelines.append(assemble(program, by_rank, None if lead else timelines[-1].end))
+    return timelines
+
+
 def assemble(program: Program, steps: Sequence[Recorded], begin: float | None = None) -> Timeline:
     """Return the timeline of one step from every rank's record of it.
 

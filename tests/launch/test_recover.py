@@ -20,12 +20,20 @@ def inputs() -> Inputs:
 
 
 def leave(folder: Path, rank: int, steps: list[Any], rounds: list[int], error: str = "") -> None:
-    write_json(folder / f"partial-rank{rank}.json.gz", {"error": error, "rounds": rounds, "steps": steps})
+    leads = [False] * len(steps)
+    leads[:1] = [True] * bool(steps)
+    body = {"error": error, "rounds": rounds, "leads": leads, "steps": steps}
+    write_json(folder / f"partial-rank{rank}.json.gz", body)
+
+
+def later(record: list[Any], seconds: float) -> list[Any]:
+    return [[text, issued + seconds, end + seconds] for text, issued, end in record]
 
 
 def test_steps_of_all_ranks_are_put_together(tmp_path: Path, inputs: Inputs) -> None:
-    leave(tmp_path, 0, [FIRST, FIRST], [0, 1], "lost: rank 1")
-    leave(tmp_path, 1, [SECOND, SECOND], [0, 1])
+    """The first step only shows where the second begins: where the first ended."""
+    leave(tmp_path, 0, [FIRST, later(FIRST, 4), later(FIRST, 9)], [0, 0, 1], "lost: rank 1")
+    leave(tmp_path, 1, [SECOND, later(SECOND, 4), later(SECOND, 9)], [0, 0, 1])
     recover(tmp_path, inputs)
     recording = Recording.load(tmp_path / "measured.json.gz")
     assert not recording.complete
@@ -33,15 +41,15 @@ def test_steps_of_all_ranks_are_put_together(tmp_path: Path, inputs: Inputs) -> 
     assert recording.rounds == (0, 1)
     assert recording.inputs == inputs.resolved()
     assert recording.about["errors"] == ["lost: rank 1"]
-    assert [step.step_time for step in recording.steps] == [2.5, 2.5]
+    assert [step.step_time for step in recording.steps] == [4, 5]
 
 
 def test_a_step_that_one_rank_did_not_finish_is_kept_as_far_as_it_went(tmp_path: Path, inputs: Inputs) -> None:
-    leave(tmp_path, 0, [FIRST, FIRST[:1]], [0, 0])
+    leave(tmp_path, 0, [FIRST, later(FIRST[:1], 4)], [0, 0])
     leave(tmp_path, 1, [SECOND], [0])
     recover(tmp_path, inputs)
-    whole, cut = Recording.load(tmp_path / "measured.json.gz").steps
-    assert len(whole.spans) == 4
+    (cut,) = Recording.load(tmp_path / "measured.json.gz").steps
+    assert cut.begin == 4
     assert [str(span.instruction) for span in cut.spans] == ["0F0.0"]
 
 
