@@ -1,54 +1,34 @@
-"""The torch interpreter of a Program: walks its own rank's list, one handler an instruction kind."""
+"""The torch interpreter of a Program: one handler an instruction kind."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from executor.data import Data
-from executor.lanes import Message, RawSpan, lanes_for
+from executor.interpreter import Interpreter, border
+from executor.lanes import Message
 from executor.optimizer import Gradients, Update
 from executor.stage import TARGET, Microbatch, StageModule
 from executor.transport import Transport
 from simulator.load import Inputs
 from simulator.model.graph import INPUT
 from simulator.model.layers import count
-from simulator.program.dependencies import dependencies
 from simulator.program.instructions import Instruction, Kind
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-class Runtime:
-    """One rank's part of a plan.
-
-    Parameters
-    ----------
-    inputs
-        What to run; compiled identically by every rank.
-    rank
-        Global rank.
-    transport
-        Messages to the others.
-    device
-        Where to compute.
-    """
+class Runtime(Interpreter):
+    """Trains: layers as torch modules, data, optimizer."""
 
     def __init__(self, inputs: Inputs, rank: int, transport: Transport, device: torch.device) -> None:
+        super().__init__(inputs, rank, transport, device)
         program, plan = inputs.program, inputs.plan
         mesh = plan.mesh
-        self.inputs = inputs
-        self.program = program
-        self.rank = rank
-        self.transport = transport
-        self.device = device
         self.dtype = DTYPES[plan.dtype]
-        self.instructions = program.instructions(rank)
-        self.needs = dependencies(program, self.instructions)
-        self.lanes = lanes_for(device)
         splits = any(instruction.kind is Kind.W for instruction in self.instructions)
         tp_rank = mesh.coordinate(rank, "tp")
         self.stages = {
@@ -62,8 +42,7 @@ class Runtime:
         self.data = Data(program.graph, plan, mesh.coordinate(rank, "dp"), self.dtype, device)
         self.microbatches: dict[tuple[int, int], Microbatch] = {}
         self.losses: list[Tensor] = []
-        self.step_index = 0
-        self.handlers: dict[Kind, Callable[[Instruction], Message | None]] = {
+        self.handlers = {
             Kind.F: self._forward,
             Kind.B: self._backward,
             Kind.I: self._backward,
@@ -78,16 +57,11 @@ class Runtime:
             Kind.OPTIM: self._optim,
         }
 
-    def step(self) -> tuple[list[RawSpan], float | None]:
-        """Train one step; return its spans and, on ranks that hold the loss, this replica's mean loss."""
-        self.losses = []
-        for position, instruction in enumerate(self.instructions):
-            action = partial(self.handlers[instruction.kind], instruction)
-            self.lanes.launch(position, instruction, self.needs[position], action)
-        spans = self.lanes.close()
+    def take_loss(self) -> float | None:
+        """Return this replica's mean loss of the step that has just ended."""
+        losses, self.losses = self.losses, []
         self.microbatches.clear()
-        self.step_index += 1
-        return spans, float(torch.stack(self.losses).mean()) if self.losses else None
+        return float(torch.stack(losses).mean()) if losses else None
 
     def parameters(self) -> dict[str, tuple[str, str, Tensor]]:
         """Return this rank's parameters: name in the whole model -> (local node, parameter, value)."""
@@ -181,12 +155,12 @@ class Runtime:
         return self._send(instruction, [microbatch.gradients[name] for name in names])
 
     def _send(self, instruction: Instruction, tensors: list[Tensor]) -> Message:
-        peer = next(p for p in self.program.peers(self.rank, instruction) if p != self.rank)
+        peer = self.peer(instruction)
         # Named, so that the buffers live as long as the handles.
         contiguous = [tensor.contiguous() for tensor in tensors]
         self.lanes.keep(tuple(contiguous))
-        border = _border(instruction)
-        handles = [self.transport.send(instruction.stream, tensor, peer, border) for tensor in contiguous]
+        number = border(instruction)
+        handles = [self.transport.send(instruction.stream, tensor, peer, number) for tensor in contiguous]
         return handles, contiguous.clear
 
     def _receive_forward(self, instruction: Instruction) -> Message:
@@ -203,7 +177,7 @@ class Runtime:
     def _receive(
         self, instruction: Instruction, names: tuple[str, ...], store: Callable[[str, Tensor], None]
     ) -> Message:
-        peer = next(p for p in self.program.peers(self.rank, instruction) if p != self.rank)
+        peer = self.peer(instruction)
         buffers = {name: self.empty(name) for name in names}
         self.lanes.keep(buffers)
 
@@ -211,8 +185,8 @@ class Runtime:
             for name, buffer in buffers.items():
                 store(name, buffer)
 
-        border = _border(instruction)
-        return [self.transport.receive(instruction.stream, buffer, peer, border) for buffer in buffers.values()], finish
+        number = border(instruction)
+        return [self.transport.receive(instruction.stream, buffer, peer, number) for buffer in buffers.values()], finish
 
     def empty(self, name: str) -> Tensor:
         """Return a buffer for one micro-batch of a tensor."""
@@ -230,8 +204,3 @@ class Runtime:
         if instruction.stage in self.gradients:
             self.updates[instruction.stage].step()
             self.gradients[instruction.stage].zero()
-
-
-def _border(instruction: Instruction) -> int:
-    """Return the number of the border that a message crosses: that of the stage before it."""
-    return instruction.stage if instruction.kind in (Kind.SEND_F, Kind.RECV_B) else instruction.stage - 1
