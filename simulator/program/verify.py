@@ -18,9 +18,7 @@ from simulator.errors import ProgramError
 from simulator.program.dependencies import Work, dependencies
 from simulator.program.instructions import ENDS, SENDS, Instruction, Kind, Lane
 from simulator.program.program import Program
-
-TABLE_ROWS = 8
-"""Instructions shown before and after the faulty one."""
+from simulator.program.table import table
 
 
 def verify(program: Program) -> None:
@@ -235,19 +233,4 @@ def _fail(program: Program, rank: int, instruction: Instruction, message: str) -
     places = [position for position, each in enumerate(instructions) if each == instruction]
     position = places[-1] if places else len(instructions) - 1
     where = f"pipeline rank {rank}, instruction {position}: {instruction}"
-    raise ProgramError(f"{where} {message}\n{table(program, rank, position)}")
-
-
-def table(program: Program, rank: int, position: int) -> str:
-    """Return the instructions of all pipeline ranks around ``position``, the cell of ``rank`` marked."""
-    first = max(0, position - TABLE_ROWS)
-    rows = [["", *(f"rank {index}" for index in range(len(program.lists)))]]
-    for row in range(first, position + TABLE_ROWS + 1):
-        cells = [str(instructions[row]) if row < len(instructions) else "" for instructions in program.lists]
-        if row == position:
-            cells[rank] += " <-- HERE"
-        if any(cells):
-            rows.append([str(row), *cells])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
+    raise ProgramError(f"{where} {message}\n{table(program.lists, rank, position)}")
