@@ -132,8 +132,8 @@ HEADER = [
     "Qi et al. 2023 (arXiv 2401.10241, tables 3 to 5) against predictions without any calibration: published / "
     "predicted. ZB-1p and ZB-2p are `zb_auto` with room for p and 2 p micro-batches and `optimizer_barrier: false`; "
     "1F1B-I is `interleaved_1f1b` with one layer a stage. Topology `dgx-a100` (theirs had RoCE of a rate not stated), "
-    f"bf16, {VOCABULARY:,} words (not stated; the models' names fit 24,000 to 33,000). Their bubble rates were computed "
-    "from profiled passes, not measured. Messages overlap with computation here; their script says "
+    f"bf16, {VOCABULARY:,} words (not stated; the models' names fit 24,000 to 33,000). Their bubble rates were "
+    "computed from profiled passes, not measured. Messages overlap with computation here; their script says "
     "`--no-overlap-p2p-communication`, which must cost 1F1B-I most: it sends v times as often.",
 ]
 

@@ -20,6 +20,9 @@ from simulator.program.instructions import ENDS, SENDS, Instruction, Kind, Lane
 from simulator.program.program import Program
 from simulator.program.table import table
 
+MAKES = {Kind.SEND_F: Kind.F, Kind.SEND_B: Kind.B}
+"""What makes the tensor that is sent."""
+
 
 def verify(program: Program) -> None:
     """Raise ProgramError with the table of all ranks, the faulty cell marked, unless the program is sound."""
@@ -170,18 +173,32 @@ def _check_channels(program: Program) -> None:
     """Both ends of each channel name the same messages in the same order."""
     orders: dict[tuple[Kind, int], list[int]] = defaultdict(list)
     for instructions in program.lists:
-        for kind, stage, microbatch, _ in instructions:
-            orders[kind, stage].append(microbatch)
+        for kind, stage, microbatch, part in instructions:
+            if part <= 0:
+                orders[Kind.B if kind is Kind.I else kind, stage].append(microbatch)
     for (kind, stage), sent in list(orders.items()):
-        if kind not in SENDS:
-            continue
-        receive, step = SENDS[kind]
-        for microbatch, other in zip(sent, orders[receive, stage + step], strict=False):
-            if microbatch != other:
-                met = Instruction(receive, stage + step, other)
-                peer = program.pipeline_rank(stage + step)
-                message = f"meets {met} of rank {peer}: different micro-batches"
-                _fail(program, program.pipeline_rank(stage), Instruction(kind, stage, microbatch), message)
+        if kind in SENDS:
+            receive, step = SENDS[kind]
+            received = orders[receive, stage + step]
+            if sent != received:
+                # Blame the end that does not send as it computes; if both do, or neither, the one that receives.
+                own = kind if sent != orders[MAKES[kind], stage] else receive
+                _fail_channel(program, (own, stage if own is kind else stage + step), sent, received)
+
+
+def _fail_channel(program: Program, end: tuple[Kind, int], sent: list[int], received: list[int]) -> None:
+    """Name the message that is out of its turn at the given end of a channel, and one that it should change with."""
+    kind, stage = end
+    mine, others = (sent, received) if kind in SENDS else (received, sent)
+    early, late = next(pair for pair in zip(mine, others, strict=True) if pair[0] != pair[1])
+    # Either one message stands too early, or one too late; if they are neighbours, nobody can tell.
+    is_late = [each for each in mine if each != late] == [each for each in others if each != late]
+    moved, other = (late, early) if is_late else (early, late)
+    partner, step = ENDS[kind]
+    first, second = (Instruction(partner, stage + step, microbatch) for microbatch in (late, early))
+    peer = program.pipeline_rank(stage + step)
+    message = f"is out of turn with {Instruction(kind, stage, other)}: rank {peer} has {first} before {second}"
+    _fail(program, program.pipeline_rank(stage), Instruction(kind, stage, moved), message)
 
 
 def _check_progress(program: Program) -> None:

@@ -103,7 +103,7 @@ def _misplaced(schedule: Schedule, num_microbatches: int, states: list[bytearray
         for position, action in enumerate(order):
             kind, stage, microbatch, _ = action
             row = rows.get(stage)
-            if row is None or not 0 <= microbatch < num_microbatches:
+            if row is None or kind not in steps or not 0 <= microbatch < num_microbatches:
                 yield Fault(rank, position, *_stranger(schedule, rank, action, num_microbatches))
             elif step := steps[kind][row[microbatch]]:
                 row[microbatch] = step
@@ -113,9 +113,13 @@ def _misplaced(schedule: Schedule, num_microbatches: int, states: list[bytearray
 
 def _stranger(schedule: Schedule, rank: int, action: Instruction, num_microbatches: int) -> tuple[str, str]:
     """Return why an action has no business on a rank."""
-    stage = action.stage
-    if 0 <= action.microbatch < num_microbatches:
-        home = schedule.placement[stage]
+    stage, last = action.stage, len(schedule.placement) - 1
+    if action.kind not in STEPS:
+        return f"{action} is not an F, B, I or W of a micro-batch", "sends, receives and the rest are added later"
+    if not 0 <= stage <= last:
+        return f"{action} is of stage {stage}", f"stages are numbered from 0 to {last}"
+    home = schedule.placement[stage]
+    if home != rank:
         text = f"{action} is in the row of rank {rank}, but stage {stage} in that of rank {home}"
         return text, "keep a stage in one row"
     legal = f"num_microbatches is {num_microbatches}: use 0 to {num_microbatches - 1}"
