@@ -15,9 +15,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from simulator.errors import ProgramError
-from simulator.program.dependencies import Work, dependencies
-from simulator.program.instructions import ENDS, SENDS, Instruction, Kind, Lane
+from simulator.program.dependencies import Work
+from simulator.program.instructions import ENDS, SENDS, Instruction, Kind
 from simulator.program.program import Program
+from simulator.program.progress import find_deadlock, partner_of
 from simulator.program.table import table
 
 MAKES = {Kind.SEND_F: Kind.F, Kind.SEND_B: Kind.B}
@@ -30,7 +31,10 @@ def verify(program: Program) -> None:
         _check_complete(program, rank)
         _check_ends(program, rank)
     _check_channels(program)
-    _check_progress(program)
+    if stuck := find_deadlock(program):
+        rank, instruction = stuck
+        partner = f" for {partner_of(instruction)}" if instruction.kind in ENDS else ""
+        _fail(program, rank, instruction, f"waits{partner} for ever: a deadlock")
 
 
 def _microbatch_work(program: Program, rank: int, split: frozenset[int]) -> Iterator[Work]:
@@ -116,7 +120,8 @@ def _precedes(program: Program, kind: Kind, stage: int, part: int) -> Iterator[W
         case Kind.F:
             yield Kind.RECV_F, stage, -1
             if stage > 0 and program.hands_over(stage, stage - 1):
-                yield Kind.F, stage - 1, len(program.stages[stage - 1].segments) - 1
+                end = len(program.stages[stage - 1].segments) - 1
+                yield from ((forward, stage - 1, end) for forward in (Kind.F, Kind.ALL_REDUCE_F))
         case Kind.B | Kind.I if part < last:
             yield kind, stage, part + 1
             yield Kind.ALL_REDUCE_B, stage, part + 1
@@ -125,8 +130,7 @@ def _precedes(program: Program, kind: Kind, stage: int, part: int) -> Iterator[W
             yield Kind.ALL_REDUCE_F, stage, last
             yield Kind.RECV_B, stage, -1
             if stage + 1 < len(program.stages) and program.hands_over(stage, stage + 1):
-                yield Kind.B, stage + 1, 0
-                yield Kind.I, stage + 1, 0
+                yield from ((backward, stage + 1, 0) for backward in (Kind.B, Kind.I, Kind.ALL_REDUCE_B))
         case Kind.W:
             yield Kind.I, stage, part
         case Kind.ALL_REDUCE_F:
@@ -199,49 +203,6 @@ def _fail_channel(program: Program, end: tuple[Kind, int], sent: list[int], rece
     peer = program.pipeline_rank(stage + step)
     message = f"is out of turn with {Instruction(kind, stage, other)}: rank {peer} has {first} before {second}"
     _fail(program, program.pipeline_rank(stage), Instruction(kind, stage, moved), message)
-
-
-def _check_progress(program: Program) -> None:
-    """Run the program without clocks: every instruction must come to its turn."""
-    needs = [dependencies(program, instructions) for instructions in program.lists]
-    done = [bytearray(len(instructions)) for instructions in program.lists]
-    running = [(rank, queue) for rank, instructions in enumerate(program.lists) for queue in _queues(instructions)]
-    posted: set[Instruction] = set()
-    waiting: dict[Instruction, list[tuple[int, list[int]]]] = {}
-    while running:
-        rank, queue = running.pop()
-        while queue:
-            position = queue[-1]
-            instruction = program.lists[rank][position]
-            missing = [program.lists[rank][need] for need in needs[rank][position] if not done[rank][need]]
-            if not missing and instruction.kind in ENDS:
-                posted.add(instruction)
-                missing = [partner for partner in (_partner(instruction),) if partner not in posted]
-            # Whoever waits for the other end of a message goes on as soon as that is posted.
-            running += waiting.pop(instruction, ())
-            if missing:
-                waiting.setdefault(missing[0], []).append((rank, queue))
-                break
-            done[rank][queue.pop()] = 1
-    for rank, finished in enumerate(done):
-        if not all(finished):
-            stuck = program.lists[rank][finished.index(0)]
-            partner = f" for {_partner(stuck)}" if stuck.kind in ENDS else ""
-            _fail(program, rank, stuck, f"waits{partner} for ever: a deadlock")
-
-
-def _queues(instructions: tuple[Instruction, ...]) -> list[list[int]]:
-    """Return the positions that each lane runs, the first at the end of the list."""
-    queues: dict[Lane, list[int]] = {}
-    for position in reversed(range(len(instructions))):
-        queues.setdefault(instructions[position].lane, []).append(position)
-    return list(queues.values())
-
-
-def _partner(instruction: Instruction) -> Instruction:
-    """Return the other end of a send or receive."""
-    kind, step = ENDS[instruction.kind]
-    return Instruction(kind, instruction.stage + step, instruction.microbatch)
 
 
 def _fail(program: Program, rank: int, instruction: Instruction, message: str) -> None:
