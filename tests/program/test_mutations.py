@@ -10,8 +10,11 @@ import pytest
 
 from simulator.errors import ProgramError
 from simulator.load import load
-from simulator.program import Program, verify
-from simulator.program.schedules import SCHEDULES
+from simulator.program import Kind, Program, verify
+from simulator.program.compile import PASSES
+from simulator.program.instructions import BACKWARD
+from simulator.program.schedules import SCHEDULES, Schedule
+from simulator.program.schedules.one_step import verify_schedule
 from tests.program.mutations import Mutation, Oracle
 
 CUSTOM = Path(__file__).parent / "golden" / "zbv.txt"
@@ -67,6 +70,30 @@ def test_some_mutations(schedule: str) -> None:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_some_mutations_with_all_axes(schedule: str) -> None:
     check(schedule, ALL_AXES, share=400)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_orders_with_two_actions_swapped(schedule: str) -> None:
+    """What is lowered is sound if and only if the orders are: two independent proofs agree."""
+    program, draw = compiled(schedule, PIPELINE), random.Random(schedule)
+    golden = [[each for each in order if each.kind in (Kind.F, *BACKWARD)] for order in program.lists]
+    assert all(each.part == 0 for order in golden for each in order)
+    for _ in range(25):
+        orders = [[each._replace(part=-1) for each in order] for order in golden]
+        order = orders[draw.randrange(4)]
+        one, other = draw.sample(range(len(order)), 2)
+        order[one], order[other] = order[other], order[one]
+        swapped = Schedule(program.placement, tuple(map(tuple, orders)))
+        mutated = replace(program, lists=swapped.orders)
+        for lower in PASSES:
+            mutated = lower(mutated)
+        try:
+            verify_schedule(swapped, 8)
+        except ProgramError:
+            with pytest.raises(ProgramError):
+                verify(mutated)
+        else:
+            verify(mutated)
 
 
 @pytest.mark.slow

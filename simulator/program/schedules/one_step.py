@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -59,7 +60,8 @@ def verify_schedule(schedule: Schedule, num_microbatches: int) -> None:
     """Prove that a schedule is one training step that ends.
 
     Every stage takes every micro-batch (of its replica) forward once and then backward once, by B or by I and W, on its
-    own rank; and ranks that wait for each other's results, each in its order, all come to their ends.
+    own rank; neighbouring stages take them in the same order, for messages do not overtake each other; and ranks that
+    wait for each other's results all come to their ends.
 
     Raises
     ------
@@ -74,11 +76,12 @@ def verify_schedule(schedule: Schedule, num_microbatches: int) -> None:
 
 
 def faults(schedule: Schedule, num_microbatches: int) -> list[Fault]:
-    """Return all misplaced actions; or else the first missing one of each stage; or else a circle of waiting ranks."""
+    """Return all misplaced actions; or else what is missing, stage by stage; or out of turn; or a circle of ranks."""
     states = _fresh_states(schedule, num_microbatches)
     return (
         list(_misplaced(schedule, num_microbatches, states))
         or [fault for stage, row in enumerate(states) for fault in _missing(schedule, stage, row)]
+        or list(_crossed(schedule))
         or list(_deadlock(schedule, num_microbatches))
     )
 
@@ -152,6 +155,34 @@ def _missing(schedule: Schedule, stage: int, row: bytearray) -> Iterator[Fault]:
     rank = schedule.placement[stage]
     lost = Instruction(kind, stage, row.index(state))
     yield Fault(rank, len(schedule.orders[rank]) - 1, f"{lost} is missing", rule, missing=True)
+
+
+def _crossed(schedule: Schedule) -> Iterator[Fault]:
+    """Yield where neighbouring stages of two ranks take micro-batches in different orders: messages do not overtake."""
+    turns: dict[tuple[bool, int], list[int]] = defaultdict(list)
+    for order in schedule.orders:
+        for kind, stage, microbatch, _ in order:
+            if kind is not Kind.W:
+                turns[kind is Kind.F, stage].append(microbatch)
+    depth = len(schedule.placement) // schedule.pipelines
+    for stage in range(len(schedule.placement)):
+        rank, before = schedule.placement[stage], schedule.placement[stage - 1]
+        for forward in (True, False) if stage % depth and rank != before else ():
+            here, there = turns[forward, stage], turns[forward, stage - 1]
+            if here != there:
+                early, late = next(pair for pair in zip(here, there, strict=True) if pair[0] != pair[1])
+                phase = "forward" if forward else "backward"
+                message = (
+                    f"stage {stage} takes micro-batch {early} {phase} before {late}, but stage {stage - 1} on rank "
+                    f"{before} takes {late} before {early}"
+                )
+                order = schedule.orders[rank]
+                position = next(
+                    place
+                    for place, (kind, *where, _) in enumerate(order)
+                    if where == [stage, early] and kind is not Kind.W and (kind is Kind.F) == forward
+                )
+                yield Fault(rank, position, f"{order[position]} is out of turn: {message}", "messages cannot overtake")
 
 
 def _deadlock(schedule: Schedule, num_microbatches: int) -> Iterator[Fault]:

@@ -93,6 +93,13 @@ def test_ranks_that_wait_for_each_other() -> None:
     ]
 
 
+def test_neighbours_in_different_orders() -> None:
+    assert errors(["0F0 0F1 0B0 0B1", "1F1 1F0 1B0 1B1"]) == [
+        "mine.csv:2:1: 1F1 is out of turn: stage 1 takes micro-batch 1 forward before 0, but stage 0 on rank 0 takes 0 "
+        "before 1; messages cannot overtake"
+    ]
+
+
 def test_stages_of_one_rank_in_the_wrong_order() -> None:
     """The place is that of the second action in a pair's cell."""
     assert errors(["0F0 0I0 0W0", "(2F0;1F0)OVERLAP_F_B 2B0 1B0"], m=1) == [

@@ -41,7 +41,25 @@ def is_sound(schedule: Schedule, golden: Schedule, num_microbatches: int) -> boo
         run(schedule, num_microbatches, 1, 1, 1)
     except AssertionError:
         return False
-    return True
+    return not crossings(schedule)
+
+
+def crossings(schedule: Schedule) -> list[tuple[int, bool]]:
+    """Borders between ranks at which the two stages take micro-batches in different orders."""
+    depth = len(schedule.placement) // schedule.pipelines
+
+    def turns(stage: int, forward: bool) -> list[int]:
+        order = schedule.orders[schedule.placement[stage]]
+        kinds = "F" if forward else "BI"
+        return [each.microbatch for each in order if each.stage == stage and each.kind.value in kinds]
+
+    return [
+        (stage, forward)
+        for stage in range(1, len(schedule.placement))
+        for forward in (True, False)
+        if stage % depth and schedule.placement[stage] != schedule.placement[stage - 1]
+        if turns(stage, forward) != turns(stage - 1, forward)
+    ]
 
 
 @pytest.mark.parametrize("name", LISTED)
@@ -59,10 +77,15 @@ def test_mutations(name: str) -> None:
         if sound:
             verify_schedule(mutated, 8)
         else:
-            # A circle of waiting ranks is named whole: turning any two actions round that it names would open it.
-            words = " ".join(refusal(mutated, 8)).replace(",", "").split()
-            assert any(str(touched) in words for touched in mutation.touched(golden)), mutation
-            assert str(rank) in words
+            # A circle of waiting ranks is named whole: turning any two actions round that it names would open it. Of
+            # two stages that take micro-batches in different orders nobody knows which is right.
+            lines = " ".join(refusal(mutated, 8)).replace(",", "").replace(":", "")
+            words = lines.split()
+            assert f"rank {rank}" in lines
+            assert any(
+                str(touched) in words or ("out of turn" in lines and f"stage {touched.stage}" in lines)
+                for touched in mutation.touched(golden)
+            ), (mutation, lines)
     assert answers["swap", False] > 10
     assert not answers["drop", True] + answers["duplicate", True]
 
