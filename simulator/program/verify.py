@@ -31,18 +31,21 @@ def verify(program: Program) -> None:
         _check_complete(program, rank)
         _check_ends(program, rank)
     _check_channels(program)
+    _check_copies(program)
     if stuck := find_deadlock(program):
         rank, instruction = stuck
         partner = f" for {partner_of(instruction)}" if instruction.kind in ENDS else ""
         _fail(program, rank, instruction, f"waits{partner} for ever: a deadlock")
 
 
-def _microbatch_work(program: Program, rank: int, split: frozenset[int]) -> Iterator[Work]:
+def _microbatch_work(program: Program, rank: int, microbatch: int, split: frozenset[int]) -> Iterator[Work]:
     """Yield what a pipeline rank must do for a micro-batch, in no particular order.
 
     Backward of the stages in ``split`` comes as I and W, that of the others as B.
     """
     for stage in program.stages_of(rank):
+        if not program.runs(stage.index, microbatch):
+            continue
         backward = (Kind.I, Kind.W) if stage.index in split else (Kind.B,)
         for part, segment in enumerate(stage.segments):
             yield Kind.F, stage.index, part
@@ -77,12 +80,13 @@ def _check_complete(program: Program, rank: int) -> None:
     for kind, stage, microbatch, part in program.lists[rank]:
         itineraries.setdefault(microbatch, []).append((kind, stage, part))
     once = list(_step_work(program, rank))
-    sound: set[tuple[bool, bool, tuple[Work, ...]]] = set()
+    sound: set[tuple[bool, bool, int, tuple[Work, ...]]] = set()
+    pipeline_share = program.plan.num_microbatches // program.pipelines
     for microbatch, works in itineraries.items():
         known = microbatch < program.plan.num_microbatches
-        if (itinerary := (known, microbatch < 0, tuple(works))) not in sound:
+        if (itinerary := (known, microbatch < 0, microbatch // pipeline_share, tuple(works))) not in sound:
             split = frozenset(stage for kind, stage, _ in works if kind in (Kind.I, Kind.W))
-            each = list(_microbatch_work(program, rank, split))
+            each = list(_microbatch_work(program, rank, microbatch, split))
             _check_itinerary(program, rank, microbatch, works, (once if microbatch < 0 else each) if known else [])
             sound.add(itinerary)
 
@@ -203,6 +207,26 @@ def _fail_channel(program: Program, end: tuple[Kind, int], sent: list[int], rece
     peer = program.pipeline_rank(stage + step)
     message = f"is out of turn with {Instruction(kind, stage, other)}: rank {peer} has {first} before {second}"
     _fail(program, program.pipeline_rank(stage), Instruction(kind, stage, moved), message)
+
+
+def _check_copies(program: Program) -> None:
+    """Ranks that hold copies of the same stages reduce their gradients in the same order."""
+    if program.pipelines == 1:
+        return
+
+    def bucket(reduction: Instruction) -> tuple[int, int]:
+        return program.model_stage(reduction.stage), reduction.part
+
+    reductions = [[each for each in order if each.kind is Kind.REDUCE_GRAD] for order in program.lists]
+    for rank, ours in enumerate(reductions[: len(reductions) // 2]):
+        theirs = reductions[-1 - rank]
+        if (buckets := list(map(bucket, ours))) != list(map(bucket, theirs)):
+            # Either could be right; the pass goes by the model's order.
+            ends = (rank, ours), (len(reductions) - 1 - rank, theirs)
+            (wrong, mine), (peer, others) = reversed(ends) if buckets == sorted(buckets) else ends
+            our, their = next(pair for pair in zip(mine, others, strict=True) if bucket(pair[0]) != bucket(pair[1]))
+            due = next(each for each in mine if bucket(each) == bucket(their))
+            _fail(program, wrong, our, f"is out of turn with {due}: rank {peer} has {their} there")
 
 
 def _fail(program: Program, rank: int, instruction: Instruction, message: str) -> None:

@@ -45,6 +45,7 @@ class Oracle:
     """Who works on what, and which orders come to their ends, from the whole graph of a sound program."""
 
     def __init__(self, program: Program) -> None:
+        self.program = program
         self.golden = program.lists
         self.stages = program.stages
         self.needs = [self._needs(order) for order in self.golden]
@@ -63,8 +64,11 @@ class Oracle:
         for number, golden in enumerate(self.golden):
             lanes: dict[Node, Node] = {}
             for each in order if number == rank else golden:
-                node, lane = merged(each, number), (each.kind, each.stage) if each.kind in TRANSFERS else (each.stream,)
-                graph.setdefault(node, set()).update(merged(need, number) for need in self.needs[number][each])
+                node, lane = (
+                    self._node(each, number),
+                    (each.kind, each.stage) if each.kind in TRANSFERS else (each.stream,),
+                )
+                graph.setdefault(node, set()).update(self._node(need, number) for need in self.needs[number][each])
                 if lane in lanes:
                     graph[node].add(lanes[lane])
                 lanes[lane] = node
@@ -85,6 +89,16 @@ class Oracle:
             # What comes after the first that works on it needs no swap to be told from it.
             if order[position] in self._ancestors(rank, order[other]):
                 break
+
+    def _node(self, instruction: Instruction, rank: int) -> Node:
+        """One node for both ends of a message, for a barrier of all ranks, and for a sum over copies of a stage."""
+        kind, stage, microbatch, part = instruction
+        if kind in TRANSFERS:
+            direction, step = TRANSFERS[kind]
+            return direction, stage + step, microbatch
+        if kind is Kind.REDUCE_GRAD and self.program.pipelines > 1:
+            return kind, self.program.model_stage(stage), part
+        return (kind,) if kind is Kind.BARRIER else (rank, *instruction)
 
     def _find_ancestors(self, rank: int, late: Instruction) -> frozenset[Instruction]:
         """Everything of the same rank that an instruction works on, directly or by way of others."""
@@ -136,11 +150,3 @@ class Oracle:
             case Kind.SEND_B:
                 return here and early.kind in BACKWARD and early.part == 0
         return False
-
-
-def merged(instruction: Instruction, rank: int) -> Node:
-    """The node of an instruction: one for both ends of a message, and one for a barrier of all ranks."""
-    if instruction.kind in TRANSFERS:
-        direction, step = TRANSFERS[instruction.kind]
-        return direction, instruction.stage + step, instruction.microbatch
-    return (instruction.kind,) if instruction.kind is Kind.BARRIER else (rank, *instruction)

@@ -83,7 +83,7 @@ def test_orders_with_two_actions_swapped(schedule: str) -> None:
         order = orders[draw.randrange(4)]
         one, other = draw.sample(range(len(order)), 2)
         order[one], order[other] = order[other], order[one]
-        swapped = Schedule(program.placement, tuple(map(tuple, orders)))
+        swapped = Schedule(program.placement, tuple(map(tuple, orders)), program.pipelines)
         mutated = replace(program, lists=swapped.orders)
         for lower in PASSES:
             mutated = lower(mutated)
