@@ -18,6 +18,8 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from executor.calibrate import Calibrator, Samples, combine
+from executor.emulated import Emulated
+from executor.interpreter import Interpreter
 from executor.recorder import clock_offset, plain
 from executor.runtime import Runtime
 from executor.transport import Transport
@@ -68,7 +70,7 @@ class Job:
 
     name: str
     inputs: Inputs
-    runtime: Runtime
+    runtime: Interpreter
     calibrator: Calibrator | None
     steps: list[Recorded] = field(default_factory=list)
     rounds: list[int] = field(default_factory=list)
@@ -97,6 +99,7 @@ class Session:
         first = next(iter(inputs.values()))
         self._check_world(inputs)
         backend = first.topology.device(self.rank).backend
+        self._interpreter = Emulated if backend == "emulated" else Runtime
         self._kind = first.topology.device(self.rank).kind
         self.device = _device(backend)
         store, _, _ = next(rendezvous("env://"))
@@ -149,9 +152,12 @@ class Session:
 
     def _build(self, schedule: Schedule) -> None:
         for name, inputs in self._inputs.items():
-            runtime = Runtime(inputs, self.rank, Transport(inputs.plan.mesh, inputs.plan.num_stages), self.device)
+            transport = Transport(inputs.plan.mesh, inputs.plan.num_stages)
+            runtime = self._interpreter(inputs, self.rank, transport, self.device)
             calibrator = None
             if schedule.calibrate:
+                if not isinstance(runtime, Runtime):
+                    raise ExecutionError("emulated devices have no layers to calibrate; leave out --calibrate")
                 calibrator = Calibrator(runtime, self.control, self.offset, schedule.sweep)
             self.jobs.append(Job(name, inputs, runtime, calibrator))
 

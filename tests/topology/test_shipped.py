@@ -12,7 +12,7 @@ from simulator.topology import Topology, json_schema
 
 Build = Callable[..., Topology]
 TOPOLOGIES = Path(__file__).parents[2] / "topologies"
-ALL = ["dgx-a100", "dgx-h100", "local-cpu", "pcie-box", "ring-8", "two-node-ethernet"]
+ALL = ["dgx-a100", "dgx-h100", "emulated", "local-cpu", "pcie-box", "ring-8", "two-node-ethernet"]
 
 
 def test_no_file_is_forgotten() -> None:
