@@ -37,7 +37,7 @@ class Emulated(Interpreter):
         return self._compute if Instruction(kind, 0).stream is Stream.COMPUTE else self._all_reduce
 
     def _compute(self, instruction: Instruction) -> None:
-        """Wait asleep, for the cores belong to the messages; until a deadline, for no sleep is as long as it is told."""
+        """Wait for the predicted time: asleep, for the messages need the cores, and against a clock."""
         deadline = time.perf_counter() + self.cost.seconds(instruction)
         while (left := deadline - time.perf_counter()) > 0:
             time.sleep(left)

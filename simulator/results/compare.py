@@ -52,7 +52,7 @@ class Comparison:
     kinds
         Instruction kind -> seconds of all its instructions on all ranks in one step.
     same_order
-        Whether every stream of every rank ran the same instructions in the same order.
+        Whether every stream of every rank ran the same instructions in the same order, in all steps.
     same_inputs
         Whether both were made from the same model, topology and plan.
     steps
@@ -96,6 +96,7 @@ def compare(predicted: Recording, measured: Recording) -> Comparison:
     """Compare two recordings of one plan; both must hold at least one step."""
     ours, theirs = [measure(step) for step in predicted.steps], [measure(step) for step in measured.steps]
     times = [metrics.step_time for metrics in theirs]
+    order = _orders(predicted.steps[0])
     errors = _round_errors(predicted, measured)
 
     def pair(name: str) -> Pair:
@@ -110,7 +111,7 @@ def compare(predicted: Recording, measured: Recording) -> Comparison:
         compute_time=pair("compute_time"),
         exposed_comm_time=pair("exposed_comm_time"),
         kinds=_kinds(predicted.steps, measured.steps),
-        same_order=_orders(predicted.steps[0]) == _orders(measured.steps[0]),
+        same_order=all(_orders(step) == order for step in measured.steps),
         same_inputs=predicted.inputs == measured.inputs,
         steps=len(measured.steps),
     )
