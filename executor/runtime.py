@@ -54,6 +54,7 @@ class Runtime(Interpreter):
             Kind.SEND_B: self._send_backward,
             Kind.RECV_B: self._receive_backward,
             Kind.REDUCE_GRAD: self._reduce_grad,
+            Kind.BARRIER: self._barrier,
             Kind.OPTIM: self._optim,
         }
 
@@ -199,6 +200,11 @@ class Runtime(Interpreter):
     def _reduce_grad(self, instruction: Instruction) -> Message:
         bucket = self.gradients[instruction.stage].buckets[instruction.part]
         return [self.transport.all_reduce(instruction.stream, bucket)], None
+
+    def _barrier(self, instruction: Instruction) -> Message:
+        square = torch.zeros(1, device=self.device)
+        self.lanes.keep(square)
+        return [self.transport.all_reduce(instruction.stream, square)], None
 
     def _optim(self, instruction: Instruction) -> None:
         if instruction.stage in self.gradients:

@@ -46,6 +46,7 @@ class Transport:
         self._groups: dict[Stream, dist.ProcessGroup | None] = {
             Stream.TP: _own_group(mesh, "tp"),
             Stream.DP: _own_group(mesh, "dp"),
+            Stream.PP: _own_group(mesh, "pp"),
         }
         forward, backward = ([_own_group(mesh, "pp") for _ in range(self._borders)] for _ in range(2))
         self._pipelines = {

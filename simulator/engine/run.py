@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -20,6 +21,9 @@ from simulator.program.instructions import Instruction, Lane
 from simulator.program.program import Program
 from simulator.results.timeline import Span, Timeline
 from simulator.topology import Device, Topology
+
+WARMUP_STEPS, MAX_STEPS = 3, 8
+"""How many steps in a row are simulated at least, and at most, if they are not apart."""
 
 
 @paused_collector()
@@ -49,7 +53,7 @@ def simulate(
     Returns
     -------
     Timeline
-        Starts at 0 with all ranks ready.
+        Starts at 0 with all ranks ready; without a barrier between steps, at the end of the step before.
     ComputeCost
         Prices on rank 0's device, and how many of them were measured.
     """
@@ -60,8 +64,28 @@ def simulate(
     folded = fold(system, labels, folding and not noise)
     costs = {device_key(device): ComputeCost(program, device, calibration) for device in devices}
     prices = [costs[device_key(devices[rank_class.representative])] for rank_class in folded.ranks]
-    timeline = _Run(program, system, folded, prices, calibration, noise).timeline()
-    return timeline, costs[device_key(devices[0])]
+
+    def run(steps: int) -> Timeline:
+        return _Run(program, system, folded, prices, calibration, noise, steps).timeline()
+
+    return _one_step(program, run), costs[device_key(devices[0])]
+
+
+def _one_step(program: Program, run: Callable[[int], Timeline]) -> Timeline:
+    """Return a step from rest if all ranks wait for each other before the update, else one of many in a row.
+
+    Without the barrier a rank is in the next step while others finish this one. Steps in a row soon take equal times;
+    the one after which they do, to rounding, is returned, or the last that was tried.
+    """
+    if program.has_barrier or program.plan.pp == 1:
+        return run(1)
+    shorter = run(WARMUP_STEPS)
+    for steps in range(WARMUP_STEPS + 1, MAX_STEPS + 1):
+        longer = run(steps)
+        if math.isclose(longer.step_time, shorter.step_time, rel_tol=1e-9):
+            return longer
+        shorter = longer
+    return shorter
 
 
 def device_key(device: Device) -> tuple[str, float]:
@@ -84,15 +108,21 @@ class _Walker:
 class _Rank:
     """State of one rank class."""
 
-    __slots__ = ("cost", "done", "fold", "instructions", "issued", "needs", "waiting", "walkers")
+    __slots__ = ("cost", "done", "fold", "instructions", "issued", "length", "needs", "waiting", "walkers")
 
     def __init__(
-        self, fold: RankClass, cost: ComputeCost, instructions: tuple[Instruction, ...], needs: list[tuple[int, ...]]
+        self,
+        fold: RankClass,
+        cost: ComputeCost,
+        instructions: tuple[Instruction, ...],
+        needs: list[tuple[int, ...]],
+        steps: int,
     ) -> None:
         self.fold = fold
         self.cost = cost
-        self.instructions = instructions
-        self.needs = needs
+        self.length = len(instructions)
+        self.instructions = instructions = instructions * steps
+        self.needs = needs if steps == 1 else _repeated(needs, steps)
         self.done = bytearray(len(instructions))
         self.issued = [0.0] * len(instructions)
         self.waiting: dict[int, list[_Walker]] = {}
@@ -104,8 +134,14 @@ class _Rank:
             self.walkers[lane].queue.append(position)
 
 
+def _repeated(needs: list[tuple[int, ...]], steps: int) -> list[tuple[int, ...]]:
+    """Return the needs of a list that runs several times in a row."""
+    length = len(needs)
+    return [tuple([step * length + need for need in each]) for step in range(steps) for each in needs]
+
+
 class _Run:
-    """One simulated step."""
+    """Some simulated steps in a row; the last one is recorded."""
 
     def __init__(
         self,
@@ -115,6 +151,7 @@ class _Run:
         costs: list[ComputeCost],
         calibration: Calibration,
         noise: Noise | None,
+        steps: int,
     ) -> None:
         self.folded = folded
         self.env = simpy.Environment()
@@ -122,12 +159,13 @@ class _Run:
         self.messages = MessageCost(program, system, self.network, calibration)
         self.noise = noise
         self.spans: list[Span] = []
+        self.ends = [0.0] * steps
         # Both ends of a medium have its messages in the same order (verify() saw to it), so there is one at a time.
         self.present: list[list[_Walker]] = [[] for _ in folded.media]
         needs = [dependencies(program, instructions) for instructions in program.lists]
         coordinates = [program.plan.mesh.coordinate(c.representative, "pp") for c in folded.ranks]
         self.ranks = [
-            _Rank(rank_class, cost, program.lists[coordinate], needs[coordinate])
+            _Rank(rank_class, cost, program.lists[coordinate], needs[coordinate], steps)
             for rank_class, cost, coordinate in zip(folded.ranks, costs, coordinates, strict=True)
         ]
 
@@ -141,8 +179,8 @@ class _Run:
             assert all(rank.done), f"rank {rank.fold.representative} did not finish; verify() should have found out"
         return Timeline(
             source="predicted",
-            begin=0.0,
-            end=max((span.end for span in self.spans), default=0.0),
+            begin=self.ends[-2] if len(self.ends) > 1 else 0.0,
+            end=self.ends[-1],
             spans=tuple(self.spans),
             ranks={rank.fold.representative: rank.fold.members for rank in self.ranks},
         )
@@ -212,9 +250,11 @@ class _Run:
         """Record the span and let those go on that waited for it."""
         rank = walker.rank
         position = walker.queue[walker.head]
-        self.spans.append(
-            Span(rank.fold.representative, rank.instructions[position], rank.issued[position], start, self.env.now)
-        )
+        step, now = position // rank.length, self.env.now
+        self.ends[step] = now if now > self.ends[step] else self.ends[step]
+        if step == len(self.ends) - 1:
+            instruction = rank.instructions[position]
+            self.spans.append(Span(rank.fold.representative, instruction, rank.issued[position], start, now))
         rank.done[position] = 1
         walker.head += 1
         self.advance(walker)

@@ -71,8 +71,8 @@ def build_system(program: Program, topology: Topology) -> System:
     mesh = program.plan.mesh
     roles: list[dict[Lane, int]] = [{} for _ in range(mesh.world_size)]
     plans: list[Wiring] = []
-    for axis, stream in (("tp", Stream.TP), ("dp", Stream.DP)):
-        if mesh.size(axis) > 1:
+    for axis, stream in (("tp", Stream.TP), ("dp", Stream.DP), ("pp", Stream.PP)):
+        if mesh.size(axis) > 1 and (axis != "pp" or program.has_barrier):
             for group in mesh.groups(axis):
                 plans.append((stream, tuple((rank, (stream, -1)) for rank in group), ring(topology, group)))
     for rank in range(mesh.world_size):

@@ -54,6 +54,8 @@ class Plan:
         All-reduce gradient buckets while backward goes on; otherwise all at its end.
     bucket_size
         Bytes of gradients after which a bucket is closed.
+    optimizer_barrier
+        All ranks of a pipeline wait for each other before they update; otherwise each goes on to the next step at once.
     num_stages_per_rank
         Pipeline stages that each rank runs (virtual stages).
     activation_limit
@@ -75,6 +77,7 @@ class Plan:
     optimizer: Optimizer
     dp_overlap: bool
     bucket_size: float
+    optimizer_barrier: bool = True
     num_stages_per_rank: int = 1
     activation_limit: float | None = None
     schedule_file: str = ""

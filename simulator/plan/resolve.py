@@ -73,6 +73,7 @@ def resolve_plan(
         ),
         dp_overlap=spec.dp_overlap,
         bucket_size=spec.bucket_size,
+        optimizer_barrier=spec.optimizer_barrier,
         num_stages_per_rank=stages,
         activation_limit=spec.activation_limit,
         schedule_file=spec.schedule_file or "",

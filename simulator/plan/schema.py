@@ -50,6 +50,10 @@ class PlanSchema(StrictModel):
     dtype: str = "fp32"
     optimizer: OptimizerSchema = OptimizerSchema()
     dp_overlap: Annotated[bool, Field(description="all-reduce gradient buckets while backward goes on")] = True
+    optimizer_barrier: Annotated[
+        bool,
+        Field(description="all ranks of a pipeline wait before the update; false: post-validation, steps overlap"),
+    ] = True
     bucket_size: Annotated[Bytes, Field(description="gradient bucket; 25 MiB is torch DDP's default")] = parse_bytes(
         "25 MiB"
     )

@@ -115,10 +115,10 @@ class _Messages:
         network = Network(simpy.Environment(), list(self._system.capacities))
         self._cost = MessageCost(program, self._system, network, calibration)
         self._media: dict[tuple[int, Lane], list[tuple[MediumClass, float]]] = {}
-        together: dict[tuple[int, Lane], list[int]] = defaultdict(list)
+        together: dict[tuple[int, Lane], dict[int, None]] = defaultdict(dict)
         for index, medium in enumerate(self._system.media):
-            rank, lane = medium.members[0]
-            together[program.plan.mesh.coordinate(rank, "pp"), lane].append(index)
+            for rank, lane in medium.members:
+                together[program.plan.mesh.coordinate(rank, "pp"), lane][index] = None
         for key, indices in together.items():
             self._media[key] = list(_distinct(self._system, indices))
 

@@ -78,6 +78,7 @@ class Prediction:
             "step_time_s": step,
             "bubble_fraction": metrics.bubble_fraction,
             "bubble_overhead": metrics.bubble_overhead,
+            "device_window_bubble": metrics.device_window_bubble,
             "compute_time_s": metrics.compute_time,
             "exposed_comm_time_s": metrics.exposed_comm_time,
             "overlap_fraction": metrics.overlap_fraction,
@@ -108,6 +109,7 @@ class Prediction:
                 "compute_time_s": rank.compute_time,
                 "exposed_comm_time_s": rank.exposed_comm_time,
                 "bubble_time_s": rank.bubble_time,
+                "window_bubble": rank.window_bubble,
                 "peak_memory_bytes": self.memory[mesh.coordinate(member, "pp")].memory.total,
             }
             for rank in self.metrics.per_rank

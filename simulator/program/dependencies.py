@@ -6,7 +6,7 @@ says everything. They are the same for every micro-batch, so each is worked out 
 
 from __future__ import annotations
 
-from simulator.program.instructions import Instruction, Kind
+from simulator.program.instructions import BACKWARD, Instruction, Kind
 from simulator.program.program import Program
 
 Work = tuple[Kind, int, int]
@@ -29,12 +29,21 @@ def dependencies(program: Program, instructions: tuple[Instruction, ...]) -> lis
             rule = rules[kind, stage, part] = [need for need in _needs(program, kind, stage, part) if need in last]
         if kind is Kind.REDUCE_GRAD:
             result.append(tuple([last[need] for need in rule]))
+        elif kind is Kind.BARRIER:
+            result.append(_all_gradients(last))
         elif rule:
             keys = [(other, its_stage, microbatch, its_part) for other, its_stage, its_part in rule]
             result.append(tuple([where[key] for key in keys if key in where]))
         else:
             result.append(())
     return result
+
+
+def _all_gradients(last: dict[Work, int]) -> tuple[int, ...]:
+    """Return the positions after which all gradients of a rank are known."""
+    computed = max((at for (kind, _, _), at in last.items() if kind in BACKWARD), default=-1)
+    reduced = (at for (kind, _, _), at in last.items() if kind is Kind.REDUCE_GRAD)
+    return tuple(at for at in (computed, *reduced) if at >= 0)
 
 
 def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, ...]:
@@ -68,5 +77,6 @@ def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, .
             segment = program.stages[stage].buckets[part].segment
             return (Kind.B, stage, segment), (Kind.W, stage, segment)
         case Kind.OPTIM:
-            return tuple((Kind.REDUCE_GRAD, stage, index) for index in range(len(program.stages[stage].buckets)))
+            buckets = range(len(program.stages[stage].buckets))
+            return (Kind.BARRIER, 0, -1), *((Kind.REDUCE_GRAD, stage, index) for index in buckets)
     return ()

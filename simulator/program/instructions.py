@@ -17,6 +17,7 @@ class Stream(StrEnum):
     COMPUTE = "compute"
     TP = "tp"
     DP = "dp"
+    PP = "pp"
     SEND_F = "send_f"
     RECV_F = "recv_f"
     SEND_B = "send_b"
@@ -48,6 +49,8 @@ class Kind(StrEnum):
     """Receive the gradients of a stage's outputs from the next stage."""
     REDUCE_GRAD = "REDUCE_GRAD"
     """Sum a bucket of parameter gradients over the data-parallel replicas."""
+    BARRIER = "BARRIER"
+    """Wait for all ranks of the pipeline: nobody updates before all gradients are known to be good."""
     OPTIM = "OPTIM"
     """Update the stage's parameters."""
 
@@ -61,6 +64,7 @@ STREAM_OF = {
     Kind.ALL_REDUCE_F: Stream.TP,
     Kind.ALL_REDUCE_B: Stream.TP,
     Kind.REDUCE_GRAD: Stream.DP,
+    Kind.BARRIER: Stream.PP,
     Kind.SEND_F: Stream.SEND_F,
     Kind.RECV_F: Stream.RECV_F,
     Kind.SEND_B: Stream.SEND_B,
@@ -76,7 +80,7 @@ MESSAGES = (Stream.SEND_F, Stream.RECV_F, Stream.SEND_B, Stream.RECV_B)
 Lane = tuple[Stream, int]
 """One queue of a rank: messages of each stage have their own, so that none waits behind another stage's."""
 
-COLLECTIVE_AXIS = {Kind.ALL_REDUCE_F: "tp", Kind.ALL_REDUCE_B: "tp", Kind.REDUCE_GRAD: "dp"}
+COLLECTIVE_AXIS = {Kind.ALL_REDUCE_F: "tp", Kind.ALL_REDUCE_B: "tp", Kind.REDUCE_GRAD: "dp", Kind.BARRIER: "pp"}
 """Mesh axis whose group takes part in a collective."""
 
 SENDS = {Kind.SEND_F: (Kind.RECV_F, +1), Kind.SEND_B: (Kind.RECV_B, -1)}

@@ -12,6 +12,9 @@ from simulator.plan.plan import Plan
 from simulator.program.instructions import COLLECTIVE_AXIS, ENDS, Instruction, Kind
 from simulator.program.stage import Segment, Stage
 
+NORM_BYTES = 4.0
+"""What ranks exchange before the update: the square of their gradients' norm, fp32, which also tells overflow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -63,6 +66,11 @@ class Program:
         """Return the stages that a pipeline coordinate runs."""
         return tuple(stage for stage in self.stages if self.placement[stage.index] == pipeline_rank)
 
+    @property
+    def has_barrier(self) -> bool:
+        """Whether all ranks of a pipeline meet before they update."""
+        return self.plan.optimizer_barrier and self.plan.pp > 1
+
     def hands_over(self, stage: int, following: int) -> bool:
         """Return whether two neighbouring stages are on one rank, so that nothing is sent between them."""
         return self.placement[stage] == self.placement[following]
@@ -94,6 +102,8 @@ class Program:
                 return Message("all_reduce", self.tensor_bytes(self.segment(instruction).outputs))
             case Kind.ALL_REDUCE_B:
                 return Message("all_reduce", self.tensor_bytes(self.segment(instruction).inputs))
+            case Kind.BARRIER:
+                return Message("all_reduce", NORM_BYTES)
             case Kind.REDUCE_GRAD:
                 return Message("all_reduce", float(stage.buckets[instruction.part].elements * self.plan.itemsize))
         raise ValueError(f"{instruction} moves nothing between ranks")

@@ -4,7 +4,8 @@
 
 * every stage runs forward and backward of every micro-batch exactly once, all segments, forward first;
 * each send meets its receive, and both ends of a channel agree on the order;
-* every bucket is reduced once, after its last backward, and every stage is updated once, after its buckets;
+* every bucket is reduced once, after its last backward, and every stage is updated once, after its buckets and
+  after the barrier, if there is one;
 * nothing deadlocks, with rendezvous semantics: a send ends only when its receive is posted.
 """
 
@@ -58,6 +59,8 @@ def _microbatch_work(program: Program, rank: int, split: frozenset[int]) -> Iter
 
 def _step_work(program: Program, rank: int) -> Iterator[Work]:
     """Yield what a pipeline rank must do once a step."""
+    if program.has_barrier:
+        yield Kind.BARRIER, 0, -1
     for stage in program.stages_of(rank):
         yield from ((Kind.REDUCE_GRAD, stage.index, part) for part in range(len(stage.buckets)))
         yield Kind.OPTIM, stage.index, -1
@@ -143,6 +146,13 @@ def _check_ends(program: Program, rank: int) -> None:
     """A bucket is reduced after its last backward; the update of a stage comes after all its work."""
     instructions = program.lists[rank]
     last = {(kind, stage, part): position for position, (kind, stage, _, part) in enumerate(instructions)}
+    barrier = last.get((Kind.BARRIER, 0, -1), -1)
+    for position in last.values():
+        late = instructions[position]
+        if position < barrier and late.kind is Kind.OPTIM:
+            _fail(program, rank, late, f"comes before {instructions[barrier]}, which it needs")
+        if position > barrier >= 0 and late.kind is not Kind.OPTIM:
+            _fail(program, rank, instructions[barrier], f"comes before {late}, which it needs")
     for stage in program.stages_of(rank):
         update = last[Kind.OPTIM, stage.index, -1]
         for position in last.values():

@@ -59,7 +59,8 @@ def _numbers(prediction: Prediction) -> Table:
             "bubble",
             format_seconds(metrics.bubble_time),
             f"{format_percent(metrics.bubble_fraction)} of the step, "
-            f"{format_percent(metrics.bubble_overhead)} of compute",
+            f"{format_percent(metrics.bubble_overhead)} of compute; "
+            f"{format_percent(metrics.device_window_bubble)} between a rank's own first and last action",
         ),
         (
             "MFU / HFU",

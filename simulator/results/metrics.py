@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from simulator.program.instructions import Stream
+from simulator.program.instructions import BACKWARD, Kind, Stream
 from simulator.results.timeline import Span, Timeline
 
 Interval = tuple[float, float]
+
+ACTIONS = (Kind.F, *BACKWARD)
+"""What a schedule orders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +26,15 @@ class RankMetrics:
         Communicating while not computing.
     bubble_time
         Neither.
+    window_bubble
+        Share of the time between the rank's own first and last F, B, I or W in which it does neither.
     """
 
     rank: int
     compute_time: float
     exposed_comm_time: float
     bubble_time: float
+    window_bubble: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +45,9 @@ class Metrics:
     ----------
     bubble_fraction
         Idle / step, (p - 1) / (m + p - 1) for equal stages and free links.
+    device_window_bubble
+        Idle share between a rank's own first and last action: the zero-bubble papers' measure (arXiv 2401.10241). It
+        leaves out what a barrier at the end costs.
     bubble_overhead
         Idle / compute, Megatron's figure (p - 1) / m.
     overlap_fraction
@@ -53,6 +62,7 @@ class Metrics:
     comm_time: float
     bubble_time: float
     bubble_fraction: float
+    device_window_bubble: float
     bubble_overhead: float
     overlap_fraction: float
     per_rank: tuple[RankMetrics, ...]
@@ -63,11 +73,18 @@ def measure(timeline: Timeline) -> Metrics:
     step = timeline.step_time
     per_rank, comm, weights = [], [], []
     for rank, members in timeline.ranks.items():
-        compute, messages = _intervals(timeline, timeline.of(rank))
-        busy, total = _length(compute), _length(_union([*compute, *messages]))
+        spans = timeline.of(rank)
+        compute, messages = _intervals(spans)
+        either = _union([*compute, *messages])
+        busy, total = _length(compute), _length(either)
         per_rank.append(
             RankMetrics(
-                rank=rank, compute_time=busy, exposed_comm_time=total - busy, bubble_time=max(0.0, step - total)
+                rank=rank,
+                compute_time=busy,
+                exposed_comm_time=total - busy,
+                # A step's work may begin before the step before has ended everywhere, so nothing is cut off.
+                bubble_time=max(0.0, step - total),
+                window_bubble=_window_bubble(spans, either),
             )
         )
         comm.append(_length(messages))
@@ -87,27 +104,29 @@ def measure(timeline: Timeline) -> Metrics:
         comm_time=comm_time,
         bubble_time=bubble,
         bubble_fraction=bubble / step if step else 0.0,
+        device_window_bubble=mean(rank.window_bubble for rank in per_rank),
         bubble_overhead=bubble / compute_time if compute_time else 0.0,
         overlap_fraction=1 - exposed / comm_time if comm_time else 0.0,
         per_rank=tuple(per_rank),
     )
 
 
-def _intervals(timeline: Timeline, spans: Iterable[Span]) -> tuple[list[Interval], list[Interval]]:
-    """Return when a rank computes and when it communicates, cut to the step's window."""
+def _window_bubble(spans: Iterable[Span], busy: Iterable[Interval]) -> float:
+    """Return the idle share of a rank between its own first and last action."""
+    actions = [span for span in spans if span.instruction.kind in ACTIONS]
+    first = min((span.start for span in actions), default=0.0)
+    last = max((span.end for span in actions), default=0.0)
+    inside = ((max(start, first), min(end, last)) for start, end in busy if start < last and end > first)
+    return 1 - _length(inside) / (last - first) if last > first else 0.0
+
+
+def _intervals(spans: Iterable[Span]) -> tuple[list[Interval], list[Interval]]:
+    """Return when a rank computes and when it communicates."""
     compute: list[Interval] = []
     messages: list[Interval] = []
     for _, instruction, _, start, end in spans:
         (compute if instruction.stream is Stream.COMPUTE else messages).append((start, end))
-    return _cut(_union(compute), timeline), _cut(_union(messages), timeline)
-
-
-def _cut(intervals: list[Interval], timeline: Timeline) -> list[Interval]:
-    """Return what of disjoint intervals lies inside the step's window."""
-    begin, last = timeline.begin, timeline.end
-    if intervals and intervals[0][0] >= begin and intervals[-1][1] <= last:
-        return intervals
-    return [(max(start, begin), min(end, last)) for start, end in intervals if start < last and end > begin]
+    return _union(compute), _union(messages)
 
 
 def _union(intervals: Iterable[Interval]) -> list[Interval]:

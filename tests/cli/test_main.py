@@ -120,7 +120,7 @@ def test_topology_show(run: Run) -> None:
 def test_program_show(run: Run, tiny: list[str]) -> None:
     out = run("program", "show", *tiny, "pp2", "--limit", 2).out
     assert "0SEND_F0" in out
-    assert "31 more" in out
+    assert "32 more" in out
     everything = json.loads(run("program", "show", *tiny, "pp2", "--format", "json").out)["pipeline_ranks"]
     assert everything[0][:2] == ["0F0.0", "0SEND_F0"]
     detail = json.loads(run("program", "show", *tiny, "tp2", "--rank", 1, "--format", "json").out)["instructions"]

@@ -118,7 +118,7 @@ def test_trace_nests_and_names_its_tracks(run: Run, tiny: list[str], tmp_path: P
     for event in events:
         if event["ph"] == "X":
             tracks.setdefault((event["pid"], event["tid"]), []).append((event["ts"], event["ts"] + event["dur"]))
-    assert len(tracks) == 2 * 3  # rank 0 computes, sends forward, receives backward; rank 1 the other way
+    assert len(tracks) == 2 * 4  # rank 0 computes, sends forward, receives backward, meets rank 1, and the other way
     for slices in tracks.values():
         slices.sort()
         assert all(end <= start + 1e-6 for (_, end), (start, _) in pairwise(slices))

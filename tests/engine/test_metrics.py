@@ -39,12 +39,17 @@ def test_compute_exposed_communication_and_bubble_make_the_step() -> None:
     assert metrics.overlap_fraction == pytest.approx(1 - 3 / 4.5)
 
 
-def test_what_lies_outside_the_step_is_cut_off() -> None:
-    metrics = measure(
-        timeline([(0, "0F0.0", -1.0, 2.0), (0, "0B0.0", 9.0, 12.0), (0, "0OPTIM", 13.0, 14.0)], {0: (0,)})
-    )
-    assert metrics.compute_time == 3.0
-    assert metrics.bubble_time == 7.0
+def test_what_a_rank_did_before_the_last_step_had_ended_elsewhere_counts() -> None:
+    metrics = measure(timeline([(0, "0F0.0", -1.0, 2.0), (0, "0B0.0", 4.0, 7.0)], {0: (0,)}))
+    assert metrics.compute_time == 6.0
+    assert metrics.bubble_time == 4.0
+
+
+def test_the_window_bubble_leaves_out_the_ends_of_the_step() -> None:
+    spans = [(0, "0F0.0", 1.0, 2.0), (0, "0SEND_F0", 2.0, 3.0), (0, "0B0.0", 5.0, 6.0), (0, "0OPTIM", 9.0, 10.0)]
+    metrics = measure(timeline(spans, {0: (0,)}))
+    assert metrics.bubble_fraction == pytest.approx(0.6)
+    assert metrics.device_window_bubble == pytest.approx(2 / 5)
 
 
 def test_a_recorded_rank_counts_for_all_that_it_stands_for() -> None:

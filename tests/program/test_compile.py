@@ -36,8 +36,13 @@ def test_fewer_microbatches_than_stages() -> None:
 
 def test_two_stages(program: Any) -> None:
     first, second = program("mlp-tiny", "pp=2", "num_microbatches=2", devices=2).lists
-    assert text(first) == "0F0.0 0SEND_F0 0RECV_B0 0F1.0 0SEND_F1 0RECV_B1 0B0.0 0B1.0 0OPTIM"
-    assert text(second) == "1RECV_F0 1F0.0 1RECV_F1 1B0.0 1SEND_B0 1F1.0 1B1.0 1SEND_B1 1OPTIM"
+    assert text(first) == "0F0.0 0SEND_F0 0RECV_B0 0F1.0 0SEND_F1 0RECV_B1 0B0.0 0B1.0 0BARRIER 0OPTIM"
+    assert text(second) == "1RECV_F0 1F0.0 1RECV_F1 1B0.0 1SEND_B0 1F1.0 1B1.0 1SEND_B1 0BARRIER 1OPTIM"
+
+
+def test_without_the_barrier_every_rank_updates_at_once(program: Any) -> None:
+    lists = program("mlp-tiny", "pp=2", "num_microbatches=2", "optimizer_barrier=false", devices=2).lists
+    assert [text(each).split()[-2:] for each in lists] == [["0B1.0", "0OPTIM"], ["1SEND_B1", "1OPTIM"]]
 
 
 def test_tensor_parallel_segments(program: Any) -> None:
