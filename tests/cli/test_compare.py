@@ -60,9 +60,11 @@ def test_a_folded_rank_counts_for_all_that_it_stands_for() -> None:
     assert found.error == 0
 
 
-def test_another_order_is_seen() -> None:
+def test_another_order_is_seen_in_any_step() -> None:
     predicted = recording("predicted", [2.0], [0], FOLDED)
-    assert not compare(predicted, replace(predicted, steps=(step("measured", 2.0, WHOLE, True),))).same_order
+    right, wrong = step("measured", 2.0, WHOLE), step("measured", 2.0, WHOLE, True)
+    for steps in ((wrong,), (right, wrong)):
+        assert not compare(predicted, replace(predicted, steps=steps, rounds=(0,) * len(steps))).same_order
 
 
 def test_quantile_interpolates() -> None:

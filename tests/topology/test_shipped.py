@@ -88,6 +88,14 @@ def test_local_cpu_shares_its_cores(shipped: Build) -> None:
     assert topology.route(1, 3).latency == pytest.approx(300e-6)
 
 
+def test_emulated_devices_share_nothing(shipped: Build) -> None:
+    topology = shipped("emulated")
+    assert topology.world_size == 8
+    assert {device.backend for device in topology.devices} == {"emulated"}
+    assert topology.host(7).cores is None
+    assert topology.route(0, 7) == shipped("local-cpu", {"node.count": "8"}).route(0, 7)
+
+
 def test_two_nodes_share_one_card_each(shipped: Build) -> None:
     topology = shipped("two-node-ethernet")
     ways = [topology.route(i, 4 + i) for i in range(4)]
