@@ -152,8 +152,7 @@ class Session:
 
     def _build(self, schedule: Schedule) -> None:
         for name, inputs in self._inputs.items():
-            transport = Transport(inputs.plan.mesh, inputs.plan.num_stages)
-            runtime = self._interpreter(inputs, self.rank, transport, self.device)
+            runtime = self._interpreter(inputs, self.rank, Transport(inputs.program), self.device)
             calibrator = None
             if schedule.calibrate:
                 if not isinstance(runtime, Runtime):

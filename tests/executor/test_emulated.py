@@ -75,7 +75,10 @@ def test_four_ranks_run_schedules_as_predicted(tmp_path: Path) -> None:
 @pytest.mark.distributed
 def test_collectives_are_real_too(tmp_path: Path) -> None:
     results = validate(launch(tmp_path, 4, ["dp2-tp2", "dp2-pp2"], rounds=1, steps=1, warmup=0))
-    assert [result.name for result in results if result.comparison.same_order] == ["gpt-tiny-dp2-tp2", "gpt-tiny-dp2-pp2"]
+    assert [result.name for result in results if result.comparison.same_order] == [
+        "gpt-tiny-dp2-tp2",
+        "gpt-tiny-dp2-pp2",
+    ]
 
 
 @pytest.mark.slow
