@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from simulator.program.instructions import SENDS, Instruction, Stream
+from simulator.program.instructions import RECEIVES, SENDS, Instruction, Stream
 from simulator.program.program import Program
 from simulator.results.timeline import Span, Timeline
 
@@ -71,8 +71,11 @@ def _meeting(program: Program, rank: int, instruction: Instruction) -> tuple[obj
     """Return the same key for all participants of a message, None for computation."""
     if instruction.stream is Stream.COMPUTE:
         return None
-    for send, (receive, step) in SENDS.items():
-        if instruction.kind is receive:
-            return (program.peers(rank, instruction), instruction._replace(kind=send, stage=instruction.stage - step))
+    peers = program.peers(rank, instruction)
+    if instruction.kind in SENDS:
+        return (peers, instruction)
+    if instruction.kind in RECEIVES:
+        send, step = RECEIVES[instruction.kind]
+        return (peers, instruction._replace(kind=send, stage=instruction.stage + step))
     # Copies of one stage in two pipelines have numbers of their own.
-    return (program.peers(rank, instruction), instruction._replace(stage=program.model_stage(instruction.stage)))
+    return (peers, instruction._replace(stage=program.model_stage(instruction.stage)))

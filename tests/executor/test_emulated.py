@@ -17,15 +17,15 @@ from simulator.load import load
 from simulator.planning.validate import Validation, validate
 from simulator.reports.validation import render
 
-SMALL = ("model.num_hidden_layers=16", "model.sequence_length=64")
-"""Enough blocks for two stages on each of eight ranks; a forward of one takes 5 ms."""
+SHORT = "model.sequence_length=64"
+"""A forward of a block then takes 5 ms."""
 
 NOISE = 0.1
 """By how much a busy machine may change a bubble, of the step; plans differ by more."""
 
 
 def launch(out: Path, ranks: int, plans: Sequence[str], **options: object) -> Launch:
-    settings = [f"topology.node.count={ranks}", *SMALL]
+    settings = [f"topology.node.count={ranks}", f"model.num_hidden_layers={2 * ranks}", SHORT]
     return Launch(models=["gpt-tiny"], topology="emulated", plans=plans, settings=settings, out=out, **options)
 
 
@@ -51,7 +51,7 @@ def check(results: Sequence[Validation]) -> None:
 
 
 def test_computations_take_the_predicted_time_and_train_nothing() -> None:
-    inputs = load("gpt-tiny", "emulated", "single", ["topology.node.count=1", *SMALL, "plan.num_microbatches=1"])
+    inputs = load("gpt-tiny", "emulated", "single", ["topology.node.count=1", SHORT, "plan.num_microbatches=1"])
     emulated = Emulated(inputs, 0, Transport(inputs.program), torch.device("cpu"))
     spans, loss = emulated.step()
     assert loss is None
@@ -63,32 +63,24 @@ def test_computations_take_the_predicted_time_and_train_nothing() -> None:
 
 @pytest.mark.distributed
 def test_four_ranks_run_schedules_as_predicted(tmp_path: Path) -> None:
-    schedules = ("1f1b", "interleaved_1f1b", "zb_h2", "zbv")
-    results = validate(launch(tmp_path, 4, pipelines(tmp_path, 4, schedules), rounds=1, steps=3, warmup=0))
-    check(results)
-    assert len(results) == len(schedules)
+    """The last plan has no pipeline, but collectives; how long they take says gloo, not the topology."""
+    plans = [*pipelines(tmp_path, 4, ("1f1b", "interleaved_1f1b", "zb_h2", "chimera")), "dp2-tp2"]
+    results = validate(launch(tmp_path, 4, plans, rounds=1, steps=3, warmup=0))
+    check(results[:-1])
+    assert [result.comparison.same_order for result in results] == [True] * len(plans)
     _, remarks = render(results, tmp_path)
     assert "its devices are emulated" in str(remarks)
     assert not list(tmp_path.glob("*/calibration-*"))
 
 
-@pytest.mark.distributed
-def test_collectives_are_real_too(tmp_path: Path) -> None:
-    results = validate(launch(tmp_path, 4, ["dp2-tp2", "dp2-pp2"], rounds=1, steps=1, warmup=0))
-    assert [result.name for result in results if result.comparison.same_order] == [
-        "gpt-tiny-dp2-tp2",
-        "gpt-tiny-dp2-pp2",
-    ]
-
-
 @pytest.mark.slow
 @pytest.mark.distributed
 def test_eight_ranks_run_schedules_as_predicted(tmp_path: Path) -> None:
-    schedules = ("gpipe", "1f1b", "interleaved_1f1b", "zb_h1", "zb_h2", "interleaved_zero_bubble", "zbv", "dualpipe_v")
+    schedules = ("gpipe", "1f1b", "interleaved_1f1b", "zb_h1", "zb_h2", "interleaved_zero_bubble", "zbv", "hanayo")
     check(validate(launch(tmp_path, 8, pipelines(tmp_path, 8, schedules), rounds=1, steps=5, warmup=0)))
 
 
 def test_there_is_nothing_to_calibrate(tmp_path: Path) -> None:
-    with pytest.raises(ExecutionError, match="emulated devices.* nothing to calibrate"):
+    with pytest.raises(ExecutionError, match=r"emulated devices: .* nothing to calibrate"):
         run(launch(tmp_path, 2, ["pp2"], calibrate=True))
     assert not list(tmp_path.iterdir())
