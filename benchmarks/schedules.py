@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import platform
 import tempfile
 from collections.abc import Sequence
@@ -128,8 +129,9 @@ def main() -> None:
     for case in CASES:
         schedules = [name for name in case.schedules if name in (arguments.schedule or NAMES)]
         if schedules and arguments.topology in (None, case.topology):
+            load = os.getloadavg()[0]
             results, about = run(case, schedules, arguments.rounds)
-            lines += section(case, results)
+            lines += section(case, results, load)
     text = "\n".join([*header(about, arguments.rounds), *lines, ""])
     print(text)
     write_bytes(arguments.out, text.encode())
@@ -189,14 +191,15 @@ def header(about: dict[str, str], rounds: int) -> list[str]:
     ]
 
 
-def section(case: Case, results: Sequence[Validation]) -> list[str]:
-    """Return the table of one case, and how it stands to its goals."""
+def section(case: Case, results: Sequence[Validation], load: float) -> list[str]:
+    """Return the table of one case, how busy the machine was, and how it stands to its goals."""
     lines = [
         "",
         f"## {case.title}",
         "",
         f"{case.model} {' '.join(f'`--set {setting}`' for setting in case.settings)}".rstrip()
-        + f", {case.ranks} stages or twice as many, {case.num_microbatches} micro-batches of {case.microbatch_size}.",
+        + f", {case.ranks} stages or twice as many, {case.num_microbatches} micro-batches of {case.microbatch_size}. "
+        f"Load average of the machine at its start: {load:.1f}.",
         "",
         "| schedule | step predicted | measured | error | bubble predicted | measured | difference | same order |",
         "|---|---|---|---|---|---|---|---|",
