@@ -5,6 +5,7 @@ Counting costs time, so it happens in a step of its own that is not timed; all s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -16,6 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from executor.interpreter import Interpreter
+from simulator.units import parse_seconds
+
+PAUSE = parse_seconds("2 ms")
+"""Before a reading; waking a thread takes less."""
 
 
 class Meter(AbstractContextManager[Any], Protocol):
@@ -54,6 +59,8 @@ class StorageMeter(TorchDispatchMode):
 
     def read(self) -> float:
         """Return the bytes of all storages that somebody still holds."""
+        # Counting keeps the interpreter's lock busy; threads must hear of messages that are done to let go of them.
+        time.sleep(PAUSE)
         self._alive = {storage: size for storage, size in self._alive.items() if not storage.expired()}
         return float(sum(self._alive.values()))
 

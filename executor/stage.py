@@ -172,6 +172,8 @@ class StageModule(nn.Module):
                 microbatch.partial[part][name] = leaf.grad
             else:
                 microbatch.add_gradient(name, leaf.grad)
+            # Put-off weight gradients keep the leaf, which must not keep what has long been sent.
+            leaf.grad = None
         self._forget(microbatch, part)
         if self.deferred:
             # Nothing else may land in this queue, or keep it alive.

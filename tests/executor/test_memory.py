@@ -1,0 +1,71 @@
+"""What the executor counts of its own memory, and that it is what the Program says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from executor.memory import StorageMeter
+from simulator.launch import Launch, run
+from simulator.planning import predict
+from simulator.results.compare import compare
+from simulator.results.recording import Recording
+
+KIB = 1024
+
+
+def test_the_meter_counts_what_is_still_held() -> None:
+    before = torch.ones(KIB)
+    with StorageMeter() as meter:
+        first, second = before * 2, before + 1
+        assert meter.read() == 2 * 4 * KIB
+        view = first[:10]
+        before.add_(1)
+        assert meter.read() == 2 * 4 * KIB, "views and what is written in place are nothing new"
+        del first
+        assert meter.read() == 2 * 4 * KIB, "the view holds all of it"
+        del view, second
+        assert meter.read() == 0
+
+
+def test_the_meter_sees_what_autograd_holds() -> None:
+    weight = torch.ones(KIB, requires_grad=True)
+    with StorageMeter() as meter:
+        loss = (weight * 2).relu().sum()
+        assert meter.read() == 4 * KIB + 4, "relu's output, which nothing but the graph holds, and the sum"
+        loss.backward()
+        assert meter.read() == 4 * KIB + 4, "the gradient of the weight"
+        del loss
+        assert meter.read() == 4 * KIB
+
+
+@pytest.mark.distributed
+def test_ranks_hold_what_the_program_says(tmp_path: Path) -> None:
+    """Two ranks with whole and with split backwards, on every rank to 10 %."""
+    plans = []
+    for schedule in ("1f1b", "zb_h1", "zbv"):
+        plans.append(tmp_path / f"{schedule}.yaml")
+        text = f"name: {schedule}\npp: 2\nschedule: {schedule}\nmicrobatch_size: 4\nnum_microbatches: 4\n"
+        plans[-1].write_text(text)
+    launch = Launch(
+        models=["gpt-tiny"],
+        topology="local-cpu",
+        plans=[str(path) for path in plans],
+        settings=["topology.node.count=2", "model.hidden_size=64", "model.sequence_length=32"],
+        out=tmp_path / "out",
+        steps=1,
+        warmup=1,
+    )
+    for name, inputs in run(launch).items():
+        measured = Recording.load(launch.out / name / "measured.json.gz")
+        found = compare(predict(inputs).recording(), measured)
+        assert sorted(found.activations) == [0, 1]
+        for rank, pair in found.activations.items():
+            assert pair.error == pytest.approx(0, abs=0.1), f"{name}, rank {rank}: {pair}"
+        assert found.peak_activations is not None
+        assert found.peak_activations.measured == max(pair.measured for pair in found.activations.values())
+        for points in measured.steps[0].memory.values():
+            assert points[0][1] == 0
+            assert points[-1][1] < KIB, "but for the losses all is gone"
