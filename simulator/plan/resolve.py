@@ -54,12 +54,13 @@ def resolve_plan(
     problems
         Collects what is wrong.
     """
+    before = len(problems)
     mesh = _mesh(spec, topology.world_size, problems)
     _check_dtype(spec, topology, problems)
     batch = _batch(spec, mesh.size("dp"), problems) if mesh else None
     text = _schedule_text(spec, problems)
-    stages = _stages_per_rank(spec, schedules, batch[1] if batch else None, problems)
-    if mesh is None or batch is None or problems:
+    stages = _stages_per_rank(spec, schedules, batch[1] if batch else spec.num_microbatches, problems)
+    if mesh is None or batch is None or len(problems) > before:
         return None
     return Plan(
         name=spec.name,

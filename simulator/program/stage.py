@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from simulator.model.graph import INPUT, LayerGraph, Node
@@ -87,8 +87,8 @@ class Stage:
         return sum(node.layer.num_parameters for node in self.nodes)
 
 
-def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...]) -> tuple[Stage, ...]:
-    """Return the stages of a cut graph.
+def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...], pipelines: int = 1) -> tuple[Stage, ...]:
+    """Return the stages of a cut graph, once for each pipeline.
 
     Parameters
     ----------
@@ -98,14 +98,20 @@ def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...]) -> tuple[
         Says how gradients are bucketed.
     cuts
         Index of the first node of each stage.
+    pipelines
+        Replicas of the stages on the same ranks; then gradients are reduced even without data parallelism.
     """
     ends = [*cuts[1:], len(graph.nodes)]
-    return tuple(_stage(graph, plan, index, *span) for index, span in enumerate(zip(cuts, ends, strict=True)))
+    reduces = plan.dp * pipelines > 1
+    stages = [_stage(graph, plan, index, *span, reduces) for index, span in enumerate(zip(cuts, ends, strict=True))]
+    return tuple(
+        replace(stage, index=stage.index + pipeline * len(stages)) for pipeline in range(pipelines) for stage in stages
+    )
 
 
-def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int) -> Stage:
+def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, reduces: bool) -> Stage:
     nodes = graph.nodes[first:end]
-    buckets = _bucket_starts(nodes, plan) if plan.dp > 1 else []
+    buckets = _bucket_starts(nodes, plan) if reduces else []
     starts = {0} | ({start for start, _ in buckets} if plan.dp_overlap else set())
     starts |= {i for i in range(1, len(nodes)) if nodes[i].region != nodes[i - 1].region}
     bounds = [*sorted(starts), len(nodes)]

@@ -224,6 +224,14 @@ def test_all_mistakes_of_all_files_at_once(tmp_path: Path) -> None:
     assert places == sorted(places, key=lambda place: (place.split(":")[0], *map(int, place.split(":")[1:])))
 
 
+def test_contradictions_are_found_beside_unknown_keys(tmp_path: Path) -> None:
+    """An unknown key is taken for the one that it resembles, so that the rest can be checked in the same go."""
+    plan = "name: lab\ntpp: 4\nshedule: naive\nnum_stages_per_rank: 3\nmicrobatch_size: 1\n"
+    found = errors(tmp_path, changed(("topology", "80 GiB", "80 GiB\n    nonsense: 1"), model=GPT, plan=plan))
+    keys = [line.split(": ")[1] for line in found]
+    assert keys == ["plan.tpp", "plan.shedule", "plan.num_stages_per_rank", "topology.devices.gpu.nonsense"], found
+
+
 @pytest.mark.parametrize(
     ("plan", "expected"),
     [
@@ -270,9 +278,9 @@ def test_files_that_are_no_model(tmp_path: Path, model: str, expected: str) -> N
 @pytest.mark.parametrize("text", ["[" * 10_000_000, "a: " + "{b: " * 2_500_000, "- " * 5_000_000], ids=["[", "{", "-"])
 @pytest.mark.parametrize("size", [1_000_000, 10_000_000])
 def test_ten_megabytes_of_nested_yaml_are_refused_at_once(tmp_path: Path, text: str, size: int) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     (line,) = errors(tmp_path, changed(model=text[:size]))
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 20
     assert line.startswith("m.yaml")
     assert "larger than the limit" in line if size > 8_000_000 * 1.05 else "nested deeper than 32 levels" in line
 
