@@ -78,7 +78,7 @@ def _data(program: Program, pipeline_rank: int) -> float:
     target = plan.microbatch_size * count(graph.target_shape) * (INDEX_BYTES if graph.num_classes else FLOAT_BYTES)
     nodes = [node for stage in program.stages_of(pipeline_rank) for node in stage.nodes]
     inputs = program.tensor_bytes((INPUT,)) if any(INPUT in node.inputs for node in nodes) else 0.0
-    return plan.num_microbatches * (inputs + (target if graph.loss in nodes else 0.0))
+    return plan.num_microbatches // program.pipelines * (inputs + (target if graph.loss in nodes else 0.0))
 
 
 def capacity(topology: Topology, rank: int) -> float:

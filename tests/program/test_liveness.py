@@ -11,8 +11,8 @@ from simulator.program.program import Program
 from simulator.program.schedules import SCHEDULES
 
 F32 = 4
-FREE = [name for name in SCHEDULES if name not in ("custom", "chimera")]
-"""Schedules that any plan can name."""
+FREE = [name for name in SCHEDULES if name != "custom"]
+"""Schedules that need no file."""
 
 
 def compiled(model: str, *settings: str, devices: int = 1) -> Program:
