@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import datetime
 import os
 import platform
@@ -18,7 +17,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from executor.calibrate import Calibrator, Samples, combine
-from executor.memory import held_bytes
+from executor.memory import held_bytes, keep_freed_memory
 from executor.recorder import clock_offset, plain
 from executor.runtime import Runtime
 from executor.transport import Transport
@@ -274,19 +273,6 @@ def _device(backend: str) -> torch.device:
     torch.set_num_threads(1)
     keep_freed_memory()
     return torch.device("cpu")
-
-
-def keep_freed_memory() -> None:
-    """Make glibc keep freed memory for the next allocation, as CUDA's caching allocator does.
-
-    Otherwise every micro-batch gives its activations back to the kernel and faults them in again: forward of a small
-    GPT then takes up to half as long again, and no two steps the same. Other C libraries are left as they are.
-    """
-    mmap_max, trim_threshold = -4, -1  # mallopt(3): M_MMAP_MAX, M_TRIM_THRESHOLD
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, 2**31 - 1)
 
 
 def _processor() -> str:

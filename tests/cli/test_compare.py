@@ -118,6 +118,7 @@ def test_every_format_tells_the_same(run: Run, files: tuple[Path, Path]) -> None
     table = run("compare", *files).out
     assert all(kind in table for kind in body["kinds_s"])
     assert "in the order predicted" in table
+    assert "peak activations" in table
 
 
 def test_a_run_that_was_cut_short_is_said_to_be(run: Run, tmp_path: Path) -> None:

@@ -78,6 +78,27 @@ def test_messages_take_their_share() -> None:
     assert changes[1][Kind.SEND_B, 1, -1] == -border
 
 
+def listed(shape: str, *layers: str) -> Program:
+    """Return one stage with an explicit list of layers and a cross entropy."""
+    settings = [f"model.input.shape={shape}", f"model.layers=[{', '.join(layers)}]"]
+    return load("residual-list", "pcie-box", "single", ["topology.node.count=1", *settings]).program
+
+
+def test_a_view_lies_where_its_input_does() -> None:
+    """Relu saves its output, the dense layer its flattened input: one tensor of 18 numbers, and 5 log-probabilities."""
+    convolution = "{name: a, kind: conv2d, out_channels: 2, kernel: 1}"
+    head = "{name: d, kind: linear, out_features: 5}"
+    program = listed("[1,3,3]", convolution, "{name: b, kind: activation}", "{name: c, kind: flatten}", head)
+    assert changes_of(program, 0)[Kind.F, 0, 0] == 8 * (18 + 5) * F32
+
+
+def test_layers_that_are_added_share_the_gradient_of_the_sum() -> None:
+    """Two dense layers of the data: their sum's gradient is that of both. Data and losses aside nothing else is kept."""
+    layers = [f"{{name: {name}, kind: linear, out_features: 5, inputs: [input]}}" for name in "ab"]
+    program = listed("[7]", *layers, "{name: c, kind: add, inputs: [a, b]}")
+    assert changes_of(program, 0)[Kind.W, 0, 0] == -8 * 5 * F32
+
+
 @pytest.mark.parametrize("schedule", FREE)
 @pytest.mark.parametrize("settings", [(), ("tp=2",), ("dp=2", "bucket_size=4 KiB")])
 def test_a_step_leaves_nothing_behind(schedule: str, settings: tuple[str, ...]) -> None:
