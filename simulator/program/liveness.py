@@ -9,12 +9,13 @@ and the gradients of parameters are no activations. Tensors that share storage c
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 
 from simulator.model.graph import INPUT, LayerGraph, Node
 from simulator.program.dependencies import Work
 from simulator.program.instructions import STREAM_OF, Kind, Stream
 from simulator.program.program import Program
-from simulator.program.stage import Segment, Stage
+from simulator.program.stage import Segment
 
 Tensors = dict[str, float]
 """Bytes of each storage by the name of what lies in it."""
@@ -26,82 +27,58 @@ def held_after(program: Program, pipeline_rank: int) -> list[float]:
     The order of the list is that in which a host issues and allocates, so both interpreters hold the same at the same
     instruction, whatever their clocks say.
     """
-    changes = changes_of(program, pipeline_rank)
-    held, found = 0.0, []
-    for kind, stage, _, part in program.lists[pipeline_rank]:
-        held += changes.get((kind, stage, part), 0.0)
-        if STREAM_OF[kind] is Stream.COMPUTE:
-            found.append(held)
-    return found
+    held = accumulate(changes(program, pipeline_rank))
+    instructions = program.lists[pipeline_rank]
+    return [size for each, size in zip(instructions, held, strict=True) if STREAM_OF[each.kind] is Stream.COMPUTE]
 
 
-def changes_of(program: Program, pipeline_rank: int) -> dict[Work, float]:
-    """Return the bytes that each work adds; negative if it frees them. All micro-batches do the same."""
-    changes: dict[Work, float] = {}
-    for stages in _runs(program, pipeline_rank):
-        for backward in (Kind.B, Kind.I):
-            life, before = _Life(program), 0.0
-            for work in _works(program, stages, backward):
-                life.run(*work)
-                after = life.total()
-                changes[work] = after - before
-                before = after
-    return changes
-
-
-def _runs(program: Program, pipeline_rank: int) -> list[tuple[Stage, ...]]:
-    """Return the stages of a rank in runs that hand their borders to each other, so that these lie there once."""
-    runs: list[tuple[Stage, ...]] = []
-    for stage in program.stages_of(pipeline_rank):
-        last = runs[-1][-1].index if runs else -1
-        if runs and last + 1 == stage.index and program.hands_over(last, stage.index):
-            runs[-1] += (stage,)
-        else:
-            runs.append((stage,))
-    return runs
-
-
-def _works(program: Program, stages: tuple[Stage, ...], backward: Kind) -> Iterator[Work]:
-    """Yield the works of one micro-batch in the order of its data flow, with whole (B) or split (I) backwards."""
-    yield (Kind.RECV_F, stages[0].index, -1)
-    for stage in stages:
-        yield from ((Kind.F, stage.index, part) for part in range(len(stage.segments)))
-    yield (Kind.RECV_B, stages[-1].index, -1)
-    for stage in reversed(stages):
-        for part in reversed(range(len(stage.segments))):
-            yield (backward, stage.index, part)
-            if stage.segments[part].reduces_backward:
-                yield (Kind.ALL_REDUCE_B, stage.index, part)
-    yield (Kind.SEND_B, stages[0].index, -1)
-    if backward is Kind.I:
-        for stage in reversed(stages):
-            yield from ((Kind.W, stage.index, part) for part in reversed(range(len(stage.segments))))
+def changes(program: Program, pipeline_rank: int) -> Iterator[float]:
+    """Yield the bytes that each instruction of a rank adds; negative if it frees them."""
+    lives: dict[int, _Life] = {}
+    unborn = _Life(program, {}, {})
+    for kind, stage, microbatch, part in program.lists[pipeline_rank]:
+        before = lives.get(microbatch, unborn)
+        lives[microbatch] = after = before.after(kind, stage, part)
+        yield after.total - before.total
 
 
 class _Life:
-    """What one micro-batch holds on one rank.
+    """What one micro-batch holds on one rank at some point of its way.
 
-    Attributes
+    Most micro-batches go the same way, so that each point of it is worked out once.
+
+    Parameters
     ----------
+    program
+        Whose micro-batch it is.
     holders
-        Tensors by who keeps them: a segment, or a stage that has received them.
+        Tensors by who keeps them: a segment (stage and part), or a stage that has received them (part -1).
     gradients
         Of tensors at borders.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, holders: dict[tuple[int, int], Tensors], gradients: Tensors) -> None:
         self.program = program
-        self.holders: dict[tuple[int, int], Tensors] = {}
-        self.gradients: Tensors = {}
+        self.holders = holders
+        self.gradients = gradients
+        self.total = 0.0
+        self._following: dict[Work, _Life] = {}
 
-    def total(self) -> float:
-        """Return the bytes of everything, each storage once."""
-        alive = dict(self.gradients)
-        for tensors in self.holders.values():
-            alive |= tensors
-        return sum(alive.values())
+    def after(self, kind: Kind, stage: int, part: int) -> _Life:
+        """Return what is held after one more instruction."""
+        work = (kind, stage, part)
+        if work not in self._following:
+            following = _Life(self.program, dict(self.holders), dict(self.gradients))
+            following._run(kind, stage, part)
+            # Stages that follow each other on a rank hand over their border, and segments theirs: it lies there once.
+            alive = dict(following.gradients)
+            for tensors in following.holders.values():
+                alive |= tensors
+            following.total = sum(alive.values())
+            self._following[work] = following
+        return self._following[work]
 
-    def run(self, kind: Kind, index: int, part: int) -> None:
+    def _run(self, kind: Kind, index: int, part: int) -> None:
         """Let one work change what is held."""
         program, stage = self.program, self.program.stages[index]
         match kind:

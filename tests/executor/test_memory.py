@@ -7,13 +7,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from executor.memory import StorageMeter
+from executor.memory import StorageMeter, held_bytes
+from executor.runtime import Runtime
+from executor.transport import Transport
 from simulator.launch import Launch, run
+from simulator.load import load
 from simulator.planning import predict
+from simulator.program.liveness import held_after
 from simulator.results.compare import compare
 from simulator.results.recording import Recording
 
 KIB = 1024
+MODELS = {
+    "gpt-tiny": ["model.hidden_size=64", "model.sequence_length=32", "model.vocab_size=100"],
+    "cnn-tiny": ["model.image_size=16", "model.channels=[8,16]"],
+    "mlp-tiny": ["model.hidden_sizes=[64,64,64]"],
+    "residual-list": [],
+}
 
 
 def test_the_meter_counts_what_is_still_held() -> None:
@@ -39,6 +49,18 @@ def test_the_meter_sees_what_autograd_holds() -> None:
         assert meter.read() == 4 * KIB + 4, "the gradient of the weight"
         del loss
         assert meter.read() == 4 * KIB
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("schedule", ["gpipe", "zb_h1", "interleaved_1f1b", "zbv"])
+def test_a_rank_alone_holds_what_the_program_says_to_the_byte(model: str, schedule: str) -> None:
+    """After each computation, whole and split, in one stage and in two that hand over to each other."""
+    settings = ["topology.node.count=1", f"plan.schedule={schedule}", "plan.microbatch_size=2", *MODELS[model]]
+    program = (inputs := load(model, "local-cpu", "single", [*settings, "plan.num_microbatches=4"])).program
+    runtime = Runtime(inputs, 0, Transport(program), torch.device("cpu"))
+    runtime.step()
+    losses = 16 * inputs.plan.num_microbatches
+    assert held_bytes(runtime) == pytest.approx(held_after(program, 0), abs=losses)
 
 
 @pytest.mark.distributed

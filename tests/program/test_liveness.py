@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from simulator.load import load
+from simulator.program.dependencies import Work
 from simulator.program.instructions import Kind
-from simulator.program.liveness import changes_of, held_after
+from simulator.program.liveness import changes, held_after
 from simulator.program.program import Program
 from simulator.program.schedules import SCHEDULES
 
 F32 = 4
+SPLIT = "plan.schedule=zb_h1"
 FREE = [name for name in SCHEDULES if name != "custom"]
 """Schedules that need no file."""
 
@@ -28,6 +30,14 @@ def compiled_gpt(schedule: str, pp: int, m: int) -> Program:
     ).program
 
 
+def changes_of(program: Program, rank: int) -> dict[Work, float]:
+    """Return what each work of the first micro-batch adds."""
+    found: dict[Work, float] = {}
+    for (kind, stage, _, part), size in zip(program.lists[rank], changes(program, rank), strict=True):
+        found.setdefault((kind, stage, part), size)
+    return found
+
+
 def test_a_whole_backward_frees_what_forward_kept() -> None:
     """Of a 784-1024-10 classifier with 8 samples: relu's output and the log-probabilities; images are data."""
     program = load("mlp-tiny", "pcie-box", "single", ["topology.node.count=1", "model.hidden_sizes=[1024]"]).program
@@ -38,7 +48,8 @@ def test_a_whole_backward_frees_what_forward_kept() -> None:
 
 def test_a_split_backward_trades_activations_for_gradients() -> None:
     """I frees the log-probabilities, makes the gradients of both dense layers' outputs, and keeps relu's output."""
-    program = load("mlp-tiny", "pcie-box", "single", ["topology.node.count=1", "model.hidden_sizes=[1024]"]).program
+    settings = ["topology.node.count=1", "model.hidden_sizes=[1024]", SPLIT]
+    program = load("mlp-tiny", "pcie-box", "single", settings).program
     changes = changes_of(program, 0)
     assert changes[Kind.I, 0, 0] == 8 * (1024 + 10 - 10) * F32
     assert changes[Kind.W, 0, 0] == -8 * (1024 + 1024 + 10) * F32
@@ -50,7 +61,7 @@ def test_a_block_keeps_twenty_hiddens_a_token_for_its_weights() -> None:
     Before that 16 h and the probabilities, s a: the norms' inputs and outputs, q, k, v, context, 4 h each side of gelu.
     """
     few, many = (
-        load("gpt-tiny", "pcie-box", "single", ["topology.node.count=1", f"model.num_hidden_layers={n}"]).program
+        load("gpt-tiny", "pcie-box", "single", ["topology.node.count=1", SPLIT, f"model.num_hidden_layers={n}"]).program
         for n in (2, 3)
     )
     batch, sequence, hidden, heads = 8, 128, 256, 8
@@ -81,7 +92,7 @@ def test_messages_take_their_share() -> None:
 def listed(shape: str, *layers: str) -> Program:
     """Return one stage with an explicit list of layers and a cross entropy."""
     settings = [f"model.input.shape={shape}", f"model.layers=[{', '.join(layers)}]"]
-    return load("residual-list", "pcie-box", "single", ["topology.node.count=1", *settings]).program
+    return load("residual-list", "pcie-box", "single", ["topology.node.count=1", SPLIT, *settings]).program
 
 
 def test_a_view_lies_where_its_input_does() -> None:
@@ -93,7 +104,7 @@ def test_a_view_lies_where_its_input_does() -> None:
 
 
 def test_layers_that_are_added_share_the_gradient_of_the_sum() -> None:
-    """Two dense layers of the data: their sum's gradient is that of both. Data and losses aside nothing else is kept."""
+    """Two dense layers of the data: their sum's gradient is that of both."""
     layers = [f"{{name: {name}, kind: linear, out_features: 5, inputs: [input]}}" for name in "ab"]
     program = listed("[7]", *layers, "{name: c, kind: add, inputs: [a, b]}")
     assert changes_of(program, 0)[Kind.W, 0, 0] == -8 * 5 * F32
@@ -116,7 +127,7 @@ def in_flight(program: Program, rank: int) -> tuple[float, float]:
     changes, stage = changes_of(program, rank), program.stages_of(rank)[0].index
     received = changes.get((Kind.RECV_F, stage, -1), 0.0)
     forward = received + changes[Kind.F, stage, 0]
-    return max(held_after(program, rank)) / forward, 1 + changes[Kind.I, stage, 0] / forward
+    return max(held_after(program, rank)) / forward, 1 + changes.get((Kind.I, stage, 0), 0.0) / forward
 
 
 BUFFERS = 0.07
