@@ -81,7 +81,7 @@ class Recording:
                 about=body["about"],
                 complete=body["complete"],
             )
-        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             hint = "plancast simulate -o FILE and plancast run -o DIR write recordings"
             raise InputError([Diagnostic(str(path), "", f"cannot be read as a recording: {message}", hint)]) from None
@@ -108,9 +108,19 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read JSON, compressed or not; raises OSError, EOFError or ValueError."""
+    """Read JSON, compressed or not.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        It is not JSON.
+    """
     data = Path(path).read_bytes()
     try:
         return json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
-    except zlib.error as error:
-        raise ValueError(str(error)) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON at line {error.lineno}, column {error.colno}") from None
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error):
+        raise ValueError("it is neither JSON nor compressed JSON") from None

@@ -210,6 +210,21 @@ def test_one_mistake(tmp_path: Path, change: Change, expected: str) -> None:
     assert any(line.startswith(expected) for line in lines), lines
 
 
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ("tp: 3\npp: 2", "p.yaml:2:1: plan.tp: tp(3) * pp(2) = 6 does not divide the topology's 4 devices "),
+        ("tp: 2\npp: 3", "p.yaml:3:1: plan.pp: tp(2) * pp(3) = 6 does not divide the topology's 4 devices "),
+        ("tp: 2\npp: 4", "p.yaml:3:1: plan.pp: tp(2) * pp(4) = 8 does not divide the topology's 4 devices "),
+    ],
+    ids=["tp", "pp", "only together"],
+)
+def test_one_wrong_size_is_one_error(tmp_path: Path, sizes: str, expected: str) -> None:
+    axis = expected.split("plan.")[1][:2]
+    (line,) = errors(tmp_path, changed(("plan", "dp: 2\ntp: 2\npp: 1", sizes)))
+    assert line == f"{expected}(remainder 4); legal neighbour: {axis} 2"
+
+
 def test_all_mistakes_of_all_files_at_once(tmp_path: Path) -> None:
     texts = changed(
         ("model", "kernel: 3", "kernl: 3"),
