@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from simulator.program.instructions import RECEIVES, SENDS, Instruction, Stream
 from simulator.program.program import Program
-from simulator.results.timeline import Span, Timeline
+from simulator.results.timeline import Span, Timeline, curve
 
 Recorded = Sequence[tuple[str, float, float]]
 """One rank's step in plain values on rank 0's clock: instruction, issued, end in seconds."""
 
 
-def assemble_all(program: Program, steps: Sequence[Sequence[Recorded]], leads: Sequence[bool]) -> list[Timeline]:
-    """Return the timelines of steps of which each but those in ``leads`` came right after the one before."""
+def assemble_all(
+    program: Program,
+    steps: Sequence[Sequence[Recorded]],
+    leads: Sequence[bool],
+    held: Sequence[Sequence[float]] = (),
+) -> list[Timeline]:
+    """Return the timelines of steps of which each but those in ``leads`` came right after the one before.
+
+    ``held`` has for each rank the bytes after each computation, counted in another step: all steps do the same.
+    """
     timelines: list[Timeline] = []
     for by_rank, lead in zip(steps, leads, strict=True):
-        timelines.append(assemble(program, by_rank, None if lead else timelines[-1].end))
+        step = assemble(program, by_rank, None if lead else timelines[-1].end)
+        memory = {rank: curve(step.of(rank), sizes) for rank, sizes in enumerate(held) if sizes}
+        timelines.append(replace(step, memory=memory))
     return timelines
 
 
