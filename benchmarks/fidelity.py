@@ -54,7 +54,6 @@ def main() -> None:
                     rounds=arguments.rounds,
                     steps=4,
                     timeout=120,
-                    calibrate=True,
                 )
                 for result in validate(launch):
                     found[result.name].append(result)

@@ -158,12 +158,23 @@ class StageModule(nn.Module):
                 microbatch.partial[part][name] = leaf.grad
             else:
                 microbatch.add_gradient(name, leaf.grad)
+            # Put-off weight gradients keep the leaf, which must not keep what has long been sent.
+            leaf.grad = None
+        self._forget(microbatch, part)
         if self.deferred:
             # Nothing else may land in this queue, or keep it alive.
             self.deferred.queue = []
             microbatch.weights[part] = queue
             if whole:
                 self.weight_segment(microbatch, part)
+
+    def _forget(self, microbatch: Microbatch, part: int) -> None:
+        """Let go of what nobody reads after backward of a segment: its outputs, their gradients, the stage's inputs."""
+        for name in self.stage.segments[part].outputs:
+            microbatch.values.pop(name, None)
+            microbatch.gradients.pop(name, None)
+        if part == 0:
+            microbatch.values.clear()
 
     @torch.no_grad()
     def weight_segment(self, microbatch: Microbatch, part: int) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from simulator.model.graph import INPUT
+from simulator.model.layers.base import FLOAT_BYTES, INDEX_BYTES, count
 from simulator.plan.plan import MASTER_BYTES
-from simulator.program.instructions import Kind
+from simulator.program.liveness import held_after
 from simulator.program.program import Program
 from simulator.topology import Topology
 
@@ -23,15 +25,18 @@ class Memory:
     optimizer_state
         Momentum or Adam moments, fp32.
     activations
-        What backward needs of all micro-batches in flight, at the worst moment.
+        What all micro-batches in flight hold at the worst moment, between two computations.
+    data
+        Inputs and targets of the step.
     comm_buffers
-        Tensors being sent and received between stages.
+        Gradients being sent to the stage before; their micro-batch is gone.
     """
 
     params: float
     grads: float
     optimizer_state: float
     activations: float
+    data: float
     comm_buffers: float
 
     @property
@@ -57,39 +62,23 @@ def peak_memory(program: Program, pipeline_rank: int) -> Memory:
     plan = program.plan
     parameters = sum(stage.num_parameters for stage in program.stages_of(pipeline_rank))
     master = MASTER_BYTES if plan.has_master_weights else 0
-    borders = [
-        program.tensor_bytes(names)
-        for stage in program.stages_of(pipeline_rank)
-        for names in (stage.receives, stage.sends, stage.gradients_in, stage.gradients_out)
-    ]
     return Memory(
         params=float(parameters * (plan.itemsize + master)),
         grads=float(parameters * plan.itemsize),
         optimizer_state=float(parameters * plan.optimizer.states * MASTER_BYTES),
-        activations=_peak_activations(program, pipeline_rank),
-        comm_buffers=sum(borders),
+        activations=max(held_after(program, pipeline_rank), default=0.0),
+        data=_data(program, pipeline_rank),
+        comm_buffers=sum(program.tensor_bytes(stage.gradients_out) for stage in program.stages_of(pipeline_rank)),
     )
 
 
-def _peak_activations(program: Program, pipeline_rank: int) -> float:
-    """Walk the list: a forward segment keeps what its backward needs, the backward of its weights frees it."""
-    plan = program.plan
-    # Borders are new tensors cut out of the graph: the inputs of a segment live as long as it does.
-    saved = {
-        (stage.index, part): program.graph.saved_bytes(
-            segment.nodes, plan.microbatch_size, plan.itemsize, segment.inputs
-        )
-        for stage in program.stages_of(pipeline_rank)
-        for part, segment in enumerate(stage.segments)
-    }
-    held = peak = 0.0
-    for kind, stage, _, part in program.lists[pipeline_rank]:
-        if kind is Kind.F:
-            held += saved[stage, part]
-            peak = max(peak, held)
-        elif kind in (Kind.B, Kind.W):
-            held -= saved[stage, part]
-    return peak
+def _data(program: Program, pipeline_rank: int) -> float:
+    """Return the bytes of a step's inputs and targets on the ranks that read them."""
+    graph, plan = program.graph, program.plan
+    target = plan.microbatch_size * count(graph.target_shape) * (INDEX_BYTES if graph.num_classes else FLOAT_BYTES)
+    nodes = [node for stage in program.stages_of(pipeline_rank) for node in stage.nodes]
+    inputs = program.tensor_bytes((INPUT,)) if any(INPUT in node.inputs for node in nodes) else 0.0
+    return plan.num_microbatches // program.pipelines * (inputs + (target if graph.loss in nodes else 0.0))
 
 
 def capacity(topology: Topology, rank: int) -> float:
