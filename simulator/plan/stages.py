@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import groupby, pairwise
 
 from simulator.errors import Problems
@@ -54,12 +54,14 @@ def cut_stages(graph: LayerGraph, plan: Plan, device: Device, problems: Problems
     return _even(blocks, run, plan, problems) if mode == "even" else _balanced(graph, blocks, plan.num_stages, cost)
 
 
-def roofline_seconds(graph: LayerGraph, node: Node, plan: Plan, device: Device) -> float:
+def roofline_seconds(
+    graph: LayerGraph, node: Node, plan: Plan, device: Device, phases: Iterable[Phase] = tuple(Phase)
+) -> float:
     """Return forward and backward seconds of a node: each kernel takes the longer of arithmetic and memory traffic."""
     peak, bandwidth = device.peak[plan.dtype], device.memory_bandwidth
     return sum(
         max(kernel.flops / peak, kernel.elements * plan.itemsize / bandwidth)
-        for phase in Phase
+        for phase in phases
         for kernel in node.layer.kernels(phase, graph.input_shapes(node), plan.microbatch_size)
     )
 

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from simulator.errors import Problems
 from simulator.model.graph import LayerGraph
+from simulator.model.layers.base import Phase
 from simulator.plan.plan import Plan
-from simulator.plan.stages import cut_stages
+from simulator.plan.stages import cut_stages, roofline_seconds
 from simulator.plan.tensor_parallel import shard_graph
 from simulator.program.passes.optimizer import append_optimizer
 from simulator.program.passes.reduce_grad import insert_gradient_reduction
 from simulator.program.passes.segments import split_into_segments
 from simulator.program.passes.send_receive import insert_sends_and_receives
 from simulator.program.program import Program
-from simulator.program.schedules import SCHEDULES, Options
+from simulator.program.schedules import SCHEDULES, Options, Times
 from simulator.program.stage import build_stages
-from simulator.topology import Topology
+from simulator.topology import Device, Topology
 
 PASSES = (insert_sends_and_receives, split_into_segments, insert_gradient_reduction, append_optimizer)
+
+
+def _stage_times(graph: LayerGraph, plan: Plan, device: Device) -> Times:
+    """Return how long a mean stage takes, for schedules that are laid out by it: by the roofline, as stages are cut."""
+    seconds = {
+        phase: sum(roofline_seconds(graph, node, plan, device, (phase,)) for node in graph.nodes) for phase in Phase
+    }
+    return Times(
+        forward=seconds[Phase.FORWARD], input_grad=seconds[Phase.INPUT_GRAD], weight_grad=seconds[Phase.WEIGHT_GRAD]
+    )
 
 
 def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Problems) -> Program | None:
@@ -28,6 +39,7 @@ def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Pr
     options = Options(
         num_stages_per_rank=plan.num_stages_per_rank,
         activation_limit=plan.activation_limit,
+        times=_stage_times(local, plan, topology.device(0)),
         text=plan.schedule_text,
         path=plan.schedule_file,
     )
