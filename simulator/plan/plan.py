@@ -54,6 +54,8 @@ class Plan:
         All-reduce gradient buckets while backward goes on; otherwise all at its end.
     bucket_size
         Bytes of gradients after which a bucket is closed.
+    p2p_overlap
+        Messages between stages travel while ranks compute; otherwise a rank waits until what it sent has arrived.
     optimizer_barrier
         All ranks of a pipeline wait for each other before they update; otherwise each goes on to the next step at once.
     num_stages_per_rank
@@ -77,6 +79,7 @@ class Plan:
     optimizer: Optimizer
     dp_overlap: bool
     bucket_size: float
+    p2p_overlap: bool = True
     optimizer_barrier: bool = True
     num_stages_per_rank: int = 1
     activation_limit: float | None = None

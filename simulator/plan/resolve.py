@@ -74,6 +74,7 @@ def resolve_plan(
         ),
         dp_overlap=spec.dp_overlap,
         bucket_size=spec.bucket_size,
+        p2p_overlap=spec.p2p_overlap,
         optimizer_barrier=spec.optimizer_barrier,
         num_stages_per_rank=stages,
         activation_limit=spec.activation_limit,

@@ -50,6 +50,9 @@ class PlanSchema(StrictModel):
     dtype: str = "fp32"
     optimizer: OptimizerSchema = OptimizerSchema()
     dp_overlap: Annotated[bool, Field(description="all-reduce gradient buckets while backward goes on")] = True
+    p2p_overlap: Annotated[
+        bool, Field(description="messages between stages travel while ranks compute; false: sends block")
+    ] = True
     optimizer_barrier: Annotated[
         bool,
         Field(description="all ranks of a pipeline wait before the update; false: post-validation, steps overlap"),

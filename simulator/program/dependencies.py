@@ -6,7 +6,7 @@ says everything. They are the same for every micro-batch, so each is worked out 
 
 from __future__ import annotations
 
-from simulator.program.instructions import BACKWARD, Instruction, Kind
+from simulator.program.instructions import BACKWARD, SENDS, Instruction, Kind, Stream
 from simulator.program.program import Program
 
 Work = tuple[Kind, int, int]
@@ -36,6 +36,19 @@ def dependencies(program: Program, instructions: tuple[Instruction, ...]) -> lis
             result.append(tuple([where[key] for key in keys if key in where]))
         else:
             result.append(())
+    return result if program.plan.p2p_overlap else _blocking(instructions, result)
+
+
+def _blocking(instructions: tuple[Instruction, ...], needs: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Return the needs of a rank that computes on only when what it sent has arrived."""
+    result = list(needs)
+    sent: list[int] = []
+    for position, instruction in enumerate(instructions):
+        if instruction.stream is Stream.COMPUTE:
+            result[position] += tuple(sent)
+            sent.clear()
+        elif instruction.kind in SENDS:
+            sent.append(position)
     return result
 
 
