@@ -141,8 +141,8 @@ HEADER = [
     "1F1B-I is `interleaved_1f1b` with one layer a stage. Topology `dgx-a100` (theirs had RoCE of a rate not stated), "
     f"bf16, {VOCABULARY:,} words (not stated; the models' names fit 24,000 to 33,000). Their bubble rates were "
     "computed from profiled passes, not measured. 1F1B and 1F1B-I, which are Megatron's own, wait for their sends "
-    "(`p2p_overlap: false`), as the authors' script says (`--no-overlap-p2p-communication`); bubble rates leave that out, "
-    "as theirs do.",
+    "(`p2p_overlap: false`), as the authors' script says (`--no-overlap-p2p-communication`); bubble rates leave that "
+    "out, as theirs do.",
 ]
 
 

@@ -96,6 +96,17 @@ def test_microbatches_in_flight(lab: Any, schedule: str, in_flight: list[int]) -
         assert peak == expected
 
 
+@pytest.mark.parametrize("overlap", [True, False])
+def test_a_rank_waits_for_what_it_sent_unless_messages_overlap(lab: Any, overlap: bool) -> None:
+    layers = [{"name": f"layer{index}", "kind": "linear", "out_features": 8} for index in range(2)]
+    model = {"name": "two", "input": {"shape": [8]}, "layers": layers, "loss": "mse"}
+    box = lab.box(2, lab.link("device", "switch", "1000 EB/s", "0.1 s"))  # 0.2 s from device to device
+    plan = {"pp": 2, "num_microbatches": 2, "schedule": "gpipe", "stages": ["layer0", "layer1"]}
+    inputs = lab.compile(model, box, **plan, p2p_overlap=overlap)
+    starts = {str(span.instruction): span.start for span in lab.run(inputs, equal_stages(inputs)).of(0)}
+    assert starts["0F1.0"] == pytest.approx(1.0 if overlap else 1.2)
+
+
 RING = {"bandwidth": 150e9, "latency": 1e-6}
 """The links of topologies/ring-8.yaml."""
 

@@ -119,6 +119,8 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     ),
     "gpt-dp2-pp2-chimera": (4, "gpt", 1, ["plan.dp=2", "plan.pp=2", "plan.schedule=chimera", BUCKETS, ADAM]),
     "gpt-tp2-pp2-chimera": (4, "gpt", 1, ["plan.tp=2", "plan.pp=2", "plan.schedule=chimera", MOMENTUM]),
+    "gpt-pp2-blocking": (2, "gpt", 1, ["plan.pp=2", "plan.p2p_overlap=false", SGD]),
+    "gpt-pp2-no-barrier": (2, "gpt", 1, ["plan.pp=2", "plan.schedule=zb_h2", "plan.optimizer_barrier=false", SGD]),
     "cnn-pp2-zb_h1": (2, "cnn", 1, ["plan.pp=2", "plan.schedule=zb_h1", MOMENTUM]),
     "cnn-tp2-pp2-zb_h2": (4, "cnn", 2, ["plan.tp=2", "plan.pp=2", "plan.schedule=zb_h2", SGD]),
     "gpt-bf16-pp2": (2, "gpt", 2, ["plan.pp=2", "plan.dtype=bf16", MOMENTUM]),

@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from simulator.errors import ProgramError
+from simulator.load import load
 from simulator.program import Instruction, Kind, Program, verify
 from simulator.program.compile import PASSES
 from simulator.program.dependencies import dependencies
@@ -150,3 +151,9 @@ def test_a_bucket_before_its_last_backward(program: Any) -> None:
     place = next(index for index, each in enumerate(compiled.lists[0]) if each.kind is Kind.REDUCE_GRAD)
     message = refusal(changed(compiled, 0, lambda each: each.insert(2, each.pop(place))))
     assert "0REDUCE_GRAD.0 comes before 0B1" in message
+
+
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES.keys() - {"custom"}))
+def test_no_schedule_locks_when_sends_block(schedule: str) -> None:
+    changes = ["plan.dp=auto", "plan.pp=4", "plan.num_microbatches=8", "plan.p2p_overlap=false"]
+    load("gpt-tiny", "pcie-box", "single", [*changes, f"plan.schedule={schedule}", "model.num_hidden_layers=16"])
