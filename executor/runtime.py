@@ -47,8 +47,10 @@ class Runtime(Interpreter):
             Kind.B: self._backward,
             Kind.I: self._backward,
             Kind.W: self._weights,
+            Kind.R: self._recompute,
             Kind.ALL_REDUCE_F: self._all_reduce_forward,
             Kind.ALL_REDUCE_B: self._all_reduce_backward,
+            Kind.ALL_REDUCE_R: self._all_reduce_forward,
             Kind.SEND_F: self._send_forward,
             Kind.RECV_F: self._receive_forward,
             Kind.SEND_B: self._send_backward,
@@ -107,6 +109,9 @@ class Runtime(Interpreter):
         stage.forward_segment(microbatch, instruction.part)
         if stage.loss in microbatch.values and instruction.part == len(stage.segments) - 1:
             self.losses.append(microbatch.values[stage.loss])
+
+    def _recompute(self, instruction: Instruction) -> None:
+        self.stages[instruction.stage].forward_segment(self._microbatch(instruction), instruction.part, again=True)
 
     def _backward(self, instruction: Instruction) -> None:
         microbatch = self._microbatch(instruction)

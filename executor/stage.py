@@ -103,6 +103,7 @@ class StageModule(nn.Module):
             [next(modules) for _ in segment.nodes]  # type: ignore[misc]
             for segment in stage.segments
         ]
+        self._inner = [_inner_outputs(stage, part) for part in range(len(stage.segments))]
         trainable = graph.trainable_inputs
         self._wants_gradient = {
             name: any(trainable[node.name] for node in segment.nodes if name in node.inputs) and name != INPUT
@@ -126,8 +127,26 @@ class StageModule(nn.Module):
         """Return the module of a node by name."""
         return next(module for segment in self.segments for module in segment if module.node.name == node)
 
-    def forward_segment(self, microbatch: Microbatch, part: int) -> None:
-        """Run one segment forward; its outputs become border tensors."""
+    def forward_segment(self, microbatch: Microbatch, part: int, again: bool = False) -> None:
+        """Run one segment forward; its outputs become border tensors.
+
+        What is recomputed keeps nothing but the inputs of its unit until it runs ``again``. No layer draws random
+        numbers, so the second run gives what the first one gave.
+        """
+        segment = self.stage.segments[part]
+        keeps = again or not segment.recomputed
+        with torch.set_grad_enabled(keeps):
+            leaves, outputs = self._run(microbatch, part)
+        if keeps:
+            microbatch.saved[part] = (leaves, outputs)
+        microbatch.values.update({name: tensor.detach() for name, tensor in outputs.items()})
+        unit = self.stage.unit_of(part)
+        if not keeps and part == unit[-1]:
+            for index in unit:
+                self._forget(microbatch, index)
+
+    def _run(self, microbatch: Microbatch, part: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the input leaves of a segment and its outputs with their history."""
         segment = self.stage.segments[part]
         leaves = {
             name: microbatch.values[name].detach().requires_grad_(self._wants_gradient[name]) for name in segment.inputs
@@ -138,9 +157,13 @@ class StageModule(nn.Module):
             if module.node.name == self.loss:
                 inputs.append(microbatch.values[TARGET])
             tensors[module.node.name] = module(*inputs)
-        outputs = {name: tensors[name] for name in segment.outputs}
-        microbatch.saved[part] = (leaves, outputs)
-        microbatch.values.update({name: tensor.detach() for name, tensor in outputs.items()})
+        return leaves, {name: tensors[name] for name in segment.outputs}
+
+    def _forget(self, microbatch: Microbatch, part: int) -> None:
+        """Let go of a recomputed segment's outputs that only its own unit reads."""
+        for name in self._inner[part]:
+            microbatch.values.pop(name, None)
+            microbatch.gradients.pop(name, None)
 
     def backward_segment(self, microbatch: Microbatch, part: int, whole: bool = True) -> None:
         """Run one segment backward: input gradients go to the border, parameter gradients accumulate in place.
@@ -172,6 +195,7 @@ class StageModule(nn.Module):
                 microbatch.partial[part][name] = leaf.grad
             else:
                 microbatch.add_gradient(name, leaf.grad)
+        self._forget(microbatch, part)
         if self.deferred:
             # Nothing else may land in this queue, or keep it alive.
             self.deferred.queue = []
@@ -184,3 +208,12 @@ class StageModule(nn.Module):
         """Compute the parameter gradients that backward of a segment put off."""
         for compute in microbatch.weights.pop(part):
             compute()
+
+
+def _inner_outputs(stage: Stage, part: int) -> tuple[str, ...]:
+    """Return the outputs of a recomputed segment that nothing outside its unit reads."""
+    segment, unit = stage.segments[part], stage.unit_of(part)
+    outside = {name for index, other in enumerate(stage.segments) if index not in unit for name in other.inputs}
+    if not segment.recomputed:
+        return ()
+    return tuple(name for name in segment.outputs if name not in outside and name not in stage.sends)

@@ -27,7 +27,7 @@ def kernel_seconds(kernel: Kernel, device: Device, dtype: str, itemsize: int) ->
 
 
 class ComputeCost:
-    """Prices F, B and OPTIM instructions of one program on one kind of device.
+    """Prices the computing instructions of one program on one kind of device.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class ComputeCost:
     def flops(self, instruction: Instruction) -> float:
         """Return the matrix-product FLOPs of an instruction, what MFU counts."""
         graph, batch = self.program.graph, self.program.plan.microbatch_size
-        if instruction.kind not in (Kind.F, *instructions.BACKWARD):
+        if instruction.kind not in (*instructions.FORWARD, *instructions.BACKWARD):
             return 0.0
         return sum(
             kernel.flops
@@ -94,9 +94,9 @@ class ComputeCost:
         times = self.calibration.layers.get(
             layer_key(node.layer, graph.input_shapes(node), plan.microbatch_size, plan.dtype)
         )
-        part = FORWARD if kind is Kind.F else BACKWARD if graph.needs_input_grad(node) else WEIGHT_ONLY
+        part = FORWARD if kind in instructions.FORWARD else BACKWARD if graph.needs_input_grad(node) else WEIGHT_ONLY
         whole = times.get(part) if times else None
-        if whole is None or kind in (Kind.F, Kind.B):
+        if whole is None or kind in (*instructions.FORWARD, Kind.B):
             return whole
         # Measured was the whole backward; its halves share it as the roofline says.
         full = self._roofline(node, Kind.B)
@@ -138,7 +138,7 @@ class ComputeCost:
 
 def phases(graph: LayerGraph, node: Node, kind: Kind) -> tuple[Phase, ...]:
     """Return the phases that an action runs of a node: the first layers have no input gradient to compute."""
-    if kind is Kind.F:
+    if kind in instructions.FORWARD:
         return (Phase.FORWARD,)
     inputs = (Phase.INPUT_GRAD,) if graph.needs_input_grad(node) and kind is not Kind.W else ()
     return inputs if kind is Kind.I else (*inputs, Phase.WEIGHT_GRAD)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from simulator.plan.plan import MASTER_BYTES
 from simulator.program.instructions import Kind
 from simulator.program.program import Program
+from simulator.program.stage import Stage
 from simulator.topology import Topology
 
 
@@ -72,24 +73,42 @@ def peak_memory(program: Program, pipeline_rank: int) -> Memory:
 
 
 def _peak_activations(program: Program, pipeline_rank: int) -> float:
-    """Walk the list: a forward segment keeps what its backward needs, the backward of its weights frees it."""
-    plan = program.plan
-    # Borders are new tensors cut out of the graph: the inputs of a segment live as long as it does.
-    saved = {
-        (stage.index, part): program.graph.saved_bytes(
-            segment.nodes, plan.microbatch_size, plan.itemsize, segment.inputs
-        )
-        for stage in program.stages_of(pipeline_rank)
-        for part, segment in enumerate(stage.segments)
-    }
+    """Walk the list: forward keeps what its backward needs, the backward of its weights frees it."""
+    changes: dict[tuple[Kind, int, int], float] = {}
+    for stage in program.stages_of(pipeline_rank):
+        for part, segment in enumerate(stage.segments):
+            saved, kept = _saved(program, stage, part), _kept_inputs(program, stage, part)
+            changes[Kind.R if segment.recomputed else Kind.F, stage.index, part] = saved
+            if segment.recomputed:
+                changes[Kind.F, stage.index, part] = kept
+            changes[Kind.B, stage.index, part] = changes[Kind.W, stage.index, part] = -saved - kept
     held = peak = 0.0
-    for kind, stage, _, part in program.lists[pipeline_rank]:
-        if kind is Kind.F:
-            held += saved[stage, part]
-            peak = max(peak, held)
-        elif kind in (Kind.B, Kind.W):
-            held -= saved[stage, part]
+    for kind, its_stage, _, part in program.lists[pipeline_rank]:
+        held += changes.get((kind, its_stage, part), 0.0)
+        peak = max(peak, held)
     return peak
+
+
+def _saved(program: Program, stage: Stage, part: int) -> float:
+    """Return the bytes that a segment keeps from its forward, or from running it again, for its backward.
+
+    Borders are new tensors cut out of the graph: the inputs of a segment live as long as it does. Those of a block that
+    is recomputed have been kept since its first forward.
+    """
+    plan, segment = program.plan, stage.segments[part]
+    saved = program.graph.saved_bytes(segment.nodes, plan.microbatch_size, plan.itemsize, segment.inputs)
+    if not segment.recomputed:
+        return saved
+    known = set(stage.unit_inputs(part)).intersection(segment.inputs)
+    return saved - program.graph.saved_bytes((), plan.microbatch_size, plan.itemsize, known)
+
+
+def _kept_inputs(program: Program, stage: Stage, part: int) -> float:
+    """Return the bytes that a block which is recomputed keeps from its first segment's forward to its backward."""
+    plan = program.plan
+    if not stage.segments[part].recomputed or part != stage.unit_of(part)[0]:
+        return 0.0
+    return program.graph.saved_bytes((), plan.microbatch_size, plan.itemsize, stage.unit_inputs(part))
 
 
 def capacity(topology: Topology, rank: int) -> float:

@@ -62,6 +62,8 @@ class Plan:
         Micro-batches whose activations a rank may hold at once, for schedules that can be told (``zb_auto``).
     schedule_file, schedule_text
         Name and content of the file behind the schedule ``custom``.
+    recompute
+        ``none``, or ``full``: forward keeps the inputs of each block alone and runs again before the block's backward.
     stages
         ``auto``, ``even``, ``balanced``, or the block that each stage begins with.
     dataset_size, epochs
@@ -82,6 +84,7 @@ class Plan:
     activation_limit: float | None = None
     schedule_file: str = ""
     schedule_text: str = ""
+    recompute: str = "none"
     stages: str | tuple[str, ...] = "auto"
     dataset_size: int = 0
     epochs: int = 1

@@ -8,6 +8,7 @@ from simulator.plan.plan import Plan
 from simulator.plan.stages import cut_stages
 from simulator.plan.tensor_parallel import shard_graph
 from simulator.program.passes.optimizer import append_optimizer
+from simulator.program.passes.recompute import insert_recomputation
 from simulator.program.passes.reduce_grad import insert_gradient_reduction
 from simulator.program.passes.segments import split_into_segments
 from simulator.program.passes.send_receive import insert_sends_and_receives
@@ -16,7 +17,13 @@ from simulator.program.schedules import SCHEDULES, Options
 from simulator.program.stage import build_stages
 from simulator.topology import Topology
 
-PASSES = (insert_sends_and_receives, split_into_segments, insert_gradient_reduction, append_optimizer)
+PASSES = (
+    insert_sends_and_receives,
+    split_into_segments,
+    insert_recomputation,
+    insert_gradient_reduction,
+    append_optimizer,
+)
 
 
 def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Problems) -> Program | None:

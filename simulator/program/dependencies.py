@@ -48,16 +48,20 @@ def _all_gradients(last: dict[Work, int]) -> tuple[int, ...]:
 
 def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, ...]:
     """Return what work waits for: of the same micro-batch, but a bucket for the last backward of its segment."""
-    segments = program.stages[stage].segments
-    last = len(segments) - 1
+    parts = program.parts(stage)
+    first, last = parts[0], parts[-1]
     match kind:
-        case Kind.F if part == 0:
+        case Kind.F if part == first:
             received: tuple[Work, ...] = ((Kind.RECV_F, stage, -1),)
             if stage > 0 and program.hands_over(stage, stage - 1):
-                received += ((Kind.ALL_REDUCE_F, stage - 1, len(program.stages[stage - 1].segments) - 1),)
+                received += ((Kind.ALL_REDUCE_F, stage - 1, program.parts(stage - 1)[-1]),)
             return received
         case Kind.F:
             return ((Kind.ALL_REDUCE_F, stage, part - 1),)
+        case Kind.R:
+            return ((Kind.ALL_REDUCE_R, stage, part - 1),)
+        case Kind.ALL_REDUCE_R:
+            return ((Kind.R, stage, part),)
         case Kind.B | Kind.I if part == last:
             needs: tuple[Work, ...] = ((Kind.RECV_B, stage, -1), (Kind.ALL_REDUCE_F, stage, last))
             if stage + 1 < len(program.stages) and program.hands_over(stage, stage + 1):
@@ -72,7 +76,7 @@ def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, .
         case Kind.SEND_F:
             return (Kind.F, stage, last), (Kind.ALL_REDUCE_F, stage, last)
         case Kind.SEND_B:
-            return (Kind.B, stage, 0), (Kind.I, stage, 0), (Kind.ALL_REDUCE_B, stage, 0)
+            return (Kind.B, stage, first), (Kind.I, stage, first), (Kind.ALL_REDUCE_B, stage, first)
         case Kind.REDUCE_GRAD:
             segment = program.stages[stage].buckets[part].segment
             return (Kind.B, stage, segment), (Kind.W, stage, segment)

@@ -35,10 +35,14 @@ class Kind(StrEnum):
     """Backward of the inputs alone: the gradient that the stage before waits for."""
     W = "W"
     """Backward of the weights alone: nothing waits for it but the optimizer."""
+    R = "R"
+    """Forward again, of a segment that kept nothing for its backward."""
     ALL_REDUCE_F = "ALL_REDUCE_F"
     """Sum the partial outputs of a tensor-parallel segment."""
     ALL_REDUCE_B = "ALL_REDUCE_B"
     """Sum the partial input gradients of a tensor-parallel segment."""
+    ALL_REDUCE_R = "ALL_REDUCE_R"
+    """Sum the partial outputs of a tensor-parallel segment that ran forward again."""
     SEND_F = "SEND_F"
     """Send a stage's outputs to the next stage."""
     RECV_F = "RECV_F"
@@ -60,9 +64,11 @@ STREAM_OF = {
     Kind.B: Stream.COMPUTE,
     Kind.I: Stream.COMPUTE,
     Kind.W: Stream.COMPUTE,
+    Kind.R: Stream.COMPUTE,
     Kind.OPTIM: Stream.COMPUTE,
     Kind.ALL_REDUCE_F: Stream.TP,
     Kind.ALL_REDUCE_B: Stream.TP,
+    Kind.ALL_REDUCE_R: Stream.TP,
     Kind.REDUCE_GRAD: Stream.DP,
     Kind.BARRIER: Stream.PP,
     Kind.SEND_F: Stream.SEND_F,
@@ -70,6 +76,9 @@ STREAM_OF = {
     Kind.SEND_B: Stream.SEND_B,
     Kind.RECV_B: Stream.RECV_B,
 }
+
+FORWARD = (Kind.F, Kind.R)
+"""Kinds that run forward, for the first time or again."""
 
 BACKWARD = (Kind.B, Kind.I, Kind.W)
 """Kinds that run backward, whole or in part."""
@@ -80,7 +89,13 @@ MESSAGES = (Stream.SEND_F, Stream.RECV_F, Stream.SEND_B, Stream.RECV_B)
 Lane = tuple[Stream, int]
 """One queue of a rank: messages of each stage have their own, so that none waits behind another stage's."""
 
-COLLECTIVE_AXIS = {Kind.ALL_REDUCE_F: "tp", Kind.ALL_REDUCE_B: "tp", Kind.REDUCE_GRAD: "dp", Kind.BARRIER: "pp"}
+COLLECTIVE_AXIS = {
+    Kind.ALL_REDUCE_F: "tp",
+    Kind.ALL_REDUCE_B: "tp",
+    Kind.ALL_REDUCE_R: "tp",
+    Kind.REDUCE_GRAD: "dp",
+    Kind.BARRIER: "pp",
+}
 """Mesh axis whose group takes part in a collective."""
 
 SENDS = {Kind.SEND_F: (Kind.RECV_F, +1), Kind.SEND_B: (Kind.RECV_B, -1)}
@@ -107,7 +122,7 @@ class Instruction(NamedTuple):
     microbatch
         Micro-batch, -1 where it has none.
     part
-        Segment of the stage (F, B, ALL_REDUCE) or bucket (REDUCE_GRAD); -1 means the whole.
+        Segment of the stage (F, B, R, ALL_REDUCE) or bucket (REDUCE_GRAD); -1 means the whole.
     """
 
     kind: Kind

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from simulator.model.graph import LayerGraph
 from simulator.model.layers.base import INDEX_BYTES, count
@@ -14,6 +15,16 @@ from simulator.program.stage import Segment, Stage
 
 NORM_BYTES = 4.0
 """What ranks exchange before the update: the square of their gradients' norm, fp32, which also tells overflow."""
+
+
+class Pass(StrEnum):
+    """The lowering passes: what has run decides what a sound program must contain."""
+
+    SEND_RECEIVE = "send_receive"
+    SEGMENTS = "segments"
+    RECOMPUTE = "recompute"
+    REDUCE_GRAD = "reduce_grad"
+    OPTIMIZER = "optimizer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,8 @@ class Program:
         across lanes only the dependencies count (``dependencies.py``).
     placement
         Pipeline coordinate of each stage.
+    passes
+        The lowering passes that have run.
     """
 
     graph: LayerGraph
@@ -57,6 +70,15 @@ class Program:
     stages: tuple[Stage, ...]
     lists: tuple[tuple[Instruction, ...], ...]
     placement: tuple[int, ...]
+    passes: frozenset[Pass] = frozenset()
+
+    def lowered(self, step: Pass, lists: Iterable[tuple[Instruction, ...]]) -> Program:
+        """Return the program with the lists that a pass made of its own."""
+        return replace(self, lists=tuple(lists), passes=self.passes | {step})
+
+    def parts(self, stage: int) -> range:
+        """Return the parts in which the actions of a stage run: its segments, or -1, the whole, before they are cut."""
+        return range(len(self.stages[stage].segments)) if Pass.SEGMENTS in self.passes else range(-1, 0)
 
     def pipeline_rank(self, stage: int) -> int:
         """Return the pipeline coordinate that runs a stage."""
@@ -85,7 +107,7 @@ class Program:
         return Counter({Instruction(kind, stage, -1, part): times for (kind, stage, part), times in counts.items()})
 
     def segment(self, instruction: Instruction) -> Segment:
-        """Return the segment that an F, B, I, W or ALL_REDUCE instruction works on."""
+        """Return the segment that an F, B, I, W, R or ALL_REDUCE instruction works on."""
         return self.stages[instruction.stage].segments[instruction.part]
 
     def message(self, instruction: Instruction) -> Message:
@@ -98,7 +120,7 @@ class Program:
             case Kind.SEND_B | Kind.RECV_B:
                 names = stage.gradients_out if instruction.kind is Kind.SEND_B else stage.gradients_in
                 return Message("send", self.tensor_bytes(names))
-            case Kind.ALL_REDUCE_F:
+            case Kind.ALL_REDUCE_F | Kind.ALL_REDUCE_R:
                 return Message("all_reduce", self.tensor_bytes(self.segment(instruction).outputs))
             case Kind.ALL_REDUCE_B:
                 return Message("all_reduce", self.tensor_bytes(self.segment(instruction).inputs))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from simulator.model.graph import INPUT, LayerGraph, Node
+from simulator.model.layers.base import INDEX_BYTES, count
 from simulator.plan.plan import Plan
 
 
@@ -24,6 +26,12 @@ class Segment:
         A tensor-parallel region: its outputs are partial sums that must be all-reduced.
     reduces_backward
         Its input gradients are partial sums and somebody needs them.
+    unit
+        Number, in its stage, of the block that it is a part of; 0 for all in plans that treat no block apart.
+    recomputed
+        Its forward keeps nothing for backward but the inputs of its unit, and runs again.
+    reduces_again
+        Its outputs are partial sums that must be all-reduced when it runs again, for the rest of its unit.
     """
 
     nodes: tuple[Node, ...]
@@ -31,6 +39,9 @@ class Segment:
     outputs: tuple[str, ...]
     parallel: bool
     reduces_backward: bool
+    unit: int = 0
+    recomputed: bool = False
+    reduces_again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +97,18 @@ class Stage:
         """Trainable scalars of one rank."""
         return sum(node.layer.num_parameters for node in self.nodes)
 
+    def unit_of(self, part: int) -> range:
+        """Return the segments of the unit that a segment belongs to."""
+        units = [segment.unit for segment in self.segments]
+        first = units.index(units[part])
+        return range(first, first + units.count(units[part]))
+
+    def unit_inputs(self, part: int) -> tuple[str, ...]:
+        """Return the tensors that the unit of a segment reads from outside."""
+        unit = [self.segments[index] for index in self.unit_of(part)]
+        made = {node.name for segment in unit for node in segment.nodes}
+        return tuple(dict.fromkeys(name for segment in unit for name in segment.inputs if name not in made))
+
 
 def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...]) -> tuple[Stage, ...]:
     """Return the stages of a cut graph.
@@ -106,10 +129,11 @@ def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...]) -> tuple[
 def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int) -> Stage:
     nodes = graph.nodes[first:end]
     buckets = _bucket_starts(nodes, plan) if plan.dp > 1 else []
-    starts = {0} | ({start for start, _ in buckets} if plan.dp_overlap else set())
+    blocks = _block_starts(nodes) if plan.recompute == "full" else [0]
+    starts = set(blocks) | ({start for start, _ in buckets} if plan.dp_overlap else set())
     starts |= {i for i in range(1, len(nodes)) if nodes[i].region != nodes[i - 1].region}
     bounds = [*sorted(starts), len(nodes)]
-    segments = tuple(_segment(graph, nodes[a:b]) for a, b in pairwise(bounds))
+    segments = _segments(graph, plan, nodes, bounds, blocks)
     receives = _crossing(graph, first) if first else ()
     sends = _crossing(graph, end)
     return Stage(
@@ -137,7 +161,41 @@ def _crossing(graph: LayerGraph, cut: int) -> tuple[str, ...]:
     return tuple(name for name in made if name in read)
 
 
-def _segment(graph: LayerGraph, nodes: tuple[Node, ...]) -> Segment:
+def _block_starts(nodes: Sequence[Node]) -> list[int]:
+    """Return the first node of each block; two blocks that share a tensor-parallel region count as one."""
+    starts = [0]
+    for index in range(1, len(nodes)):
+        before, after = nodes[index - 1], nodes[index]
+        if before.block != after.block and not (after.region and before.region == after.region):
+            starts.append(index)
+    return starts
+
+
+def _segments(
+    graph: LayerGraph, plan: Plan, nodes: tuple[Node, ...], bounds: list[int], blocks: list[int]
+) -> tuple[Segment, ...]:
+    """Return the segments between bounds, each with the block that it belongs to."""
+    recomputed = [
+        plan.recompute == "full" and _keeps_more_than_inputs(graph, nodes[a:b])
+        for a, b in pairwise([*blocks, len(nodes)])
+    ]
+    units = [*(bisect(blocks, bound) - 1 for bound in bounds[:-1]), -1]
+    return tuple(
+        _segment(graph, nodes[a:b], unit, recomputed[unit], unit == following)
+        for (a, b), (unit, following) in zip(pairwise(bounds), pairwise(units), strict=True)
+    )
+
+
+def _keeps_more_than_inputs(graph: LayerGraph, nodes: Sequence[Node]) -> bool:
+    """Return whether recomputing a block saves anything; backward of the block of the loss follows at once."""
+    made = {node.name for node in nodes}
+    inputs = {name for node in nodes for name in node.inputs if name not in made}
+    ids = INDEX_BYTES if graph.integer_input else 1
+    kept = sum(count(graph.shape(name)) * (ids if name == INPUT else 1) for name in inputs)
+    return graph.loss not in nodes and graph.saved_bytes(nodes, 1, 1, inputs) > kept
+
+
+def _segment(graph: LayerGraph, nodes: tuple[Node, ...], unit: int, recomputed: bool, goes_on: bool) -> Segment:
     inside = {node.name for node in nodes}
     inputs = tuple(dict.fromkeys(name for node in nodes for name in node.inputs if name not in inside))
     outputs = tuple(
@@ -152,6 +210,9 @@ def _segment(graph: LayerGraph, nodes: tuple[Node, ...]) -> Segment:
         outputs=outputs,
         parallel=parallel,
         reduces_backward=parallel and any(graph.trainable[name] for name in inputs),
+        unit=unit,
+        recomputed=recomputed,
+        reduces_again=parallel and recomputed and goes_on,
     )
 
 

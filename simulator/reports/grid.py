@@ -12,8 +12,15 @@ from simulator.program.instructions import Kind, Stream
 from simulator.results.timeline import Span, Timeline
 from simulator.units import format_seconds
 
-COLOURS = {Kind.F: "#5b8ff9", Kind.B: "#5ad8a6", Kind.I: "#61ddaa", Kind.W: "#f6bd16", Kind.OPTIM: "#9270ca"}
-"""Forward blue, backward green, weight gradients yellow, as in the zero-bubble papers."""
+COLOURS = {
+    Kind.F: "#5b8ff9",
+    Kind.R: "#a9c6fb",
+    Kind.B: "#5ad8a6",
+    Kind.I: "#61ddaa",
+    Kind.W: "#f6bd16",
+    Kind.OPTIM: "#9270ca",
+}
+"""Forward blue, paler when it runs again, backward green, weight gradients yellow, as in the zero-bubble papers."""
 
 ROW, GAP, LABEL = 28, 6, 70
 """Pixels of a row, between rows, and of the names at the left."""

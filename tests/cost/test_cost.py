@@ -149,8 +149,37 @@ def test_gpt_activations_as_korthikanti() -> None:
     assert (many - few) / 2 == pytest.approx(s * b * h * (34 - 2) + 2 * a * s**2 * b, rel=0.01)
 
 
+def test_full_recomputation_keeps_the_inputs_of_each_block() -> None:
+    """2 s b h bytes a block in half precision (Korthikanti et al. 2022, section 5), and once what a block keeps."""
+    held = {}
+    for recompute in ("none", "full"):
+        for number in (2, 4):
+            changes = (f"model.num_hidden_layers={number}", f"plan.recompute={recompute}", "plan.num_microbatches=1")
+            held[recompute, number] = peak_memory(
+                inputs("gpt-tiny", "plan.dtype=bf16", *changes).program, 0
+            ).activations
+    s, b, h = 128, 8, 256
+    assert held["full", 4] - held["full", 2] == 2 * (2 * s * b * h)
+    # The inputs of four blocks (one of them with all that its block keeps), and the token ids.
+    block = (held["none", 4] - held["none", 2]) / 2
+    assert held["full", 4] == block + 3 * (2 * s * b * h) + 8 * s * b
+
+
 def test_ranks_share_the_memory_of_their_host() -> None:
     cpu = load("gpt-tiny", "local-cpu", "single", ["topology.node.count=4", "plan.dp=auto"]).topology
     assert capacity(cpu, 3) == 24 * 1024 * MIB / 4
     gpu = inputs("gpt-tiny").topology
     assert capacity(gpu, 0) == gpu.device(0).memory
+
+
+def test_recomputation_adds_one_forward_of_all_blocks_but_the_head() -> None:
+    """96 B s l h^2 (1 + s / 6h + V / 16lh) FLOPs: Narayanan et al. 2021 (arXiv 2104.04473), equation 2."""
+    executed = {}
+    for recompute in ("none", "full"):
+        gpt = inputs("gpt-tiny", f"plan.recompute={recompute}", "plan.num_microbatches=2")
+        cost = ComputeCost(gpt.program, gpt.topology.device(0), Calibration())
+        executed[recompute] = sum(map(cost.flops, gpt.program.lists[0]))
+    tokens, layers, h, s, vocabulary = 8 * 2 * 128, 4, 256, 128, 1024
+    once = 72 * tokens * layers * h**2 * (1 + s / (6 * h) + vocabulary / (12 * layers * h))
+    again = 96 * tokens * layers * h**2 * (1 + s / (6 * h) + vocabulary / (16 * layers * h))
+    assert executed == pytest.approx({"none": once, "full": again})

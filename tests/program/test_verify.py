@@ -18,12 +18,13 @@ FORMS = [
     ("gpt-tiny", "pp=2"),
     ("gpt-tiny", "pp=4", "schedule=gpipe"),
     ("gpt-tiny", "pp=2", "tp=2", "bucket_size=1 MiB"),
-    ("mlp-tiny", "pp=4", "tp=2"),
+    ("mlp-tiny", "pp=2", "tp=2"),
     ("cnn-tiny", "tp=4", "dp_overlap=false"),
     ("gpt-tiny", "pp=4", "num_microbatches=2"),
     ("gpt-tiny", "pp=4", "schedule=zb_h1"),
     ("gpt-tiny", "pp=2", "schedule=interleaved_1f1b"),
     ("gpt-tiny", "pp=2", "schedule=zbv", "tp=2"),
+    ("gpt-tiny", "pp=2", "tp=2", "recompute=full"),
 ]
 
 

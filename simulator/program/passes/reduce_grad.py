@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from simulator.program.instructions import Instruction, Kind
-from simulator.program.program import Program
+from simulator.program.program import Pass, Program
 
 
 def insert_gradient_reduction(program: Program) -> Program:
@@ -14,9 +12,7 @@ def insert_gradient_reduction(program: Program) -> Program:
     Overlap follows torch DDP (Li et al. 2020, arXiv 2006.15704): buckets in backward order, started in the last
     micro-batch, while earlier layers are still in backward.
     """
-    if program.plan.dp == 1:
-        return program
-    return replace(program, lists=tuple(_lower(program, instructions) for instructions in program.lists))
+    return program.lowered(Pass.REDUCE_GRAD, (_lower(program, instructions) for instructions in program.lists))
 
 
 def _lower(program: Program, instructions: tuple[Instruction, ...]) -> tuple[Instruction, ...]:
