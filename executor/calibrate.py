@@ -242,7 +242,7 @@ class Calibrator:
         """Time a message between the ranks of each group, or of each pair of neighbours in the pipeline."""
         mesh, rank, transport = self.runtime.inputs.plan.mesh, self.runtime.rank, self.runtime.transport
         if operation == "all_reduce":
-            ranks = mesh.group(rank, stream.value)
+            ranks = self.runtime.program.group(rank, stream.value)
         else:
             place = mesh.coordinate(rank, "pp")
             partner = place ^ 1

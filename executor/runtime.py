@@ -81,7 +81,7 @@ class Runtime(Interpreter):
         if key not in self.microbatches:
             batch = self.data.microbatch(self.step_index, instruction.microbatch)
             values = {TARGET: batch.targets}
-            if instruction.stage == 0:
+            if not self.program.stages[instruction.stage].receives:
                 values[INPUT] = batch.inputs
             self.microbatches[key] = Microbatch(values)
         return self.microbatches[key]
@@ -89,7 +89,7 @@ class Runtime(Interpreter):
     def _neighbour(self, instruction: Instruction, step: int) -> Microbatch | None:
         """Return the same micro-batch in the stage before or after, if that is on this rank too."""
         index = instruction.stage + step
-        if index not in self.stages:
+        if index not in self.stages or not self.program.hands_over(instruction.stage, index):
             return None
         return self._microbatch(instruction._replace(stage=index))
 

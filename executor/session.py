@@ -149,7 +149,7 @@ class Session:
 
     def _build(self, schedule: Schedule) -> None:
         for name, inputs in self._inputs.items():
-            runtime = Runtime(inputs, self.rank, Transport(inputs.plan.mesh, inputs.plan.num_stages), self.device)
+            runtime = Runtime(inputs, self.rank, Transport(inputs.program), self.device)
             calibrator = None
             if schedule.calibrate:
                 calibrator = Calibrator(runtime, self.control, self.offset, schedule.sweep)

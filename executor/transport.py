@@ -10,8 +10,8 @@ from typing import Protocol
 import torch.distributed as dist
 from torch import Tensor
 
-from simulator.plan.mesh import Mesh
 from simulator.program.instructions import Stream
+from simulator.program.program import Program
 
 
 class Handle(Protocol):
@@ -25,7 +25,7 @@ class Handle(Protocol):
 
 
 class Transport:
-    """Process groups of a mesh.
+    """Process groups of a program.
 
     Groups are collective to make: every rank must build the transports of a run in the same order. Each direction of
     a pipeline has its own group, so that a message never queues behind traffic the other way. Where ranks run several
@@ -34,21 +34,19 @@ class Transport:
 
     Parameters
     ----------
-    mesh
-        Grid of ranks.
-    num_stages
-        Pipeline stages.
+    program
+        Says which ranks meet.
     """
 
-    def __init__(self, mesh: Mesh, num_stages: int) -> None:
+    def __init__(self, program: Program) -> None:
         ordered = dist.is_initialized() and dist.get_backend() == "nccl"
-        self._borders = max(1, num_stages - 1) if ordered else 1
+        self._borders = max(1, len(program.stages) - 1) if ordered else 1
         self._groups: dict[Stream, dist.ProcessGroup | None] = {
-            Stream.TP: _own_group(mesh, "tp"),
-            Stream.DP: _own_group(mesh, "dp"),
-            Stream.PP: _own_group(mesh, "pp"),
+            Stream.TP: _own_group(program, "tp"),
+            Stream.DP: _own_group(program, "dp"),
+            Stream.PP: _own_group(program, "pp"),
         }
-        forward, backward = ([_own_group(mesh, "pp") for _ in range(self._borders)] for _ in range(2))
+        forward, backward = ([_own_group(program, "pp") for _ in range(self._borders)] for _ in range(2))
         self._pipelines = {
             Stream.SEND_F: forward,
             Stream.RECV_F: forward,
@@ -71,10 +69,11 @@ class Transport:
         return _handle(dist.irecv(tensor, peer, group=group, tag=border))
 
 
-def _own_group(mesh: Mesh, axis: str) -> dist.ProcessGroup | None:
-    if mesh.size(axis) == 1:
+def _own_group(program: Program, axis: str) -> dist.ProcessGroup | None:
+    groups = program.groups(axis)
+    if len(groups[0]) == 1:
         return None
-    group, _ = dist.new_subgroups_by_enumeration([list(ranks) for ranks in mesh.groups(axis)])
+    group, _ = dist.new_subgroups_by_enumeration([list(ranks) for ranks in groups])
     return group
 
 

@@ -72,8 +72,10 @@ def build_system(program: Program, topology: Topology) -> System:
     roles: list[dict[Lane, int]] = [{} for _ in range(mesh.world_size)]
     plans: list[Wiring] = []
     for axis, stream in (("tp", Stream.TP), ("dp", Stream.DP), ("pp", Stream.PP)):
-        if mesh.size(axis) > 1 and (axis != "pp" or program.has_barrier):
-            for group in mesh.groups(axis):
+        if axis == "pp" and not program.has_barrier:
+            continue
+        for group in program.groups(axis):
+            if len(group) > 1:
                 plans.append((stream, tuple((rank, (stream, -1)) for rank in group), ring(topology, group)))
     for rank in range(mesh.world_size):
         for stage in program.stages_of(mesh.coordinate(rank, "pp")):

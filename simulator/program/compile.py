@@ -39,7 +39,7 @@ def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Pr
         path=plan.schedule_file,
     )
     schedule = SCHEDULES[plan.schedule].build(plan.pp, plan.num_microbatches, options)
-    if len(schedule.placement) != plan.num_stages:
+    if len(schedule.placement) != plan.num_stages * schedule.pipelines:
         problems.add(
             "plan.num_stages_per_rank",
             f"pp({plan.pp}) * num_stages_per_rank({plan.num_stages_per_rank}) = {plan.num_stages} stages, "
@@ -50,9 +50,10 @@ def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Pr
     program = Program(
         graph=local,
         plan=plan,
-        stages=build_stages(local, plan, cuts),
+        stages=build_stages(local, plan, cuts, schedule.pipelines),
         lists=schedule.orders,
         placement=schedule.placement,
+        pipelines=schedule.pipelines,
     )
     for lower in PASSES:
         program = lower(program)

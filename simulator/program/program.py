@@ -61,6 +61,9 @@ class Program:
         across lanes only the dependencies count (``dependencies.py``).
     placement
         Pipeline coordinate of each stage.
+    pipelines
+        Replicas of the model in one pipeline. With 2, the second half of the stages is the second replica, which runs
+        the upper half of the micro-batches from the last rank to the first.
     passes
         The lowering passes that have run.
     """
@@ -70,6 +73,7 @@ class Program:
     stages: tuple[Stage, ...]
     lists: tuple[tuple[Instruction, ...], ...]
     placement: tuple[int, ...]
+    pipelines: int = 1
     passes: frozenset[Pass] = frozenset()
 
     def lowered(self, step: Pass, lists: Iterable[tuple[Instruction, ...]]) -> Program:
@@ -93,9 +97,21 @@ class Program:
         """Whether all ranks of a pipeline meet before they update."""
         return self.plan.optimizer_barrier and self.plan.pp > 1
 
+    def model_stage(self, stage: int) -> int:
+        """Return which part of the model a stage is: the same for its copies in all pipelines."""
+        return stage % (len(self.stages) // self.pipelines)
+
+    def runs(self, stage: int, microbatch: int) -> bool:
+        """Return whether a micro-batch goes through a stage."""
+        size = self.plan.num_microbatches // self.pipelines
+        return microbatch // size == stage // (len(self.stages) // self.pipelines)
+
     def hands_over(self, stage: int, following: int) -> bool:
-        """Return whether two neighbouring stages are on one rank, so that nothing is sent between them."""
-        return self.placement[stage] == self.placement[following]
+        """Return whether two stages of one pipeline are on one rank, so that nothing is sent between them."""
+        if self.placement[stage] != self.placement[following]:
+            return False
+        length = len(self.stages) // self.pipelines
+        return stage // length == following // length
 
     def instructions(self, rank: int) -> tuple[Instruction, ...]:
         """Return the list of a global rank."""
@@ -134,12 +150,29 @@ class Program:
         """Return the global ranks that take part in an instruction, ``rank`` included."""
         mesh = self.plan.mesh
         if instruction.kind in COLLECTIVE_AXIS:
-            return mesh.group(rank, COLLECTIVE_AXIS[instruction.kind])
+            return self.group(rank, COLLECTIVE_AXIS[instruction.kind])
         if instruction.kind not in ENDS:
             return (rank,)
         _, step = ENDS[instruction.kind]
         other = mesh.move(rank, "pp", self.placement[instruction.stage + step])
         return (rank, other) if step > 0 else (other, rank)
+
+    def group(self, rank: int, axis: str) -> tuple[int, ...]:
+        """Return the ranks that meet in collectives of an axis, ``rank`` included.
+
+        With two pipelines a stage's copies are on rank c and on rank p - 1 - c of the pipeline, and their gradients
+        are summed over both.
+        """
+        mesh = self.plan.mesh
+        ranks = mesh.group(rank, axis)
+        if axis != "dp" or self.pipelines == 1:
+            return ranks
+        mirror = mesh.size("pp") - 1 - mesh.coordinate(rank, "pp")
+        return tuple(sorted((*ranks, *(mesh.move(each, "pp", mirror) for each in ranks))))
+
+    def groups(self, axis: str) -> list[tuple[int, ...]]:
+        """Return all groups of an axis, each once."""
+        return list(dict.fromkeys(self.group(rank, axis) for rank in range(self.plan.mesh.world_size)))
 
     def tensor_bytes(self, names: Iterable[str]) -> float:
         """Return the bytes of one micro-batch of the named tensors."""

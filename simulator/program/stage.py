@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from simulator.model.graph import INPUT, LayerGraph, Node
@@ -110,8 +110,8 @@ class Stage:
         return tuple(dict.fromkeys(name for segment in unit for name in segment.inputs if name not in made))
 
 
-def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...]) -> tuple[Stage, ...]:
-    """Return the stages of a cut graph.
+def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...], pipelines: int = 1) -> tuple[Stage, ...]:
+    """Return the stages of a cut graph, once for each pipeline.
 
     Parameters
     ----------
@@ -121,14 +121,20 @@ def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...]) -> tuple[
         Says how gradients are bucketed.
     cuts
         Index of the first node of each stage.
+    pipelines
+        Replicas of the stages on the same ranks; then gradients are reduced even without data parallelism.
     """
     ends = [*cuts[1:], len(graph.nodes)]
-    return tuple(_stage(graph, plan, index, *span) for index, span in enumerate(zip(cuts, ends, strict=True)))
+    reduces = plan.dp * pipelines > 1
+    stages = [_stage(graph, plan, index, *span, reduces) for index, span in enumerate(zip(cuts, ends, strict=True))]
+    return tuple(
+        replace(stage, index=stage.index + pipeline * len(stages)) for pipeline in range(pipelines) for stage in stages
+    )
 
 
-def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int) -> Stage:
+def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, reduces: bool) -> Stage:
     nodes = graph.nodes[first:end]
-    buckets = _bucket_starts(nodes, plan) if plan.dp > 1 else []
+    buckets = _bucket_starts(nodes, plan) if reduces else []
     blocks = _block_starts(nodes) if plan.recompute == "full" else [0]
     starts = set(blocks) | ({start for start, _ in buckets} if plan.dp_overlap else set())
     starts |= {i for i in range(1, len(nodes)) if nodes[i].region != nodes[i - 1].region}

@@ -33,15 +33,18 @@ def verify(program: Program) -> None:
         _check_complete(program, rank)
         _check_ends(program, rank)
     _check_channels(program)
+    _check_copies(program)
     _check_progress(program)
 
 
-def _microbatch_work(program: Program, rank: int, split: frozenset[int]) -> Iterator[Work]:
+def _microbatch_work(program: Program, rank: int, microbatch: int, split: frozenset[int]) -> Iterator[Work]:
     """Yield what a pipeline rank must do for a micro-batch, in no particular order.
 
     Backward of the stages in ``split`` comes as I and W, that of the others as B.
     """
     for stage in program.stages_of(rank):
+        if not program.runs(stage.index, microbatch):
+            continue
         backward = (Kind.I, Kind.W) if stage.index in split else (Kind.B,)
         yield from ((kind, stage.index, part) for kind in (Kind.F, *backward) for part in program.parts(stage.index))
         if Pass.SEGMENTS in program.passes:
@@ -90,12 +93,13 @@ def _check_complete(program: Program, rank: int) -> None:
     for kind, stage, microbatch, part in program.lists[rank]:
         itineraries.setdefault(microbatch, []).append((kind, stage, part))
     once = list(_step_work(program, rank))
-    sound: set[tuple[bool, bool, tuple[Work, ...]]] = set()
+    sound: set[tuple[bool, bool, int, tuple[Work, ...]]] = set()
+    pipeline_share = program.plan.num_microbatches // program.pipelines
     for microbatch, works in itineraries.items():
         known = microbatch < program.plan.num_microbatches
-        if (itinerary := (known, microbatch < 0, tuple(works))) not in sound:
+        if (itinerary := (known, microbatch < 0, microbatch // pipeline_share, tuple(works))) not in sound:
             split = frozenset(stage for kind, stage, _ in works if kind in (Kind.I, Kind.W))
-            each = list(_microbatch_work(program, rank, split))
+            each = list(_microbatch_work(program, rank, microbatch, split))
             _check_itinerary(program, rank, microbatch, works, (once if microbatch < 0 else each) if known else [])
             sound.add(itinerary)
 
@@ -211,6 +215,17 @@ def _check_channels(program: Program) -> None:
                 peer = program.pipeline_rank(stage + step)
                 message = f"meets {met} of rank {peer}: different micro-batches"
                 _fail(program, program.pipeline_rank(stage), Instruction(kind, stage, microbatch), message)
+
+
+def _check_copies(program: Program) -> None:
+    """Ranks that hold copies of the same stages reduce their gradients in the same order."""
+    if program.pipelines == 1:
+        return
+    reductions = [[each for each in order if each.kind is Kind.REDUCE_GRAD] for order in program.lists]
+    for rank, (ours, theirs) in enumerate(zip(reductions, reversed(reductions), strict=True)):
+        for our, their in zip(ours, theirs, strict=True):
+            if (program.model_stage(our.stage), our.part) != (program.model_stage(their.stage), their.part):
+                _fail(program, rank, our, f"meets {their} of rank {len(reductions) - 1 - rank}: different buckets")
 
 
 def _check_progress(program: Program) -> None:

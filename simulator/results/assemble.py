@@ -74,4 +74,5 @@ def _meeting(program: Program, rank: int, instruction: Instruction) -> tuple[obj
     for send, (receive, step) in SENDS.items():
         if instruction.kind is receive:
             return (program.peers(rank, instruction), instruction._replace(kind=send, stage=instruction.stage - step))
-    return (program.peers(rank, instruction), instruction)
+    # Copies of one stage in two pipelines have numbers of their own.
+    return (program.peers(rank, instruction), instruction._replace(stage=program.model_stage(instruction.stage)))

@@ -105,3 +105,9 @@ def test_hosts_that_share_cores(lab: Any, data: st.DataObject) -> None:
         topology = {**topology, "nodes": nodes, "fabric": fabric, "node": {**topology["node"], "uplinks": [card]}}
     axes = data.draw(st.permutations(["pp", "dp", "tp"]))
     check(lab, lab.compile(lab.gpt, topology, pp=pp, dp=dp, tp=tp, axes=axes, num_microbatches=3, bucket_size="60 kB"))
+
+
+@pytest.mark.parametrize("changes", [{"schedule": "chimera"}, {"schedule": "zb_h1", "optimizer_barrier": False}])
+def test_copies_of_stages_and_steps_in_a_row_fold_too(lab: Any, changes: dict[str, Any]) -> None:
+    inputs = lab.compile(lab.gpt, lab.box(8), pp=4, dp=2, num_microbatches=8, **changes)
+    check(lab, inputs, classes=4)

@@ -18,7 +18,7 @@ def neuron(*settings: str) -> Inputs:
 @pytest.mark.parametrize(("size", "number"), [(1, 1), (4, 1), (2, 3)])
 def test_gradient_is_the_formula(size: int, number: int) -> None:
     inputs = neuron(f"plan.microbatch_size={size}", f"plan.num_microbatches={number}")
-    runtime = Runtime(inputs, 0, Transport(inputs.plan.mesh, 1), torch.device("cpu"))
+    runtime = Runtime(inputs, 0, Transport(inputs.program), torch.device("cpu"))
     module = runtime.stages[0].module_of("neuron")
     w, b = module.weights["weight"], module.weights["bias"]
     batches = [runtime.data.microbatch(0, index) for index in range(number)]
@@ -35,7 +35,7 @@ def test_gradient_is_the_formula(size: int, number: int) -> None:
 
 def test_training_finds_the_line() -> None:
     inputs = neuron("plan.microbatch_size=16", "plan.optimizer={kind: sgd, learning_rate: 0.1}")
-    runtime = Runtime(inputs, 0, Transport(inputs.plan.mesh, 1), torch.device("cpu"))
+    runtime = Runtime(inputs, 0, Transport(inputs.program), torch.device("cpu"))
     losses = [runtime.step()[1] for _ in range(120)]
     assert losses[-1] is not None and losses[0] is not None and losses[-1] < 1e-6 < losses[0]
     module = runtime.stages[0].module_of("neuron")

@@ -52,6 +52,7 @@ SCHEDULES = (
     "interleaved_zero_bubble",
     "zbv",
     "dualpipe_v",
+    "chimera",
     "hanayo",
     "zb_auto",
 )
@@ -117,6 +118,8 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
         1,
         ["plan.dp=2", "plan.pp=2", "plan.schedule=zbv", "model.num_hidden_layers=4", BUCKETS, SGD],
     ),
+    "gpt-dp2-pp2-chimera": (4, "gpt", 1, ["plan.dp=2", "plan.pp=2", "plan.schedule=chimera", BUCKETS, ADAM]),
+    "gpt-tp2-pp2-chimera": (4, "gpt", 1, ["plan.tp=2", "plan.pp=2", "plan.schedule=chimera", MOMENTUM]),
     "cnn-pp2-zb_h1": (2, "cnn", 1, ["plan.pp=2", "plan.schedule=zb_h1", MOMENTUM]),
     "cnn-tp2-pp2-zb_h2": (4, "cnn", 2, ["plan.tp=2", "plan.pp=2", "plan.schedule=zb_h2", SGD]),
     "mlp-tp2-pp2": (4, "mlp", 2, ["plan.tp=2", "plan.pp=2", SGD]),

@@ -23,11 +23,11 @@ def main(cases: Path, out: Path) -> None:
     rank = dist.get_rank()
     for name, (model, settings) in json.loads(cases.read_text()).items():
         inputs = load(model, "local-cpu", "single", settings)
-        runtime = Runtime(inputs, rank, Transport(inputs.plan.mesh, inputs.plan.num_stages), torch.device("cpu"))
+        runtime = Runtime(inputs, rank, Transport(inputs.program), torch.device("cpu"))
         losses, identical = [], True
         for _ in range(STEPS):
             losses.append(runtime.step()[1])
-            identical = identical and replicas_agree(runtime, inputs.plan.mesh.groups("dp"))
+            identical = identical and replicas_agree(runtime)
         values = {name: value.clone() for name, (_, _, value) in runtime.parameters().items()}
         nodes = {name: (node, parameter) for name, (node, parameter, _) in runtime.parameters().items()}
         torch.save(
@@ -38,12 +38,12 @@ def main(cases: Path, out: Path) -> None:
     dist.destroy_process_group()
 
 
-def replicas_agree(runtime: Runtime, groups: list[tuple[int, ...]]) -> bool:
-    """Return whether all data-parallel replicas of this rank hold bit-identical parameters."""
-    mine = [value.view(torch.uint8).numpy().tobytes() for _, _, value in runtime.parameters().values()]
-    everyone: list[list[bytes]] = [[] for _ in range(dist.get_world_size())]
+def replicas_agree(runtime: Runtime) -> bool:
+    """Return whether all replicas of this rank's parameters are bit-identical."""
+    mine = {name: value.view(torch.uint8).numpy().tobytes() for name, (_, _, value) in runtime.parameters().items()}
+    everyone: list[dict[str, bytes]] = [{} for _ in range(dist.get_world_size())]
     dist.all_gather_object(everyone, mine)
-    group = next(group for group in groups if runtime.rank in group)
+    group = runtime.program.group(runtime.rank, "dp")
     return all(everyone[other] == mine for other in group)
 
 

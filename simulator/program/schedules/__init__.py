@@ -41,9 +41,6 @@ SCHEDULE_KINDS: dict[str, ScheduleKind] = {module.KIND.name: module.KIND for mod
 """Every schedule by the name that a plan gives it."""
 
 
-SCHEDULES: dict[str, ScheduleKind] = {
-    name: kind for name, kind in SCHEDULE_KINDS.items() if kind.placement != "bidirectional"
-}
-"""Those that a plan may name. Two replicas of the stages need their gradients summed, and no pass does that yet."""
+SCHEDULES = SCHEDULE_KINDS
 
 __all__ = ["SCHEDULES", "SCHEDULE_KINDS", "Options", "Schedule", "ScheduleKind", "Times"]
