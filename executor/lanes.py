@@ -148,9 +148,9 @@ class HostLanes:
         del self._pending[position]
 
     def _notice(self, now: float) -> None:
-        """Note the end of reductions that have arrived meanwhile; gloo tells it of collectives only."""
+        """Note the end of collectives over replicas that are done meanwhile; gloo tells it of collectives only."""
         for span, (handles, _) in self._pending.values():
-            if span.end is not None or span.instruction.stream is not Stream.DP:
+            if span.end is not None or span.instruction.stream not in (Stream.DP, Stream.DP_GATHER):
                 continue
             if all(handle.is_completed() for handle in handles):
                 span.end = now

@@ -71,6 +71,8 @@ class ComputeCost:
         )
 
     def _price(self, work: Instruction) -> float:
+        if work.kind is Kind.RESHARD:
+            return 0.0  # Bookkeeping: memory goes back to the allocator.
         if work.kind is Kind.OPTIM:
             return self._update_seconds(work)
         return sum(self._node_seconds(node, work.kind) for node in self.program.segment(work).nodes)
@@ -122,7 +124,7 @@ class ComputeCost:
 
     def _update_seconds(self, work: Instruction) -> float:
         plan = self.program.plan
-        parameters = self.program.stages[work.stage].num_parameters
+        parameters = self.program.updated_parameters(work.stage)
         found = self.calibration.updates.get(update_key(plan.optimizer.kind, plan.dtype))
         if found:
             return found[0] + found[1] * parameters if parameters else 0.0

@@ -79,6 +79,7 @@ def resolve_plan(
         schedule_file=spec.schedule_file or "",
         schedule_text=text,
         recompute=spec.recompute,
+        sharding=spec.sharding,
         stages=spec.stages if isinstance(spec.stages, str) else tuple(spec.stages),
         dataset_size=spec.dataset_size or 0,
         epochs=spec.epochs,

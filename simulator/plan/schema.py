@@ -61,6 +61,10 @@ class PlanSchema(StrictModel):
         Literal["none", "full"],
         Field(description="full: keep the inputs of each block alone and run its forward again before its backward"),
     ] = "none"
+    sharding: Annotated[
+        Literal["none", "fsdp"],
+        Field(description="fsdp: shard parameters and optimizer state over the replicas, gather them block by block"),
+    ] = "none"
     stages: Annotated[
         Literal["auto", "even", "balanced"] | list[str],
         Field(

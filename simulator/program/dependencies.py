@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from simulator.program.instructions import BACKWARD, Instruction, Kind
 from simulator.program.program import Program
+from simulator.program.sharding import gathered_for
 
 Work = tuple[Kind, int, int]
 """Kind, stage and part: an instruction without its micro-batch."""
@@ -36,6 +37,8 @@ def dependencies(program: Program, instructions: tuple[Instruction, ...]) -> lis
             result.append(tuple([where[key] for key in keys if key in where]))
         else:
             result.append(())
+    if program.plan.is_sharded:
+        return [own + more for own, more in zip(result, gathered_for(program, instructions), strict=True)]
     return result
 
 

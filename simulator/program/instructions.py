@@ -17,6 +17,7 @@ class Stream(StrEnum):
     COMPUTE = "compute"
     TP = "tp"
     DP = "dp"
+    DP_GATHER = "dp_gather"
     PP = "pp"
     SEND_F = "send_f"
     RECV_F = "recv_f"
@@ -51,8 +52,12 @@ class Kind(StrEnum):
     """Send the gradients of a stage's inputs to the stage before."""
     RECV_B = "RECV_B"
     """Receive the gradients of a stage's outputs from the next stage."""
+    UNSHARD = "UNSHARD"
+    """Gather the parameters of a block from the data-parallel replicas."""
+    RESHARD = "RESHARD"
+    """Let go of the gathered parameters but for the rank's own part."""
     REDUCE_GRAD = "REDUCE_GRAD"
-    """Sum a bucket of parameter gradients over the data-parallel replicas."""
+    """Sum a bucket of parameter gradients over the data-parallel replicas; of sharded ones, each its own part."""
     BARRIER = "BARRIER"
     """Wait for all ranks of the pipeline: nobody updates before all gradients are known to be good."""
     OPTIM = "OPTIM"
@@ -69,6 +74,8 @@ STREAM_OF = {
     Kind.ALL_REDUCE_F: Stream.TP,
     Kind.ALL_REDUCE_B: Stream.TP,
     Kind.ALL_REDUCE_R: Stream.TP,
+    Kind.UNSHARD: Stream.DP_GATHER,
+    Kind.RESHARD: Stream.COMPUTE,
     Kind.REDUCE_GRAD: Stream.DP,
     Kind.BARRIER: Stream.PP,
     Kind.SEND_F: Stream.SEND_F,
@@ -93,10 +100,14 @@ COLLECTIVE_AXIS = {
     Kind.ALL_REDUCE_F: "tp",
     Kind.ALL_REDUCE_B: "tp",
     Kind.ALL_REDUCE_R: "tp",
+    Kind.UNSHARD: "dp",
     Kind.REDUCE_GRAD: "dp",
     Kind.BARRIER: "pp",
 }
 """Mesh axis whose group takes part in a collective."""
+
+STREAMS_OF_GROUPS = {Stream.TP: "tp", Stream.DP: "dp", Stream.DP_GATHER: "dp", Stream.PP: "pp"}
+"""Streams of collectives, and the mesh axis whose groups use them."""
 
 SENDS = {Kind.SEND_F: (Kind.RECV_F, +1), Kind.SEND_B: (Kind.RECV_B, -1)}
 """For each send, the receive that meets it and the step from the sender's stage to the receiver's."""
@@ -120,9 +131,9 @@ class Instruction(NamedTuple):
     stage
         Pipeline stage that it belongs to.
     microbatch
-        Micro-batch, -1 where it has none.
+        Micro-batch, -1 where it has none; for UNSHARD and RESHARD, how often their bucket was gathered before.
     part
-        Segment of the stage (F, B, R, ALL_REDUCE) or bucket (REDUCE_GRAD); -1 means the whole.
+        Segment of the stage (F, B, R, ALL_REDUCE) or bucket (REDUCE_GRAD, UNSHARD, RESHARD); -1 means the whole.
     """
 
     kind: Kind

@@ -23,6 +23,7 @@ class Pass(StrEnum):
     SEND_RECEIVE = "send_receive"
     SEGMENTS = "segments"
     RECOMPUTE = "recompute"
+    UNSHARD = "unshard"
     REDUCE_GRAD = "reduce_grad"
     OPTIMIZER = "optimizer"
 
@@ -34,9 +35,9 @@ class Message:
     Parameters
     ----------
     operation
-        ``all_reduce`` or ``send``.
+        ``all_reduce``, ``all_gather``, ``reduce_scatter`` or ``send``.
     size
-        Bytes of each rank's buffer.
+        Bytes of each rank's buffer; where ranks hold parts, of all parts together.
     """
 
     operation: str
@@ -122,6 +123,12 @@ class Program:
         counts = Counter((kind, stage, part) for kind, stage, _, part in self.lists[pipeline_rank])
         return Counter({Instruction(kind, stage, -1, part): times for (kind, stage, part), times in counts.items()})
 
+    def updated_parameters(self, stage: int) -> int:
+        """Return the scalars that one rank updates for a stage: all, or its part of each sharded bucket."""
+        if not self.plan.is_sharded:
+            return self.stages[stage].num_parameters
+        return sum(bucket.elements for bucket in self.stages[stage].buckets) // self.plan.dp
+
     def segment(self, instruction: Instruction) -> Segment:
         """Return the segment that an F, B, I, W, R or ALL_REDUCE instruction works on."""
         return self.stages[instruction.stage].segments[instruction.part]
@@ -142,8 +149,10 @@ class Program:
                 return Message("all_reduce", self.tensor_bytes(self.segment(instruction).inputs))
             case Kind.BARRIER:
                 return Message("all_reduce", NORM_BYTES)
-            case Kind.REDUCE_GRAD:
-                return Message("all_reduce", float(stage.buckets[instruction.part].elements * self.plan.itemsize))
+            case Kind.REDUCE_GRAD | Kind.UNSHARD:
+                reduction = "reduce_scatter" if self.plan.is_sharded else "all_reduce"
+                operation = reduction if instruction.kind is Kind.REDUCE_GRAD else "all_gather"
+                return Message(operation, float(stage.buckets[instruction.part].elements * self.plan.itemsize))
         raise ValueError(f"{instruction} moves nothing between ranks")
 
     def peers(self, rank: int, instruction: Instruction) -> tuple[int, ...]:

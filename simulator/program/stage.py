@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -46,14 +47,14 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
-    """Parameter gradients that are all-reduced together.
+    """Parameter gradients that are reduced together; in sharded plans those of one block, whose parameters are too.
 
     Parameters
     ----------
     nodes
         Names of the nodes whose parameters it holds, in backward order.
     elements
-        Scalars in it.
+        Scalars in it; where it is sharded, with those that fill it up to a multiple of the replicas.
     segment
         Segment whose backward completes it.
     """
@@ -103,6 +104,11 @@ class Stage:
         first = units.index(units[part])
         return range(first, first + units.count(units[part]))
 
+    def sharded_bucket(self, part: int) -> int | None:
+        """Return the bucket of a segment's unit in a sharded plan, None if the unit has no parameters."""
+        unit = self.segments[part].unit
+        return next((i for i, bucket in enumerate(self.buckets) if self.segments[bucket.segment].unit == unit), None)
+
     def unit_inputs(self, part: int) -> tuple[str, ...]:
         """Return the tensors that the unit of a segment reads from outside."""
         unit = [self.segments[index] for index in self.unit_of(part)]
@@ -134,8 +140,8 @@ def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...], pipelines
 
 def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, reduces: bool) -> Stage:
     nodes = graph.nodes[first:end]
-    buckets = _bucket_starts(nodes, plan) if reduces else []
-    blocks = _block_starts(nodes) if plan.recompute == "full" else [0]
+    blocks = _block_starts(nodes) if plan.recompute == "full" or plan.is_sharded else [0]
+    buckets = (_block_buckets(nodes, blocks) if plan.is_sharded else _bucket_starts(nodes, plan)) if reduces else []
     starts = set(blocks) | ({start for start, _ in buckets} if plan.dp_overlap else set())
     starts |= {i for i in range(1, len(nodes)) if nodes[i].region != nodes[i - 1].region}
     bounds = [*sorted(starts), len(nodes)]
@@ -152,7 +158,7 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, redu
         buckets=tuple(
             Bucket(
                 nodes=names,
-                elements=sum(node.layer.num_parameters for node in nodes if node.name in names),
+                elements=_filled_up(sum(node.layer.num_parameters for node in nodes if node.name in names), plan),
                 segment=max(i for i, bound in enumerate(bounds[:-1]) if bound <= start),
             )
             for start, names in buckets
@@ -220,6 +226,21 @@ def _segment(graph: LayerGraph, nodes: tuple[Node, ...], unit: int, recomputed: 
         recomputed=recomputed,
         reduces_again=parallel and recomputed and goes_on,
     )
+
+
+def _filled_up(elements: int, plan: Plan) -> int:
+    """Return the size of a bucket that its replicas can share evenly, if they do."""
+    return math.ceil(elements / plan.dp) * plan.dp if plan.is_sharded else elements
+
+
+def _block_buckets(nodes: Sequence[Node], blocks: list[int]) -> list[tuple[int, tuple[str, ...]]]:
+    """Return (first node, names) of the parameters of each block in backward order."""
+    buckets = []
+    for first, end in reversed(list(pairwise([*blocks, len(nodes)]))):
+        names = tuple(node.name for node in reversed(nodes[first:end]) if node.layer.parameters())
+        if names:
+            buckets.append((first, names))
+    return buckets
 
 
 def _bucket_starts(nodes: Iterable[Node], plan: Plan) -> list[tuple[int, tuple[str, ...]]]:

@@ -7,6 +7,7 @@
 * each send meets its receive, and both ends of a channel agree on the order;
 * every bucket is reduced once, after its last backward, and every stage is updated once, after its buckets and
   after the barrier, if there is one;
+* sharded parameters are gathered when they are read, and let go of before they are gathered again;
 * nothing deadlocks, with rendezvous semantics: a send ends only when its receive is posted.
 
 It holds for the programs between two passes as well: each must contain what the passes bring in that have run.
@@ -21,6 +22,7 @@ from simulator.errors import ProgramError
 from simulator.program.dependencies import Work, dependencies
 from simulator.program.instructions import ENDS, SENDS, Instruction, Kind, Lane
 from simulator.program.program import Pass, Program
+from simulator.program.sharding import GATHERS, fault
 from simulator.program.stage import Stage
 
 TABLE_ROWS = 8
@@ -31,6 +33,7 @@ def verify(program: Program) -> None:
     """Raise ProgramError with the table of all ranks, the faulty cell marked, unless the program is sound."""
     for rank in range(len(program.lists)):
         _check_complete(program, rank)
+        _check_sharding(program, rank)
         _check_ends(program, rank)
     _check_channels(program)
     _check_copies(program)
@@ -90,7 +93,10 @@ def _step_work(program: Program, rank: int) -> Iterator[Work]:
 def _check_complete(program: Program, rank: int) -> None:
     """Each micro-batch is worked on completely and in order. Most do the same; that is looked at once."""
     itineraries: dict[int, list[Work]] = {index: [] for index in (*range(program.plan.num_microbatches), -1)}
+    gathers = GATHERS if Pass.UNSHARD in program.passes else ()
     for kind, stage, microbatch, part in program.lists[rank]:
+        if kind in gathers:
+            continue
         itineraries.setdefault(microbatch, []).append((kind, stage, part))
     once = list(_step_work(program, rank))
     sound: set[tuple[bool, bool, int, tuple[Work, ...]]] = set()
@@ -171,6 +177,22 @@ def _precedes(program: Program, kind: Kind, stage: int, part: int) -> Iterator[W
             yield Kind.B, stage, first
             yield Kind.I, stage, first
             yield Kind.ALL_REDUCE_B, stage, first
+
+
+def _check_sharding(program: Program, rank: int) -> None:
+    """Parameters are whole when they are read, and nothing is gathered twice."""
+    if Pass.UNSHARD not in program.passes:
+        return
+    instructions = program.lists[rank]
+    for instruction, times in Counter(each for each in instructions if each.kind in GATHERS).items():
+        stage = program.stages[instruction.stage] if instruction.stage < len(program.stages) else None
+        if stage not in program.stages_of(rank) or not 0 <= instruction.part < len(stage.buckets):
+            _fail(program, rank, instruction, "does not belong on this rank")
+        if times > 1:
+            _fail(program, rank, instruction, f"appears {times} times, must appear once")
+    found = fault(program, instructions)
+    if found:
+        _fail(program, rank, *found)
 
 
 def _check_ends(program: Program, rank: int) -> None:

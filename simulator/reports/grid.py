@@ -30,7 +30,7 @@ def actions(timeline: Timeline, rank: int) -> Iterator[Span]:
     """Yield the computing spans of a rank, segments of one action joined."""
     joined: Span | None = None
     for span in sorted(timeline.of(rank), key=lambda each: each.start):
-        if span.instruction.stream is not Stream.COMPUTE:
+        if span.instruction.kind not in COLOURS:
             continue
         whole = span._replace(instruction=span.instruction._replace(part=-1))
         if joined and joined.instruction == whole.instruction:
