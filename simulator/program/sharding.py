@@ -70,8 +70,11 @@ def fault(program: Program, instructions: tuple[Instruction, ...]) -> tuple[Inst
                 return late(instruction, expected)
             whole[key], following[key] = instruction, expected._replace(microbatch=number + 1)
         elif kind is Kind.RESHARD:
-            if whole.pop(key, None) != instruction._replace(kind=Kind.UNSHARD):
-                return late(instruction, expected)
+            gathering = instruction._replace(kind=Kind.UNSHARD)
+            if whole.get(key) != gathering:
+                left = whole.get(key, gathering)._replace(kind=Kind.RESHARD)
+                return (left, "is missing") if left not in there else late(instruction, gathering)
+            del whole[key]
         elif read and key not in whole:
             return late(instruction, expected)
     return next(((left._replace(kind=Kind.RESHARD), "is missing") for left in whole.values()), None)

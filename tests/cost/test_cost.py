@@ -6,7 +6,7 @@ import pytest
 
 from simulator.cost import Calibration, ComputeCost, Memory, peak_memory
 from simulator.cost.calibration import BACKWARD, FORWARD, WEIGHT_ONLY, layer_key, message_key
-from simulator.cost.collectives import Path, ring, ring_all_reduce, send
+from simulator.cost.collectives import Path, Transfer, ring, ring_all_gather, ring_all_reduce, ring_reduce_scatter, send
 from simulator.cost.compute import kernel_seconds
 from simulator.cost.memory import capacity
 from simulator.load import Inputs, load
@@ -79,6 +79,7 @@ def test_alpha_beta() -> None:
     assert send(path, 100.0).size == 100.0
     assert ring_all_reduce(path, 100.0).latency == 2 * 3 * 2.0
     assert ring_all_reduce(path, 100.0).size == 2 * 3 / 4 * 100.0
+    assert ring_all_gather(path, 100.0) == ring_reduce_scatter(path, 100.0) == Transfer(3 * 2.0, 3 / 4 * 100.0)
 
 
 def test_hops_of_a_ring_that_share_a_cable_load_it_twice() -> None:
@@ -183,3 +184,29 @@ def test_recomputation_adds_one_forward_of_all_blocks_but_the_head() -> None:
     once = 72 * tokens * layers * h**2 * (1 + s / (6 * h) + vocabulary / (12 * layers * h))
     again = 96 * tokens * layers * h**2 * (1 + s / (6 * h) + vocabulary / (16 * layers * h))
     assert executed == pytest.approx({"none": once, "full": again})
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_sharded_states_are_shared_out_and_two_blocks_are_whole(dtype: str) -> None:
+    """ZeRO stage 3 (arXiv 1910.02054), but for gradients, which are summed over the micro-batches before they are."""
+    changes = ("plan.dp=4", f"plan.dtype={dtype}")
+    whole, sharded = (
+        peak_memory(inputs("gpt-tiny", *changes, f"plan.sharding={way}", devices=4).program, 0)
+        for way in ("none", "fsdp")
+    )
+    itemsize, state = {"fp32": 4, "bf16": 2}[dtype], {"fp32": 4, "bf16": 6}[dtype]
+    block, embedding, head = 12 * 256**2 + 13 * 256, 1024 * 256 + 128 * 256, 256 * 1024 + 2 * 256
+    parameters = 4 * block + embedding + head
+    assert whole.params == parameters * state
+    assert sharded.params == parameters // 4 * state + 2 * block * itemsize
+    assert sharded.optimizer_state == whole.optimizer_state / 4
+    assert sharded.grads == whole.grads
+    assert sharded.activations == pytest.approx(whole.activations, rel=0.05)
+
+
+def test_a_rank_updates_its_part_of_sharded_parameters() -> None:
+    program = inputs("gpt-tiny", "plan.dp=4", "plan.sharding=fsdp", devices=4).program
+    calibration = Calibration(updates={"adam fp32": (0.0, 1.0)})
+    cost = ComputeCost(program, inputs("gpt-tiny").topology.device(0), calibration)
+    assert cost.seconds(Instruction.parse("0OPTIM")) == program.stages[0].num_parameters / 4
+    assert cost.seconds(Instruction.parse("0RESHARD0.0")) == 0
