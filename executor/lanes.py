@@ -16,11 +16,14 @@ from typing import Protocol
 import torch
 
 from executor.transport import Handle
-from simulator.program.instructions import RECEIVES, Instruction, Lane, Stream
+from simulator.program.instructions import RECEIVES, Instruction, Kind, Lane, Stream
 from simulator.units import parse_seconds
 
 MILLISECOND = parse_seconds("1 ms")
 """torch's unit of elapsed time between CUDA events, in seconds."""
+
+AWAITED = (*RECEIVES, Kind.UNSHARD)
+"""Kinds that come long before they are needed, so that a thread of their own must tell when they were there."""
 
 Finish = Callable[[], None]
 Message = tuple[Sequence[Handle], Finish | None]
@@ -56,7 +59,7 @@ class Lanes(Protocol):
 
 
 class Arrivals:
-    """Waits for received messages in a thread of its own, so that the time at which one arrives is known.
+    """Waits for messages in a thread of its own, so that the time at which one arrives is known.
 
     gloo cannot be asked whether a message is there, and the host thread may come to wait for it long after.
     """
@@ -111,7 +114,7 @@ class HostLanes:
         message = action()
         if message:
             self._pending[position] = (span, message)
-            if instruction.kind in RECEIVES:
+            if instruction.kind in AWAITED:
                 if instruction.lane not in self._arrivals:
                     self._arrivals[instruction.lane] = Arrivals()
                 arrivals = self._arrivals[instruction.lane]
@@ -148,9 +151,9 @@ class HostLanes:
         del self._pending[position]
 
     def _notice(self, now: float) -> None:
-        """Note the end of collectives over replicas that are done meanwhile; gloo tells it of collectives only."""
+        """Note the end of reductions that have arrived meanwhile; gloo tells it of collectives only."""
         for span, (handles, _) in self._pending.values():
-            if span.end is not None or span.instruction.stream not in (Stream.DP, Stream.DP_GATHER):
+            if span.end is not None or span.instruction.stream is not Stream.DP:
                 continue
             if all(handle.is_completed() for handle in handles):
                 span.end = now
