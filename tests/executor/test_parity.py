@@ -123,7 +123,7 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     "gpt-tp2-pp2-chimera": (4, "gpt", 1, ["plan.tp=2", "plan.pp=2", "plan.schedule=chimera", MOMENTUM]),
     "cnn-pp2-zb_h1": (2, "cnn", 1, ["plan.pp=2", "plan.schedule=zb_h1", MOMENTUM]),
     "cnn-tp2-pp2-zb_h2": (4, "cnn", 2, ["plan.tp=2", "plan.pp=2", "plan.schedule=zb_h2", SGD]),
-    "mlp-tp2-pp2": (4, "mlp", 2, ["plan.tp=2", "plan.pp=2", "model.hidden_sizes=[16,16,16,16]", SGD]),
+    "mlp-tp2-pp2": (4, "mlp", 2, ["plan.tp=2", "plan.pp=2", "model.in_features=256", SGD]),
     **{f"{model}-single-recompute": (1, model, 2, [RECOMPUTE, SGD]) for model in MODELS},
     **{f"{model}-tp2-recompute": (2, model, 4, ["plan.tp=2", RECOMPUTE, SGD]) for model in ("gpt", "mlp", "residual")},
     **{
