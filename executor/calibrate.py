@@ -12,7 +12,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -20,10 +19,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from executor.layer_times import time_segment
 from executor.optimizer import Update
 from executor.runtime import Runtime
-from executor.stage import TARGET, StageModule
-from simulator.cost.calibration import BACKWARD, FORWARD, WEIGHT_ONLY, Calibration, layer_key, message_key, update_key
+from executor.stage import TARGET
+from simulator.cost.calibration import Calibration, layer_key, message_key, update_key
 from simulator.model.graph import Node
 from simulator.plan.plan import Optimizer
 from simulator.program.instructions import STREAMS_OF_GROUPS, Stream
@@ -64,7 +64,8 @@ class Samples:
     updates
         (optimizer, parameters) -> seconds.
     passes
-        (stage, segment, forward or backward) -> seconds: the compute between two meetings of ranks.
+        (stage, segment, forward, backward, or either half of a split backward) -> seconds: the compute between two
+        meetings of ranks.
     """
 
     layers: dict[tuple[str, str], list[float]] = field(default_factory=_lists)
@@ -174,52 +175,14 @@ class Calibrator:
     def _sample_layers(self) -> None:
         for index, stage in self.runtime.stages.items():
             borders = _random_borders(self.runtime, index)
-            with stage.whole_backward():
-                for part in range(len(stage.segments)):
-                    for name, seconds in self._time_segment(stage, part, borders).items():
-                        self.samples.passes[(index, part, name)].append(seconds)
+            for part in range(len(stage.segments)):
+                times = time_segment(stage, part, self.runtime.program.graph, borders, self._clock, self._communicate)
+                for node, name, seconds in times.layers:
+                    self._note(node, name, seconds)
+                for name, seconds in times.passes.items():
+                    self.samples.passes[(index, part, name)].append(seconds)
             if index in self.runtime.gradients:
                 self.runtime.gradients[index].zero()
-
-    def _time_segment(self, stage: StageModule, part: int, borders: Mapping[str, Tensor]) -> dict[str, float]:
-        """Run a segment forward and backward, reading the clock between layers; return the seconds of either pass.
-
-        In backward the clock is read when the gradient of a layer's output is there, which is when its backward begins.
-        """
-        segment = stage.stage.segments[part]
-        graph = self.runtime.program.graph
-        tensors = {
-            name: borders[name].detach().requires_grad_(borders[name].is_floating_point() and name != "input")
-            for name in segment.inputs
-        }
-        marks: list[tuple[float, Node]] = []
-        clock = self._clock
-        began = clock()
-        for module in stage.segments[part]:
-            inputs = [tensors[name] for name in module.node.inputs]
-            if module.node.name == stage.loss:
-                inputs.append(borders[TARGET])
-            start = clock()
-            output = module(*inputs)
-            self._note(module.node, FORWARD, clock() - start)
-            if output.requires_grad:
-                output.register_hook(lambda _, node=module.node: marks.append((clock(), node)))
-            tensors[module.node.name] = output
-        passes = {FORWARD: clock() - began}
-        self._communicate()
-        roots = [tensors[name] for name in segment.outputs if tensors[name].requires_grad]
-        if not roots:
-            return passes
-        torch.autograd.backward(roots, [torch.ones_like(root) for root in roots])
-        marks.append((clock(), marks[-1][1]))
-        seconds: dict[str, float] = defaultdict(float)
-        for (begin, node), (end, _) in pairwise(marks):
-            seconds[node.name] += end - begin
-        for module in stage.segments[part]:
-            part_name = BACKWARD if graph.needs_input_grad(module.node) else WEIGHT_ONLY
-            self._note(module.node, part_name, seconds.get(module.node.name, 0.0))
-        self._communicate()
-        return passes | {BACKWARD: marks[-1][0] - marks[0][0]}
 
     def _note(self, node: Node, part: str, seconds: float) -> None:
         plan, graph = self.runtime.inputs.plan, self.runtime.program.graph

@@ -7,8 +7,6 @@ before its backward, other ranks may stand between, and the Program decides when
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -110,18 +108,6 @@ class StageModule(nn.Module):
             for segment in stage.segments
             for name in segment.inputs
         }
-
-    @contextmanager
-    def whole_backward(self) -> Iterator[None]:
-        """Let autograd compute both gradients at once for a while, as calibration measures them."""
-        modules = [module for segment in self.segments for module in segment]
-        for module in modules:
-            module.operations = PLAIN
-        try:
-            yield
-        finally:
-            for module in modules:
-                module.operations = self.deferred or PLAIN
 
     def module_of(self, node: str) -> LayerModule:
         """Return the module of a node by name."""

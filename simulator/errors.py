@@ -190,8 +190,8 @@ class Problems:
         """What was found so far, each thing once, sorted by file and line."""
         return tuple(sorted(self._found, key=_reading_order))
 
-    def __bool__(self) -> bool:
-        return bool(self._found)
+    def __len__(self) -> int:
+        return len(self._found)
 
     def raise_if_any(self) -> None:
         """Raise an `InputError` that holds everything found; do nothing when nothing was."""

@@ -76,7 +76,10 @@ class _Dimension:
     def _advise(self, number: str) -> str:
         """Put the user's own number into the advice, unless that is absurd with a prefix (``50000000000 GB/s``)."""
         own = number if 0 < abs(float(number)) < 10_000 else self.example
-        return self.advice.format(n=own, n_in_bytes=f"{float(own) / 8:.4g}")
+        value = float(own)
+        # 25 where a percentage is due is 25%, and 0.25 is as well.
+        percent = f"{100 * value:.4g}" if abs(value) < 1 else own
+        return self.advice.format(n=own, n_in_bytes=f"{value / 8:.4g}", n_in_percent=percent)
 
 
 def _scaled(prefixes: tuple[str, ...], *units: str, size: float = 1.0) -> dict[str, float]:
@@ -111,7 +114,7 @@ _FLOP_RATE = _Dimension(
 )
 _FRACTION = _Dimension(
     noun="a percentage",
-    advice="80%, with the percent sign",
+    advice="{n_in_percent}%, with the percent sign",
     example="80",
     units={"%": 0.01},
 )

@@ -14,6 +14,10 @@ FORMAT = "plancast-calibration-1"
 FORWARD, BACKWARD, WEIGHT_ONLY = "forward", "backward", "weight_only"
 """Measured parts of a layer: forward; full backward; backward of a layer whose input needs no gradient."""
 
+INPUT_GRAD, INNER_GRAD, WEIGHT_GRAD = "input_grad", "inner_grad", "weight_grad"
+"""Parts of a backward that was measured apart: what I runs of a layer; what it runs of a layer whose input needs no
+gradient; what W runs of either."""
+
 
 def layer_key(layer: Layer, inputs: tuple[Shape, ...], batch: int, dtype: str) -> str:
     """Return the text by which a layer's times are looked up: the layer, its input shapes, batch and dtype."""
@@ -81,14 +85,26 @@ class Calibration:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Calibration:
-        """Return the calibration that ``to_json`` wrote; raises ValueError, KeyError or TypeError for anything else."""
-        if data.get("format") != FORMAT:
-            raise ValueError("is not a calibration")
-        return cls(
-            layers={key: dict(parts) for key, parts in data["layers"].items()},
-            messages={key: tuple((x, y) for x, y in points) for key, points in data["messages"].items()},
-            updates={kind: (fixed, slope) for kind, (fixed, slope) in data["updates"].items()},
-            jitter=data["jitter"],
-            about=data["about"],
-        )
+    def from_json(cls, data: Any) -> Calibration:
+        """Return the calibration that ``to_json`` wrote; raises ValueError, with what is missing, for anything else."""
+        found = data.get("format") if isinstance(data, dict) else None
+        if found != FORMAT:
+            raise ValueError(f"its format is {found}, not {FORMAT}" if found else f"it has no format {FORMAT}")
+        try:
+            return cls(
+                layers={key: _seconds(parts) for key, parts in data["layers"].items()},
+                messages={
+                    key: tuple((float(x), float(y)) for x, y in points) for key, points in data["messages"].items()
+                },
+                updates={kind: (float(fixed), float(slope)) for kind, (fixed, slope) in data["updates"].items()},
+                jitter=float(data["jitter"]),
+                about=dict(data["about"]),
+            )
+        except KeyError as error:
+            raise ValueError(f"it has no {error.args[0]}") from None
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError("its tables are not of the form that is written") from None
+
+
+def _seconds(parts: Mapping[str, Any]) -> dict[str, float]:
+    return {part: float(seconds) for part, seconds in parts.items()}

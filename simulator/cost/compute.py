@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from statistics import median
 
-from simulator.cost.calibration import BACKWARD, FORWARD, WEIGHT_ONLY, Calibration, layer_key, update_key
+from simulator.cost.calibration import (
+    BACKWARD,
+    FORWARD,
+    INNER_GRAD,
+    INPUT_GRAD,
+    WEIGHT_GRAD,
+    WEIGHT_ONLY,
+    Calibration,
+    layer_key,
+    update_key,
+)
 from simulator.model.graph import LayerGraph, Node
 from simulator.model.layers.base import Kernel, Phase
 from simulator.plan.plan import MASTER_BYTES, Plan
@@ -47,7 +57,14 @@ class ComputeCost:
         self.measured = 0
         self.estimated = 0
         self._seconds: dict[tuple[Kind, int, int], float] = {}
-        self._nodes: dict[tuple[str, Kind], float] = {}
+        self._nodes: dict[tuple[str, Kind, bool], float] = {}
+        # A rank that splits backward anywhere is built for it: its whole backwards are I, and W right after.
+        self._apart = {
+            instruction.stage
+            for instructions in program.lists
+            if any(instruction.kind is Kind.W for instruction in instructions)
+            for instruction in instructions
+        }
         self._correction = self._median_ratio() if calibration.layers else 1.0
 
     def seconds(self, instruction: Instruction) -> float:
@@ -75,12 +92,13 @@ class ComputeCost:
             return 0.0  # Bookkeeping: memory goes back to the allocator.
         if work.kind is Kind.OPTIM:
             return self._update_seconds(work)
-        return sum(self._node_seconds(node, work.kind) for node in self.program.segment(work).nodes)
+        apart = work.stage in self._apart
+        return sum(self._node_seconds(node, work.kind, apart) for node in self.program.segment(work).nodes)
 
-    def _node_seconds(self, node: Node, kind: Kind) -> float:
-        key = (node.name, kind)
+    def _node_seconds(self, node: Node, kind: Kind, apart: bool) -> float:
+        key = (node.name, kind, apart)
         if key not in self._nodes:
-            found = self._measured(node, kind)
+            found = self._measured(node, kind, apart)
             if found is None:
                 self.estimated += 1
                 found = self._correction * self._roofline(node, kind)
@@ -89,18 +107,23 @@ class ComputeCost:
             self._nodes[key] = found
         return self._nodes[key]
 
-    def _measured(self, node: Node, kind: Kind) -> float | None:
+    def _measured(self, node: Node, kind: Kind, apart: bool) -> float | None:
+        """Return what was measured of a layer, None without; ``apart``: for a rank that splits backward."""
         if not self.calibration.layers:
             return None
         graph, plan = self.program.graph, self.program.plan
-        times = self.calibration.layers.get(
-            layer_key(node.layer, graph.input_shapes(node), plan.microbatch_size, plan.dtype)
-        )
-        part = FORWARD if kind in instructions.FORWARD else BACKWARD if graph.needs_input_grad(node) else WEIGHT_ONLY
-        whole = times.get(part) if times else None
-        if whole is None or kind in (*instructions.FORWARD, Kind.B):
+        key = layer_key(node.layer, graph.input_shapes(node), plan.microbatch_size, plan.dtype)
+        times = self.calibration.layers.get(key, {})
+        if kind in instructions.FORWARD:
+            return times.get(FORWARD)
+        needs_input_grad = graph.needs_input_grad(node)
+        whole = times.get(BACKWARD if needs_input_grad else WEIGHT_ONLY)
+        of_input, of_weights = times.get(INPUT_GRAD if needs_input_grad else INNER_GRAD), times.get(WEIGHT_GRAD)
+        if of_input is not None and of_weights is not None and (apart or whole is None):
+            return {Kind.I: of_input, Kind.W: of_weights, Kind.B: of_input + of_weights}[kind]
+        if whole is None or kind is Kind.B:
             return whole
-        # Measured was the whole backward; its halves share it as the roofline says.
+        # Only the whole backward was measured; its halves share it as the roofline says.
         full = self._roofline(node, Kind.B)
         return whole * self._roofline(node, kind) / full if full else 0.0
 
@@ -118,7 +141,7 @@ class ComputeCost:
             found / estimate
             for node in self.program.graph.nodes
             for kind in (Kind.F, Kind.B)
-            if (found := self._measured(node, kind)) and (estimate := self._roofline(node, kind))
+            if (found := self._measured(node, kind, apart=False)) and (estimate := self._roofline(node, kind))
         ]
         return median(ratios) if ratios else 1.0
 

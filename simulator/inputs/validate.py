@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 import types
@@ -50,6 +51,9 @@ _TEXTS: Mapping[str, tuple[str, str]] = {
 def validate(document: Document, schema: type[Schema], problems: Problems) -> Schema | None:
     """Return the document as an object of `schema`, or None after telling `problems` all that is wrong with it.
 
+    If unknown keys are all that is wrong, the object is returned as it was probably meant (each as the known key that it
+    resembles, or left out), so that contradictions between values are found in the same go.
+
     Parameters
     ----------
     document
@@ -65,27 +69,50 @@ def validate(document: Document, schema: type[Schema], problems: Problems) -> Sc
         details = error.errors(include_url=False)
     found: dict[str, list[tuple[str, str]]] = {}
     given: dict[str, str] = {}
+    unknown: list[ErrorDetails] = []
     for detail in details[:MAX_ERRORS]:
         if (explained := _explain(document, schema, detail)) is not None:
             key, message, hint = explained
             found.setdefault(key, []).append((message, hint))
             given[key] = quote(detail["input"])
+            unknown += [detail] * (detail["type"] == "extra_forbidden")
     for key, texts in found.items():
         problems.add(key, *_joined(given[key], texts))
     if not found:
         problems.add(document.name, f"is wrong: {details[0]['msg']}")
     if len(details) > MAX_ERRORS:
         problems.add(document.name, f"{len(details) - MAX_ERRORS:,} more errors are not shown")
-    return None
+    return _as_meant(document, schema, unknown) if len(details) < MAX_ERRORS else None
+
+
+def _as_meant(document: Document, schema: type[Schema], unknown: Sequence[ErrorDetails]) -> Schema | None:
+    """Return the document with its unknown keys replaced by what they resemble; None if more is wrong."""
+    data = copy.deepcopy(document.data)
+    for detail in unknown:
+        *steps, name = _real_steps(document.data, detail["loc"])
+        place: Any = data
+        for step in steps:
+            place = place[int(step) if isinstance(place, list) else step]
+        value = place.pop(name, None)
+        for known in nearest(name, _fields_at(schema, document.data, steps)):
+            place.setdefault(known, value)
+    try:
+        return schema.model_validate(data)
+    except ValidationError:
+        return None
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Return a hint that names the nearest of the known words; empty when none is near."""
+    return "".join(f"did you mean {word}?" for word in nearest(given, known))
+
+
+def nearest(given: str, known: Iterable[str]) -> list[str]:
+    """Return the nearest of the known words, if one is near."""
     if len(given) > _LONGEST_GUESS:
-        return ""
+        return []
     by_lower = {word.lower(): word for word in known}
-    near = difflib.get_close_matches(given.lower(), by_lower, n=1)
-    return f"did you mean {by_lower[near[0]]}?" if near else ""
+    return [by_lower[word] for word in difflib.get_close_matches(given.lower(), by_lower, n=1)]
 
 
 def _joined(given: str, texts: Sequence[tuple[str, str]]) -> tuple[str, str]:

@@ -54,12 +54,13 @@ def resolve_plan(
     problems
         Collects what is wrong.
     """
+    before = len(problems)
     mesh = _mesh(spec, topology.world_size, problems)
     _check_dtype(spec, topology, problems)
     batch = _batch(spec, mesh.size("dp"), problems) if mesh else None
     text = _schedule_text(spec, problems)
-    stages = _stages_per_rank(spec, schedules, batch[1] if batch else None, problems)
-    if mesh is None or batch is None or problems:
+    stages = _stages_per_rank(spec, schedules, batch[1] if batch else spec.num_microbatches, problems)
+    if mesh is None or batch is None or len(problems) > before:
         return None
     return Plan(
         name=spec.name,
@@ -94,15 +95,16 @@ def _mesh(spec: PlanSchema, world: int, problems: Problems) -> Mesh | None:
     dp = spec.dp
     if dp == "auto":
         if world % inner:
-            for axis, size, other in (("tp", spec.tp, spec.pp), ("pp", spec.pp, spec.tp)):
-                if size > 1:
-                    legal = [d for d in divisors(world) if world % (d * other) == 0]
-                    problems.add(
-                        f"plan.{axis}",
-                        f"tp({spec.tp}) * pp({spec.pp}) = {inner} does not divide the topology's {world} devices "
-                        f"(remainder {world % inner})",
-                        f"legal neighbour: {axis} {neighbours(size, legal)}" if legal else "",
-                    )
+            wanted = {"tp": spec.tp, "pp": spec.pp}
+            # Where each alone would divide the world, pp gives way: it may be any divisor, and tp must fit a node.
+            for axis in [axis for axis, size in wanted.items() if world % size] or ["pp"]:
+                legal = [d for d in divisors(world) if world % (d * inner // wanted[axis]) == 0]
+                problems.add(
+                    f"plan.{axis}",
+                    f"tp({spec.tp}) * pp({spec.pp}) = {inner} does not divide the topology's {world} devices "
+                    f"(remainder {world % inner})",
+                    f"legal neighbour: {axis} {neighbours(wanted[axis], legal)}" if legal else "",
+                )
             return None
         dp = world // inner
     if dp * inner != world:

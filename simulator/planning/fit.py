@@ -75,7 +75,8 @@ def worst(fits: tuple[Fit, ...]) -> Fit:
 def remedy(inputs: Inputs) -> tuple[str, ...]:
     """Return the first small change of the plan, as ``--set`` takes it, that makes it fit; empty if none does.
 
-    Changes that keep the batch and the number of devices come first. Each is really compiled and checked.
+    Changes that keep the batch and the number of devices come first. Each is really compiled and checked. More tensor
+    parallelism is proposed only inside a node: across nodes its all-reduces cost more than any other change.
     """
     for settings in _changes(inputs):
         documents = copy.deepcopy(inputs.documents)
@@ -84,9 +85,17 @@ def remedy(inputs: Inputs) -> tuple[str, ...]:
             changed = build(documents)
         except PlancastError:
             continue
+        if changed.plan.tp > inputs.plan.tp and _spans_nodes(changed, "tp"):
+            continue
         if all(each.fits for each in fit(changed.program, changed.topology)):
             return settings
     return ()
+
+
+def _spans_nodes(inputs: Inputs, axis: str) -> bool:
+    """Return whether some group along an axis has ranks on several nodes."""
+    node = inputs.topology.node
+    return any(len({node(rank) for rank in group}) > 1 for group in inputs.plan.mesh.groups(axis))
 
 
 def _changes(inputs: Inputs) -> Iterator[tuple[str, ...]]:

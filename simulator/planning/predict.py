@@ -237,7 +237,7 @@ def load_calibration(path: str | Path) -> Calibration:
     """
     try:
         return Calibration.from_json(read_json(path))
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        message = f"cannot be read as a calibration: {reason}"
+    except (OSError, ValueError) as error:
+        cannot = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else ""
+        message = cannot or f"is not a calibration file: {error}"
         raise InputError([Diagnostic(str(path), "", message, "plancast calibrate -o FILE writes one")]) from None

@@ -86,7 +86,10 @@ def calibrations(folder: Path, rounds: int) -> list[Path]:
 
 def merge(parts: list[Calibration]) -> Calibration:
     """Return one calibration of several: tables joined, medians where more than one measured the same."""
-    layers = {key: part for each in parts for key, part in each.layers.items()}
+    layers: dict[str, dict[str, float]] = {}
+    for each in parts:
+        for key, times in each.layers.items():
+            layers.setdefault(key, {}).update(times)
     messages: dict[str, dict[float, list[float]]] = {}
     for each in parts:
         for key, points in each.messages.items():
@@ -94,8 +97,8 @@ def merge(parts: list[Calibration]) -> Calibration:
                 messages.setdefault(key, {}).setdefault(size, []).append(seconds)
     return Calibration(
         layers={
-            key: {part: median(e.layers[key][part] for e in parts if part in e.layers.get(key, {})) for part in times}
-            for key, times in layers.items()
+            key: {part: median(e.layers[key][part] for e in parts if part in e.layers.get(key, {})) for part in found}
+            for key, found in layers.items()
         },
         messages={key: tuple((s, median(sizes[s])) for s in sorted(sizes)) for key, sizes in messages.items()},
         updates={

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +81,7 @@ class Recording:
                 about=body["about"],
                 complete=body["complete"],
             )
-        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             hint = "plancast simulate -o FILE and plancast run -o DIR write recordings"
             raise InputError([Diagnostic(str(path), "", f"cannot be read as a recording: {message}", hint)]) from None
@@ -107,6 +108,19 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read JSON, compressed or not."""
+    """Read JSON, compressed or not.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        It is not JSON.
+    """
     data = Path(path).read_bytes()
-    return json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
+    try:
+        return json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON at line {error.lineno}, column {error.colno}") from None
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error):
+        raise ValueError("it is neither JSON nor compressed JSON") from None

@@ -87,9 +87,32 @@ def test_a_calibration_file_is_used_and_named(run: Run, tiny: list[str], tmp_pat
     assert "machine imagined" in run("simulate", *tiny, "dp2", "--calibration", path).out
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "plancast-calibration-1"}', "\x1f\x8b"])
-def test_other_files_are_no_calibrations(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("", "it is not JSON at line 1, column 1"),
+        ('{\n"layers": }', "it is not JSON at line 2, column 11"),
+        ("\x1f\x8b", "it is neither JSON nor compressed JSON"),
+        ("\x1f\x8b\x08\0\0\0\0\0\0\0not deflated", "it is neither JSON nor compressed JSON"),
+        ("\xff\xfe\xfd", "it is neither JSON nor compressed JSON"),
+        ("[]", "it has no format plancast-calibration-1"),
+        ("{}", "it has no format plancast-calibration-1"),
+        ('{"format": "plancast-recording-1"}', "its format is plancast-recording-1, not plancast-calibration-1"),
+        ("{FORMAT}", "it has no layers"),
+        ('{FORMAT, "layers": {}, "messages": {}, "updates": {}, "about": {}}', "it has no jitter"),
+        ('{FORMAT, "layers": []}', "its tables are not of the form that is written"),
+        ('{FORMAT, "layers": {"key": {"forward": "fast"}}}', "its tables are not of the form that is written"),
+        ('{FORMAT, "layers": {}, "messages": {"send x2": [[1]]}}', "its tables are not of the form that is"),
+    ],
+)
+def test_other_files_are_no_calibrations(tmp_path: Path, text: str, cause: str) -> None:
     path = tmp_path / "calibration.json"
-    path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(InputError, match="cannot be read as a calibration"):
+    path.write_bytes(text.replace("FORMAT", '"format": "plancast-calibration-1"').encode("latin-1"))
+    with pytest.raises(InputError) as refused:
         load_calibration(path)
+    assert str(refused.value).startswith(f"{path}: is not a calibration file: {cause}")
+
+
+def test_a_file_that_is_not_there_is_no_calibration(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read: No such file or directory; plancast calibrate -o FILE"):
+        load_calibration(tmp_path / "absent.json")

@@ -125,4 +125,6 @@ def test_wrong_files_and_tolerances_are_refused(run: Run, files: tuple[Path, Pat
     assert done.code == 2
     assert "is not a recording" in done.err
     assert run("compare", files[0], tmp_path / "absent.json").code == 2
-    assert run("compare", *files, "--tolerance", "10").code == 2
+    done = run("compare", *files, "--tolerance", "25")
+    assert done.code == 2
+    assert '--tolerance 25: "25" has no unit; write 25%, with the percent sign' in done.err

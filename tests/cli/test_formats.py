@@ -34,6 +34,18 @@ def test_check_that_fails_names_the_remedy(run: Run, tiny: list[str]) -> None:
     assert row["fits_with"] == "plan.microbatch_size=4 plan.num_microbatches=4"
 
 
+def test_a_remedy_keeps_tensor_parallelism_inside_a_node(run: Run) -> None:
+    """With 16 MB a device tp 8 over two nodes of four devices would fit too, and comes before pp 4 in the list."""
+    options = ["--model", "gpt-tiny", "--topology", "two-node-ethernet", "--plan", "single"]
+    plan = ("tp=4", "pp=2", "dp=auto", "microbatch_size=1", "schedule=1f1b")
+    changes = [f"plan.{change}" for change in plan] + ["topology.devices.A100-PCIe-80GB.memory=16 MB"]
+    settings = [word for change in changes for word in ("--set", change)]
+    (row,) = rows(run("check", *options, *settings, "--format", "csv").out)
+    assert row["fits_with"] == "topology.nodes=4 plan.pp=4"
+    over = [word for change in ("topology.nodes=4", "plan.tp=8") for word in ("--set", change)]
+    assert run("check", *options, *settings, *over).code == 0
+
+
 def test_topology_is_one_row_a_class_of_links(run: Run) -> None:
     found = rows(run("topology", "show", "dgx-a100", "--format", "csv").out)
     wanted = json.loads(run("topology", "show", "dgx-a100", "--format", "json").out)["links"]

@@ -5,7 +5,16 @@ from dataclasses import replace
 import pytest
 
 from simulator.cost import Calibration, ComputeCost, Memory, peak_memory
-from simulator.cost.calibration import BACKWARD, FORWARD, WEIGHT_ONLY, layer_key, message_key
+from simulator.cost.calibration import (
+    BACKWARD,
+    FORWARD,
+    INNER_GRAD,
+    INPUT_GRAD,
+    WEIGHT_GRAD,
+    WEIGHT_ONLY,
+    layer_key,
+    message_key,
+)
 from simulator.cost.collectives import Path, Transfer, ring, ring_all_gather, ring_all_reduce, ring_reduce_scatter, send
 from simulator.cost.compute import kernel_seconds
 from simulator.cost.memory import capacity
@@ -62,6 +71,53 @@ def test_measured_layers_are_added_up_and_others_scaled() -> None:
     partly = ComputeCost(mlp.program, mlp.topology.device(0), replace(calibration, layers=without_head))
     assert partly.seconds(Instruction.parse("0F3.0")) > 1 + 3 + 7 + 0.25
     assert partly.estimated == 1
+
+
+def pipelined(schedule: str) -> tuple[Inputs, list[str]]:
+    """An MLP of two stages, and the keys of its layers: fc0 relu0 | head loss."""
+    mlp = inputs("mlp-tiny", "model.hidden_sizes=[32]", "plan.pp=2", f"plan.schedule={schedule}", devices=2)
+    graph = mlp.program.graph
+    return mlp, [layer_key(n.layer, graph.input_shapes(n), 8, "fp32") for n in graph.nodes]
+
+
+def prices(mlp: Inputs, layers: dict[str, dict[str, float]], *actions: str) -> list[float]:
+    cost = ComputeCost(mlp.program, mlp.topology.device(0), Calibration(layers=layers))
+    return [cost.seconds(Instruction.parse(action)) for action in actions]
+
+
+ACTIONS = ("0F0.0", "0I0.0", "0W0.0", "0B0.0", "1F0.0", "1I0.0", "1W0.0", "1B0.0")
+
+
+def test_gradients_that_were_measured_apart_are_priced_apart() -> None:
+    """In a plan that splits, a whole backward runs as its two halves; the whole one that was measured is not run."""
+    mlp, keys = pipelined("zb_h1")
+    layers = {
+        key: {FORWARD: 1.0 * k, BACKWARD: 1e6, WEIGHT_ONLY: 1e6, INPUT_GRAD: 10.0 * k, WEIGHT_GRAD: 100.0 * k}
+        for k, key in zip((1, 2, 3, 4), keys, strict=True)
+    }
+    layers[keys[0]][INNER_GRAD] = 0.5
+    assert [[node.name for node in stage.nodes] for stage in mlp.program.stages] == [["fc0", "relu0"], ["head", "loss"]]
+    assert prices(mlp, layers, *ACTIONS) == [3, 20.5, 300, 320.5, 7, 70, 700, 770]
+
+
+def test_a_plan_that_never_splits_costs_the_whole_backward() -> None:
+    mlp, keys = pipelined("1f1b")
+    halves = {key: {FORWARD: 1.0, INNER_GRAD: 5.0, INPUT_GRAD: 10.0, WEIGHT_GRAD: 100.0} for key in keys}
+    whole = {key: {**parts, BACKWARD: 7.0, WEIGHT_ONLY: 3.0} for key, parts in halves.items()}
+    # relu0 needs an input gradient, for fc0 has weights.
+    assert prices(mlp, whole, "0B0.0", "1B0.0") == [3 + 7, 7 + 7]
+    assert prices(mlp, halves, "0B0.0", "1B0.0") == [105 + 110, 110 + 110]
+
+
+def test_halves_share_a_backward_that_was_measured_whole() -> None:
+    mlp, keys = pipelined("zb_h1")
+    layers = {key: {FORWARD: 1.0, BACKWARD: 8.0, WEIGHT_ONLY: 4.0} for key in keys}
+    first_input, first_weights, first, last_input, last_weights, last = prices(
+        mlp, layers, "0I0.0", "0W0.0", "0B0.0", "1I0.0", "1W0.0", "1B0.0"
+    )
+    assert (first_input, first_weights, first) == (8, 4, 12)
+    assert last_input + last_weights == pytest.approx(last) == 16
+    assert 8 < last_input < 16
 
 
 def test_measured_messages_are_interpolated() -> None:

@@ -1,29 +1,39 @@
 """What can be computed by hand: the bubble of a pipeline and the times of collectives on a ring."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from simulator.cost import Calibration
-from simulator.cost.calibration import BACKWARD, FORWARD, WEIGHT_ONLY, layer_key
+from simulator.cost.calibration import BACKWARD, FORWARD, INNER_GRAD, INPUT_GRAD, WEIGHT_GRAD, WEIGHT_ONLY, layer_key
 from simulator.program.instructions import Kind
 from simulator.results import Timeline, measure
+
+Times = tuple[float, float, float]
+"""Forward, input gradient, weight gradient of one stage."""
 
 FORWARD_TIME, BACKWARD_TIME = 1.0, 2.0
 
 
-def pipeline(lab: Any, stages: int, microbatches: int, schedule: str) -> Any:
+def pipeline(lab: Any, stages: int, microbatches: int, schedule: str, **changes: Any) -> Any:
     """Equal layers, one a stage, and links that cost nothing."""
     layers = [{"name": f"layer{index}", "kind": "linear", "out_features": 8} for index in range(stages)]
     model = {"name": "equal", "input": {"shape": [8]}, "layers": layers, "loss": "mse"}
-    plan = {"pp": stages, "num_microbatches": microbatches, "schedule": schedule}
+    plan = {"pp": stages, "num_microbatches": microbatches, "schedule": schedule, **changes}
     named = {"stages": [layer["name"] for layer in layers]} if stages > 1 else {}
     return lab.compile(model, lab.box(stages, lab.free_link("device", "switch")), **plan, **named)
 
 
-def equal_stages(inputs: Any) -> Calibration:
+def equal_stages(inputs: Any, parts: Times = (1.0, 1.0, 1.0)) -> Calibration:
     """Times of layers that make all stages equal: the loss and the update are free."""
-    times = {FORWARD: FORWARD_TIME, BACKWARD: BACKWARD_TIME, WEIGHT_ONLY: BACKWARD_TIME}
+    forward, of_input, of_weights = parts
+    times = {
+        FORWARD: forward,
+        **dict.fromkeys((BACKWARD, WEIGHT_ONLY), of_input + of_weights),
+        **dict.fromkeys((INPUT_GRAD, INNER_GRAD), of_input),
+        WEIGHT_GRAD: of_weights,
+    }
     graph, plan = inputs.program.graph, inputs.plan
     keys = {
         node: layer_key(node.layer, graph.input_shapes(node), plan.microbatch_size, plan.dtype) for node in graph.nodes
@@ -45,6 +55,34 @@ def test_bubble_of_equal_stages(lab: Any, schedule: str, stages: int) -> None:
         assert metrics.step_time == pytest.approx(steps * (FORWARD_TIME + BACKWARD_TIME), rel=1e-9)
         assert metrics.bubble_fraction == pytest.approx((stages - 1) / steps, rel=1e-9, abs=1e-12)
         assert metrics.bubble_overhead == pytest.approx((stages - 1) / microbatches, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "with_barrier", "without"),
+    [
+        ("1f1b", lambda f, i, w: f + i + w, lambda f, i, w: f + i + w),
+        ("zb_h1", lambda f, i, w: f + i - w, lambda f, i, w: f + i - w),
+        ("zb_h2", lambda f, i, w: f, lambda f, i, w: f + i - 2 * w),
+    ],
+    ids=["1f1b", "zb_h1", "zb_h2"],
+)
+@pytest.mark.parametrize(("ranks", "microbatches"), [(4, 8), (4, 16), (8, 32)])
+@pytest.mark.parametrize("times", [(1.0, 1.0, 1.0), (1.0, 1.3, 0.7)])
+def test_zero_bubble_pays_without_the_barrier(
+    lab: Any,
+    schedule: str,
+    with_barrier: Callable[..., float],
+    without: Callable[..., float],
+    ranks: int,
+    microbatches: int,
+    times: Times,
+) -> None:
+    """Qi et al. 2023 (arXiv 2401.10241), tables 1 and 2: idle time of a step, a multiple of p - 1."""
+    work = microbatches * sum(times)
+    for barrier, idle in ((True, with_barrier), (False, without)):
+        inputs = pipeline(lab, ranks, microbatches, schedule, optimizer_barrier=barrier)
+        step = lab.run(inputs, equal_stages(inputs, times)).step_time
+        assert step - work == pytest.approx((ranks - 1) * idle(*times), abs=1e-9)
 
 
 @pytest.mark.parametrize(("schedule", "in_flight"), [("gpipe", [6, 6, 6, 6]), ("1f1b", [4, 3, 2, 1])])

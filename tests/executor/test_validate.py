@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from simulator.cost.calibration import BACKWARD, FORWARD, INNER_GRAD, INPUT_GRAD, WEIGHT_GRAD, WEIGHT_ONLY
 from simulator.planning import load_calibration
 from simulator.results.recording import Recording, read_json
 
@@ -22,16 +23,27 @@ SIZES = (
 )
 
 
-def test_validate_predicts_runs_and_compares(tmp_path: Path) -> None:
-    arguments = ["validate", "--model", "gpt-tiny", "--topology", "local-cpu", "--plan", "dp2", "--format", "json"]
+# plan, schedule, the operation that was measured, parts of the layers that were
+PLANS = [
+    ("dp2", "1f1b", "all_reduce x2", {FORWARD, BACKWARD, WEIGHT_ONLY}),
+    ("pp2", "zb_h1", "send x2", {FORWARD, INPUT_GRAD, INNER_GRAD, WEIGHT_GRAD}),
+]
+
+
+@pytest.mark.parametrize(("plan", "schedule", "operation", "parts"), PLANS, ids=["dp2", "zb_h1"])
+def test_validate_predicts_runs_and_compares(
+    tmp_path: Path, plan: str, schedule: str, operation: str, parts: set[str]
+) -> None:
+    arguments = ["validate", "--model", "gpt-tiny", "--topology", "local-cpu", "--plan", plan, "--format", "json"]
     arguments += ["--rounds", "2", "--steps", "1", "--output", str(tmp_path)]
+    arguments += ["--set", f"plan.schedule={schedule}"]
     arguments += [word for size in SIZES for word in ("--set", size)]
     start = f"from simulator.cli import main; main({arguments!r})"
     done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
 
     (told,) = json.loads(done.stdout)
-    assert told["name"] == "gpt-tiny-dp2"
+    assert told["name"] == f"gpt-tiny-{plan}"
     assert told["same_order"] and told["same_inputs"]
     assert told["steps"] == 2
     assert set(told["round_errors"]) == {"0", "1"}
@@ -46,7 +58,8 @@ def test_validate_predicts_runs_and_compares(tmp_path: Path) -> None:
     }
     for turn in range(2):
         calibration = load_calibration(folder / f"calibration-{turn}.json")
-        assert calibration.layers and calibration.updates and "all_reduce x2" in calibration.messages
+        assert calibration.updates and operation in calibration.messages
+        assert {part for times in calibration.layers.values() for part in times} == parts
     names = {
         event["args"]["name"]
         for event in read_json(folder / "trace.json.gz")["traceEvents"]

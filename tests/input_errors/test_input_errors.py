@@ -210,6 +210,21 @@ def test_one_mistake(tmp_path: Path, change: Change, expected: str) -> None:
     assert any(line.startswith(expected) for line in lines), lines
 
 
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ("tp: 3\npp: 2", "p.yaml:2:1: plan.tp: tp(3) * pp(2) = 6 does not divide the topology's 4 devices "),
+        ("tp: 2\npp: 3", "p.yaml:3:1: plan.pp: tp(2) * pp(3) = 6 does not divide the topology's 4 devices "),
+        ("tp: 2\npp: 4", "p.yaml:3:1: plan.pp: tp(2) * pp(4) = 8 does not divide the topology's 4 devices "),
+    ],
+    ids=["tp", "pp", "only together"],
+)
+def test_one_wrong_size_is_one_error(tmp_path: Path, sizes: str, expected: str) -> None:
+    axis = expected.split("plan.")[1][:2]
+    (line,) = errors(tmp_path, changed(("plan", "dp: 2\ntp: 2\npp: 1", sizes)))
+    assert line == f"{expected}(remainder 4); legal neighbour: {axis} 2"
+
+
 def test_all_mistakes_of_all_files_at_once(tmp_path: Path) -> None:
     texts = changed(
         ("model", "kernel: 3", "kernl: 3"),
@@ -222,6 +237,14 @@ def test_all_mistakes_of_all_files_at_once(tmp_path: Path) -> None:
     places = [line.split(": ")[0] for line in errors(tmp_path, texts)]
     assert {"m.yaml:4:49", "m.yaml:9:32", "t.yaml:4:5", "t.yaml:13:46", "p.yaml:3:1", "p.yaml:4:1"} <= set(places)
     assert places == sorted(places, key=lambda place: (place.split(":")[0], *map(int, place.split(":")[1:])))
+
+
+def test_contradictions_are_found_beside_unknown_keys(tmp_path: Path) -> None:
+    """An unknown key is taken for the one that it resembles, so that the rest can be checked in the same go."""
+    plan = "name: lab\ntpp: 4\nshedule: naive\nnum_stages_per_rank: 3\nmicrobatch_size: 1\n"
+    found = errors(tmp_path, changed(("topology", "80 GiB", "80 GiB\n    nonsense: 1"), model=GPT, plan=plan))
+    keys = [line.split(": ")[1] for line in found]
+    assert keys == ["plan.tpp", "plan.shedule", "plan.num_stages_per_rank", "topology.devices.gpu.nonsense"], found
 
 
 @pytest.mark.parametrize(
@@ -270,9 +293,9 @@ def test_files_that_are_no_model(tmp_path: Path, model: str, expected: str) -> N
 @pytest.mark.parametrize("text", ["[" * 10_000_000, "a: " + "{b: " * 2_500_000, "- " * 5_000_000], ids=["[", "{", "-"])
 @pytest.mark.parametrize("size", [1_000_000, 10_000_000])
 def test_ten_megabytes_of_nested_yaml_are_refused_at_once(tmp_path: Path, text: str, size: int) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     (line,) = errors(tmp_path, changed(model=text[:size]))
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 20
     assert line.startswith("m.yaml")
     assert "larger than the limit" in line if size > 8_000_000 * 1.05 else "nested deeper than 32 levels" in line
 

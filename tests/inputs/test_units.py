@@ -69,6 +69,9 @@ def test_values_are_exact(parse, text, value):
         (parse_seconds, "fast", '"fast" is not a time; write 1.5 us, 1.5 ms or 1.5 s'),
         (parse_flop_rate, "312 TF", '"312 TF" is not a compute rate; write 312 TFLOP/s'),
         (parse_fraction, "0.8", '"0.8" has no unit; write 80%, with the percent sign'),
+        (parse_fraction, "25", '"25" has no unit; write 25%, with the percent sign'),
+        (parse_fraction, "25 pct", '"25 pct" is not a percentage; write 25%, with the percent sign'),
+        (parse_fraction, "much", '"much" is not a percentage; write 80%, with the percent sign'),
     ],
 )
 def test_refusals_say_what_to_write(parse, text, message):
