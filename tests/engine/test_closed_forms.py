@@ -133,3 +133,12 @@ def test_gathering_hides_behind_the_block_before(lab: Any) -> None:
         return max(span.end for span in timeline.of(0) if span.instruction.kind is Kind.B)
 
     assert computed(sharded) == pytest.approx(computed(alone) + first.end - first.start, rel=1e-9)
+
+
+def test_parameters_are_gathered_after_the_update_of_the_step_before(lab: Any) -> None:
+    plan = {"pp": 2, "dp": 2, "num_microbatches": 4, "sharding": "fsdp", "optimizer_barrier": False}
+    timeline = lab.run(lab.compile(lab.gpt, lab.box(4), **plan))
+    for rank in timeline.ranks:
+        gathered = min(span.issued for span in timeline.of(rank) if span.instruction.kind is Kind.UNSHARD)
+        updated = max(span.end for span in timeline.of(rank) if span.instruction.kind is Kind.OPTIM)
+        assert gathered == pytest.approx(updated - timeline.step_time, rel=1e-9)
