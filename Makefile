@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-BENCHMARKS := benchmarks/speed.py benchmarks/fidelity.py
+BENCHMARKS := benchmarks/speed.py benchmarks/fidelity.py benchmarks/zero_bubble.py benchmarks/schedules.py
 
 .PHONY: demo test check-all bench format venv clean
 
@@ -19,7 +19,7 @@ test: venv ## the gate: format, lint, types, layers, tests
 check-all: venv ## what the gate leaves out because it takes long
 	@$(BIN)/pytest -q -m slow
 
-bench: venv ## speed and fidelity tables
+bench: venv ## tables of speed, fidelity and schedules
 	@set -e; for benchmark in $(BENCHMARKS); do $(BIN)/python $$benchmark; done
 
 format: venv ## rewrite the sources the way `make test` wants them

@@ -17,6 +17,8 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
+from sections import named_sections
+
 from simulator.launch import Launch
 from simulator.planning.validate import Validation, validate
 from simulator.results.recording import Recording, write_bytes
@@ -52,7 +54,6 @@ def main() -> None:
                     rounds=arguments.rounds,
                     steps=4,
                     timeout=120,
-                    calibrate=True,
                 )
                 for result in validate(launch):
                     found[result.name].append(result)
@@ -61,7 +62,9 @@ def main() -> None:
         lines += section(title, found, typical, limit)
     text = "\n".join([*header(about, arguments.repeats, arguments.rounds), *lines, ""])
     print(text)
-    write_bytes(arguments.out, text.encode())
+    # Other benchmarks' sections of the page stay.
+    others = named_sections(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {}
+    write_bytes(arguments.out, "\n".join([text, *others.values()]).encode())
 
 
 def header(about: dict[str, str], repeats: int, rounds: int) -> list[str]:
@@ -69,7 +72,7 @@ def header(about: dict[str, str], repeats: int, rounds: int) -> list[str]:
     return [
         "# Predicted against measured on a CPU machine",
         "",
-        "Written by `python benchmarks/fidelity.py`; do not edit.",
+        "Written by `python benchmarks/fidelity.py`; do not edit. Sections between comments are other benchmarks'.",
         "",
         f"{datetime.date.today():%d %B %Y}; {about['device']}, {about['machine']}; torch {about['torch']} with gloo, "
         f"Python {platform.python_version()}. {repeats} launches of {rounds} rounds; a round of a plan is "

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeVar
 
 import simpy
@@ -19,6 +20,9 @@ import simpy
 from simulator.cost import Calibration
 from simulator.engine import simulate
 from simulator.load import Inputs, load
+from simulator.program import verify
+from simulator.program.schedules import SCHEDULE_KINDS, Options, Schedule, ScheduleKind
+from simulator.program.schedules.one_step import verify_schedule
 
 T = TypeVar("T")
 
@@ -32,15 +36,17 @@ COMMAND = [
     *("--set", "topology.nodes=128"),
 ]
 BARE_EVENTS = 100_000
+LARGE = (64, 1024)
+"""Ranks and micro-batches of schedules whose making and verifying are measured."""
 
 
-def best(repeat: int, call: Callable[[], T]) -> tuple[float, T]:
+def best(repeat: int, call: Callable[[], T], clock: Callable[[], float] = time.perf_counter) -> tuple[float, T]:
     """Return the shortest time in seconds, and what the last call returned."""
     times = []
     for _ in range(repeat):
-        began = time.perf_counter()
+        began = clock()
         result = call()
-        times.append(time.perf_counter() - began)
+        times.append(clock() - began)
     return min(times), result
 
 
@@ -73,6 +79,42 @@ def predicted(inputs: Inputs, *, folding: bool = True) -> tuple[float, int]:
     return timeline.step_time, len(timeline.spans)
 
 
+def large(kind: ScheduleKind) -> Schedule:
+    """Return a schedule of 64 ranks, 1,024 micro-batches and, where that is free, 4 stages per rank."""
+    stages = 4 if kind.stages_per_rank == "any" else kind.usual_stages_per_rank
+    return kind.build(LARGE[0], LARGE[1], Options(num_stages_per_rank=stages))
+
+
+def large_program() -> Inputs:
+    """Return the largest schedule as a compiled program."""
+    changes = {
+        "topology.nodes": LARGE[0] // 8,
+        "plan.tp": 1,
+        "plan.pp": LARGE[0],
+        "plan.num_microbatches": LARGE[1],
+        "plan.schedule": "interleaved_zero_bubble",
+        "plan.num_stages_per_rank": 4,
+        "model.num_hidden_layers": 4 * LARGE[0],
+    }
+    return load(*CASE, [f"{key}={value}" for key, value in changes.items()])
+
+
+def schedules(repeat: int) -> None:
+    """Measure, in processor time, making and verifying each schedule; print the slowest, and the largest's program."""
+    made, verified = {}, {}
+    for name, kind in SCHEDULE_KINDS.items():
+        if name != "custom":
+            made[name], schedule = best(repeat, partial(large, kind), time.process_time)
+            verified[name], _ = best(repeat, partial(verify_schedule, schedule, LARGE[1]), time.process_time)
+    for verb, seconds in (("make", made), ("verify", verified)):
+        slowest = max(seconds, key=lambda name: seconds[name])
+        title = f"{verb} a schedule, p = {LARGE[0]}, m = {LARGE[1]:,}, v = 4"
+        show(title, f"{seconds[slowest]:.2f} s", f"the slowest, {slowest}")
+    program = large_program().program
+    proving, _ = best(repeat, lambda: verify(program), time.process_time)
+    show("verify the largest one's program", f"{proving:.2f} s", f"{sum(map(len, program.lists)):,} instructions")
+
+
 def show(name: str, value: str, note: str = "") -> None:
     """Print one row."""
     print(f"{name:<46}{value:>16}   {note}".rstrip())
@@ -103,6 +145,7 @@ def main() -> None:
     unfolded, (reference, many) = best(1, lambda: predicted(few, folding=False))
     same = f"same step time to {abs(step / reference - 1):.0e}"
     show("folding, 256 GPUs, 4 micro-batches", f"{unfolded / folded:.0f} x faster", f"{same}; {many:,} instructions")
+    schedules(min(repeat, 3))
     if options.check and whole > GOAL:
         raise SystemExit(f"{whole:.2f} s is over the goal of {GOAL:g} s")
 

@@ -11,7 +11,7 @@ from executor.lanes import Message, RawSpan, lanes_for
 from executor.transport import Transport
 from simulator.load import Inputs
 from simulator.program.dependencies import dependencies
-from simulator.program.instructions import Instruction, Kind
+from simulator.program.instructions import Instruction, Kind, Stream
 
 Handler = Callable[[Instruction], Message | None]
 
@@ -49,11 +49,16 @@ class Interpreter:
         self.lanes = lanes_for(device)
         self.step_index = 0
 
-    def step(self) -> tuple[list[RawSpan], float | None]:
-        """Run one step; return its spans and, on ranks that hold the loss, this replica's mean loss."""
+    def step(self, computed: Callable[[], object] | None = None) -> tuple[list[RawSpan], float | None]:
+        """Run one step; return its spans and, on ranks that hold the loss, this replica's mean loss.
+
+        ``computed`` is called after each instruction that computes.
+        """
         for position, instruction in enumerate(self.instructions):
             action = partial(self.handlers[instruction.kind], instruction)
             self.lanes.launch(position, instruction, self.needs[position], action)
+            if computed and instruction.stream is Stream.COMPUTE:
+                computed()
         spans = self.lanes.close()
         self.step_index += 1
         return spans, self.take_loss()

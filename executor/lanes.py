@@ -16,13 +16,13 @@ from typing import Protocol
 import torch
 
 from executor.transport import Handle
-from simulator.program.instructions import RECEIVES, Instruction, Kind, Lane, Stream
+from simulator.program.instructions import ENDS, RECEIVES, Instruction, Kind, Lane, Stream
 from simulator.units import parse_seconds
 
 MILLISECOND = parse_seconds("1 ms")
 """torch's unit of elapsed time between CUDA events, in seconds."""
 
-AWAITED = (*RECEIVES, Kind.UNSHARD)
+AWAITED = (*ENDS, Kind.UNSHARD)
 """Kinds that come long before they are needed, so that a thread of their own must tell when they were there."""
 
 Finish = Callable[[], None]
@@ -59,20 +59,20 @@ class Lanes(Protocol):
 
 
 class Arrivals:
-    """Waits for messages in a thread of its own, so that the time at which one arrives is known.
+    """Waits for messages in a thread of its own: a received one's time is known, a sent one's memory is free at once.
 
     gloo cannot be asked whether a message is there, and the host thread may come to wait for it long after.
     """
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[tuple[RawSpan, Sequence[Handle], threading.Event]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[RawSpan, Message, threading.Event]] = queue.SimpleQueue()
         self._failures: dict[threading.Event, Exception] = {}
         threading.Thread(target=self._work, daemon=True).start()
 
-    def expect(self, span: RawSpan, handles: Sequence[Handle]) -> threading.Event:
-        """Return an event that is set when all handles are done; the span then has its end."""
+    def expect(self, span: RawSpan, message: Message) -> threading.Event:
+        """Return an event that is set when a message is done and finished; the span then has its end."""
         done = threading.Event()
-        self._queue.put((span, handles, done))
+        self._queue.put((span, message, done))
         return done
 
     def wait(self, done: threading.Event) -> None:
@@ -83,14 +83,20 @@ class Arrivals:
 
     def _work(self) -> None:
         while True:
-            span, handles, done = self._queue.get()
-            try:
-                for handle in handles:
-                    handle.wait()
-                span.end = time.perf_counter()
-            except Exception as error:
-                self._failures[done] = error
-            done.set()
+            # A message's tensors die with it, not when the next one comes: no name outlives it.
+            self._await(*self._queue.get())
+
+    def _await(self, span: RawSpan, message: Message, done: threading.Event) -> None:
+        handles, finish = message
+        try:
+            for handle in handles:
+                handle.wait()
+            span.end = time.perf_counter()
+            if finish:
+                finish()
+        except Exception as error:
+            self._failures[done] = error
+        done.set()
 
 
 class HostLanes:
@@ -113,16 +119,23 @@ class HostLanes:
         self.spans.append(span)
         message = action()
         if message:
-            self._pending[position] = (span, message)
             if instruction.kind in AWAITED:
-                if instruction.lane not in self._arrivals:
-                    self._arrivals[instruction.lane] = Arrivals()
-                arrivals = self._arrivals[instruction.lane]
-                self._expected[position] = arrivals.expect(span, message[0])
+                message = self._expect(position, span, message)
+            self._pending[position] = (span, message)
             return
         span.end = time.perf_counter()
         if self._pending:
             self._notice(span.end)
+
+    def _expect(self, position: int, span: RawSpan, message: Message) -> Message:
+        """Let a thread wait for a message; return what remains to be done by this one, which alone stores tensors."""
+        handles, finish = message
+        receives = span.instruction.kind in RECEIVES
+        lane = span.instruction.lane
+        if lane not in self._arrivals:
+            self._arrivals[lane] = Arrivals()
+        self._expected[position] = self._arrivals[lane].expect(span, (handles, None if receives else finish))
+        return (), finish if receives else None
 
     def keep(self, thing: object) -> None:
         """Do nothing: whatever the thread lets go of has been read, and messages under way hold their own."""

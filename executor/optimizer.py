@@ -80,6 +80,7 @@ class Update:
         for parameter, master in zip(self._parameters, self._masters, strict=True):
             if master is not parameter:
                 parameter.copy_(master)
+                master.grad = None
 
 
 def _optimizer(parameters: list[nn.Parameter], spec: Optimizer) -> torch.optim.Optimizer:

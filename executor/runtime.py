@@ -155,7 +155,7 @@ class Runtime(Interpreter):
         stage = self.program.stages[instruction.stage]
         if instruction.part == len(stage.segments) - 1 and (after := self._neighbour(instruction, +1)):
             for name in stage.gradients_in:
-                microbatch.add_gradient(name, after.gradients[name])
+                microbatch.add_gradient(name, after.gradients.pop(name))
             after.delivered = True
             self._release(instruction._replace(stage=instruction.stage + 1), after)
         self.stages[instruction.stage].backward_segment(microbatch, instruction.part, instruction.kind is Kind.B)
@@ -194,7 +194,7 @@ class Runtime(Interpreter):
         names = self.program.stages[instruction.stage].gradients_out
         microbatch.delivered = True
         self._release(instruction, microbatch)
-        return self._send(instruction, [microbatch.gradients[name] for name in names])
+        return self._send(instruction, [microbatch.gradients.pop(name) for name in names])
 
     def _send(self, instruction: Instruction, tensors: list[Tensor]) -> Message:
         peer = self.peer(instruction)

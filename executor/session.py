@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import datetime
 import os
 import platform
@@ -18,6 +17,9 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from executor.calibrate import Calibrator, Samples, combine
+from executor.emulated import Emulated
+from executor.interpreter import Interpreter
+from executor.memory import held_bytes, keep_freed_memory
 from executor.recorder import clock_offset, plain
 from executor.runtime import Runtime
 from executor.transport import Transport
@@ -64,17 +66,22 @@ class Schedule:
 
 @dataclass(slots=True)
 class Job:
-    """One plan of a run, as this rank sees it; ``leads`` tells which steps only show where the next one begins."""
+    """One plan of a run, as this rank sees it.
+
+    ``leads`` tells which steps only show where the next one begins, ``held`` the bytes of activations after each
+    computation of a step.
+    """
 
     name: str
     inputs: Inputs
-    runtime: Runtime
+    runtime: Interpreter
     calibrator: Calibrator | None
     steps: list[Recorded] = field(default_factory=list)
     rounds: list[int] = field(default_factory=list)
     losses: list[float | None] = field(default_factory=list)
     leads: list[bool] = field(default_factory=list)
     samples: list[Samples] = field(default_factory=list)
+    held: list[float] = field(default_factory=list)
 
 
 class Session:
@@ -97,6 +104,7 @@ class Session:
         first = next(iter(inputs.values()))
         self._check_world(inputs)
         backend = first.topology.device(self.rank).backend
+        self._interpreter = Emulated if backend == "emulated" else Runtime
         self._kind = first.topology.device(self.rank).kind
         self.device = _device(backend)
         store, _, _ = next(rendezvous("env://"))
@@ -129,6 +137,7 @@ class Session:
                             f"progress: round {turn + 1} of {schedule.rounds}: {job.name}", file=sys.stderr, flush=True
                         )
             for job in self.jobs:
+                self._count_memory(job)
                 self._write(job)
             dist.barrier(group=self.control)
             for job in self.jobs:
@@ -149,9 +158,11 @@ class Session:
 
     def _build(self, schedule: Schedule) -> None:
         for name, inputs in self._inputs.items():
-            runtime = Runtime(inputs, self.rank, Transport(inputs.program), self.device)
+            runtime = self._interpreter(inputs, self.rank, Transport(inputs.program), self.device)
             calibrator = None
             if schedule.calibrate:
+                if not isinstance(runtime, Runtime):
+                    raise ExecutionError("emulated devices have no layers to calibrate; leave out --calibrate")
                 calibrator = Calibrator(runtime, self.control, self.offset, schedule.sweep)
             self.jobs.append(Job(name, inputs, runtime, calibrator))
 
@@ -190,9 +201,21 @@ class Session:
                 self._save(job)
         self.watchdog.look_at(None, None)
 
+    def _count_memory(self, job: Job) -> None:
+        """Run one more step that is not timed: counting slows it, and the steps before it do the same.
+
+        Emulated devices hold no activations.
+        """
+        if not isinstance(job.runtime, Runtime):
+            return
+        self.watchdog.look_at(job.runtime.lanes, job.inputs.program)
+        self._recording = False
+        job.held = held_bytes(job.runtime)
+        self.watchdog.look_at(None, None)
+
     def _write(self, job: Job) -> None:
         """Bring everything to rank 0, which writes it."""
-        mine = (job.steps, job.losses, job.samples)
+        mine = (job.steps, job.losses, job.samples, job.held)
         gathered: list[Any] = [None] * self.world_size
         dist.gather_object(mine, gathered if self.rank == 0 else None, group=self.control)
         if self.rank != 0:
@@ -200,7 +223,8 @@ class Session:
         folder = self.out / job.name
         node = job.inputs.topology.node
         about = self._about()
-        steps = assemble_all(job.inputs.program, list(zip(*(g[0] for g in gathered), strict=True)), job.leads)
+        records = list(zip(*(g[0] for g in gathered), strict=True))
+        steps = assemble_all(job.inputs.program, records, job.leads, [g[3] for g in gathered])
         losses = [_mean_loss(values) for values in zip(*(g[1] for g in gathered), strict=True)]
         measured = [index for index, lead in enumerate(job.leads) if not lead]
         Recording(
@@ -259,19 +283,6 @@ def _device(backend: str) -> torch.device:
     torch.set_num_threads(1)
     keep_freed_memory()
     return torch.device("cpu")
-
-
-def keep_freed_memory() -> None:
-    """Make glibc keep freed memory for the next allocation, as CUDA's caching allocator does.
-
-    Otherwise every micro-batch gives its activations back to the kernel and faults them in again: forward of a small
-    GPT then takes up to half as long again, and no two steps the same. Other C libraries are left as they are.
-    """
-    mmap_max, trim_threshold = -4, -1  # mallopt(3): M_MMAP_MAX, M_TRIM_THRESHOLD
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, 2**31 - 1)
 
 
 def _processor() -> str:

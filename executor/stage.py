@@ -101,7 +101,6 @@ class StageModule(nn.Module):
             [next(modules) for _ in segment.nodes]  # type: ignore[misc]
             for segment in stage.segments
         ]
-        self._inner = [_inner_outputs(stage, part) for part in range(len(stage.segments))]
         trainable = graph.trainable_inputs
         self._wants_gradient = {
             name: any(trainable[node.name] for node in segment.nodes if name in node.inputs) and name != INPUT
@@ -128,8 +127,8 @@ class StageModule(nn.Module):
         microbatch.values.update({name: tensor.detach() for name, tensor in outputs.items()})
         unit = self.stage.unit_of(part)
         if not keeps and part == unit[-1]:
-            for index in unit:
-                self._forget(microbatch, index)
+            for name in (name for index in unit for name in self.stage.inner_outputs(index)):
+                del microbatch.values[name]
 
     def _run(self, microbatch: Microbatch, part: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the input leaves of a segment and its outputs with their history."""
@@ -144,12 +143,6 @@ class StageModule(nn.Module):
                 inputs.append(microbatch.values[TARGET])
             tensors[module.node.name] = module(*inputs)
         return leaves, {name: tensors[name] for name in segment.outputs}
-
-    def _forget(self, microbatch: Microbatch, part: int) -> None:
-        """Let go of a recomputed segment's outputs that only its own unit reads."""
-        for name in self._inner[part]:
-            microbatch.values.pop(name, None)
-            microbatch.gradients.pop(name, None)
 
     def backward_segment(self, microbatch: Microbatch, part: int, whole: bool = True) -> None:
         """Run one segment backward: input gradients go to the border, parameter gradients accumulate in place.
@@ -181,6 +174,8 @@ class StageModule(nn.Module):
                 microbatch.partial[part][name] = leaf.grad
             else:
                 microbatch.add_gradient(name, leaf.grad)
+            # Put-off weight gradients keep the leaf, which must not keep what has long been sent.
+            leaf.grad = None
         self._forget(microbatch, part)
         if self.deferred:
             # Nothing else may land in this queue, or keep it alive.
@@ -189,17 +184,16 @@ class StageModule(nn.Module):
             if whole:
                 self.weight_segment(microbatch, part)
 
+    def _forget(self, microbatch: Microbatch, part: int) -> None:
+        """Let go of what nobody reads after backward of a segment: its outputs, their gradients, the stage's inputs."""
+        for name in self.stage.segments[part].outputs:
+            microbatch.values.pop(name, None)
+            microbatch.gradients.pop(name, None)
+        if part == 0:
+            microbatch.values.clear()
+
     @torch.no_grad()
     def weight_segment(self, microbatch: Microbatch, part: int) -> None:
         """Compute the parameter gradients that backward of a segment put off."""
         for compute in microbatch.weights.pop(part):
             compute()
-
-
-def _inner_outputs(stage: Stage, part: int) -> tuple[str, ...]:
-    """Return the outputs of a recomputed segment that nothing outside its unit reads."""
-    segment, unit = stage.segments[part], stage.unit_of(part)
-    outside = {name for index, other in enumerate(stage.segments) if index not in unit for name in other.inputs}
-    if not segment.recomputed:
-        return ()
-    return tuple(name for name in segment.outputs if name not in outside and name not in stage.sends)

@@ -18,6 +18,7 @@ from simulator.errors import ExecutionError, RankLostError
 from simulator.load import Inputs, load_jobs
 from simulator.results.assemble import Recorded, assemble_all
 from simulator.results.recording import Recording, read_json
+from simulator.topology import Topology
 
 OURS = re.compile(r"^rank (\d+): ")
 """How a line of a rank begins; everything else on stderr is torchrun's."""
@@ -103,7 +104,7 @@ def run(launch: Launch) -> dict[str, Inputs]:
     if importlib.util.find_spec("torch") is None:
         raise ExecutionError("running needs torch: pip install 'plancast[executor]'")
     jobs = launch.jobs()
-    _check_devices(jobs)
+    _check_devices(jobs, launch.calibrate)
     sizes = {inputs.plan.mesh.world_size for inputs in jobs.values()}
     assert len(sizes) == 1, "one topology has one world size"
     launch.out.mkdir(parents=True, exist_ok=True)
@@ -131,6 +132,11 @@ def run(launch: Launch) -> dict[str, Inputs]:
     return jobs
 
 
+def emulated(topology: Topology) -> bool:
+    """Return whether devices are timers, which take the predicted time and can be calibrated no further."""
+    return any(device.backend == "emulated" for device in topology.devices)
+
+
 def _forget(folder: Path) -> None:
     """Remove what an earlier run left in a job's folder, so that nothing of it is taken for this run's."""
     for pattern in ("measured.json.gz", "predicted.json.gz", "trace.json.gz", "partial-rank*", "calibration-*.json"):
@@ -138,7 +144,7 @@ def _forget(folder: Path) -> None:
             path.unlink()
 
 
-def _check_devices(jobs: dict[str, Inputs]) -> None:
+def _check_devices(jobs: dict[str, Inputs], calibrate: bool) -> None:
     """Refuse what this machine is not, before a dozen processes import torch to find out."""
     first = next(iter(jobs.values())).topology
     if first.num_nodes > 1:
@@ -146,6 +152,11 @@ def _check_devices(jobs: dict[str, Inputs]) -> None:
             f"{first.name} has {first.num_nodes} nodes, and this starts processes on one machine; on each node run: "
             f"torchrun --nnodes {first.num_nodes} --nproc-per-node {first.devices_per_node} --rdzv-backend c10d "
             "--rdzv-endpoint HOST:29500 -m executor --model ... --topology ... --plan ... --out ..."
+        )
+    if calibrate and emulated(first):
+        raise ExecutionError(
+            f"{first.name} has emulated devices: they take the time that the topology says, so there is nothing to "
+            "calibrate; calibrate on --topology local-cpu, or simulate without a calibration"
         )
     drivers = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd")]
     if first.device(0).backend == "cuda" and not drivers:

@@ -40,7 +40,8 @@ def validate(
     """Train every model with every plan on this machine, and compare each with its prediction.
 
     Layers and links are calibrated between the steps, never the plan's own steps, and each round is compared with
-    the prediction from its own calibration: on a machine whose speed drifts only that is fair. With --calibration
+    the prediction from its own calibration: on a machine whose speed drifts only that is fair. Emulated devices are
+    predicted from their topology alone. With --calibration
     the table also shows what that file predicted ahead of the run. Exit code 1 when an error is above the tolerance.
     """
     from simulator.commands.options import fraction, run_folder
@@ -61,7 +62,6 @@ def validate(
         rounds=rounds,
         steps=steps,
         timeout=timeout,
-        calibrate=True,
     )
     results = validate_plans(launch, earlier)
     save(out, results)

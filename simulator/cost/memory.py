@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from simulator.model.graph import INPUT
+from simulator.model.layers.base import FLOAT_BYTES, INDEX_BYTES, count
 from simulator.plan.plan import MASTER_BYTES
 from simulator.program.instructions import Kind
+from simulator.program.liveness import held_after
 from simulator.program.program import Program
 from simulator.program.sharding import GATHERS
-from simulator.program.stage import Stage
 from simulator.topology import Topology
 
 
@@ -25,15 +27,18 @@ class Memory:
     optimizer_state
         Momentum or Adam moments, fp32.
     activations
-        What backward needs of all micro-batches in flight, at the worst moment.
+        What all micro-batches in flight hold at the worst moment, between two computations.
+    data
+        Inputs and targets of the step.
     comm_buffers
-        Tensors being sent and received between stages.
+        Gradients being sent to the stage before; their micro-batch is gone.
     """
 
     params: float
     grads: float
     optimizer_state: float
     activations: float
+    data: float
     comm_buffers: float
 
     @property
@@ -62,18 +67,23 @@ def peak_memory(program: Program, pipeline_rank: int) -> Memory:
     updated = sum(program.updated_parameters(stage.index) for stage in stages)
     gathered = _peak_gathered(program, pipeline_rank)
     master = MASTER_BYTES if plan.has_master_weights else 0
-    borders = [
-        program.tensor_bytes(names)
-        for stage in stages
-        for names in (stage.receives, stage.sends, stage.gradients_in, stage.gradients_out)
-    ]
     return Memory(
         params=float(updated * (plan.itemsize + master) + gathered * plan.itemsize),
         grads=float(parameters * plan.itemsize),
         optimizer_state=float(updated * plan.optimizer.states * MASTER_BYTES),
-        activations=_peak_activations(program, pipeline_rank),
-        comm_buffers=sum(borders),
+        activations=max(held_after(program, pipeline_rank), default=0.0),
+        data=_data(program, pipeline_rank),
+        comm_buffers=sum(program.tensor_bytes(stage.gradients_out) for stage in stages),
     )
+
+
+def _data(program: Program, pipeline_rank: int) -> float:
+    """Return the bytes of a step's inputs and targets on the ranks that read them."""
+    graph, plan = program.graph, program.plan
+    target = plan.microbatch_size * count(graph.target_shape) * (INDEX_BYTES if graph.num_classes else FLOAT_BYTES)
+    nodes = [node for stage in program.stages_of(pipeline_rank) for node in stage.nodes]
+    inputs = program.tensor_bytes((INPUT,)) if any(INPUT in node.inputs for node in nodes) else 0.0
+    return plan.num_microbatches // program.pipelines * (inputs + (target if graph.loss in nodes else 0.0))
 
 
 def _peak_gathered(program: Program, pipeline_rank: int) -> int:
@@ -85,45 +95,6 @@ def _peak_gathered(program: Program, pipeline_rank: int) -> int:
             held += elements if kind is Kind.UNSHARD else -elements
             peak = max(peak, held)
     return peak
-
-
-def _peak_activations(program: Program, pipeline_rank: int) -> float:
-    """Walk the list: forward keeps what its backward needs, the backward of its weights frees it."""
-    changes: dict[tuple[Kind, int, int], float] = {}
-    for stage in program.stages_of(pipeline_rank):
-        for part, segment in enumerate(stage.segments):
-            saved, kept = _saved(program, stage, part), _kept_inputs(program, stage, part)
-            changes[Kind.R if segment.recomputed else Kind.F, stage.index, part] = saved
-            if segment.recomputed:
-                changes[Kind.F, stage.index, part] = kept
-            changes[Kind.B, stage.index, part] = changes[Kind.W, stage.index, part] = -saved - kept
-    held = peak = 0.0
-    for kind, its_stage, _, part in program.lists[pipeline_rank]:
-        held += changes.get((kind, its_stage, part), 0.0)
-        peak = max(peak, held)
-    return peak
-
-
-def _saved(program: Program, stage: Stage, part: int) -> float:
-    """Return the bytes that a segment keeps from its forward, or from running it again, for its backward.
-
-    Borders are new tensors cut out of the graph: the inputs of a segment live as long as it does. Those of a block that
-    is recomputed have been kept since its first forward.
-    """
-    plan, segment = program.plan, stage.segments[part]
-    saved = program.graph.saved_bytes(segment.nodes, plan.microbatch_size, plan.itemsize, segment.inputs)
-    if not segment.recomputed:
-        return saved
-    known = set(stage.unit_inputs(part)).intersection(segment.inputs)
-    return saved - program.graph.saved_bytes((), plan.microbatch_size, plan.itemsize, known)
-
-
-def _kept_inputs(program: Program, stage: Stage, part: int) -> float:
-    """Return the bytes that a block which is recomputed keeps from its first segment's forward to its backward."""
-    plan = program.plan
-    if not stage.segments[part].recomputed or part != stage.unit_of(part)[0]:
-        return 0.0
-    return program.graph.saved_bytes((), plan.microbatch_size, plan.itemsize, stage.unit_inputs(part))
 
 
 def capacity(topology: Topology, rank: int) -> float:

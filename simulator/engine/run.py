@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import simpy
@@ -18,8 +19,9 @@ from simulator.engine.network import Network
 from simulator.engine.system import System, build_system
 from simulator.program.dependencies import dependencies
 from simulator.program.instructions import Instruction, Kind, Lane
+from simulator.program.liveness import held_after
 from simulator.program.program import Program
-from simulator.results.timeline import Span, Timeline
+from simulator.results.timeline import Span, Timeline, curve
 from simulator.topology import Device, Topology
 
 WARMUP_STEPS, MAX_STEPS = 3, 8
@@ -68,7 +70,7 @@ def simulate(
     def run(steps: int) -> Timeline:
         return _Run(program, system, folded, prices, calibration, noise, steps).timeline()
 
-    return _one_step(program, run), costs[device_key(devices[0])]
+    return _with_memory(program, _one_step(program, run)), costs[device_key(devices[0])]
 
 
 def _one_step(program: Program, run: Callable[[int], Timeline]) -> Timeline:
@@ -86,6 +88,15 @@ def _one_step(program: Program, run: Callable[[int], Timeline]) -> Timeline:
             return longer
         shorter = longer
     return shorter
+
+
+def _with_memory(program: Program, timeline: Timeline) -> Timeline:
+    """Add what each rank holds after each computation."""
+    held = [held_after(program, coordinate) for coordinate in range(len(program.lists))]
+    place = program.plan.mesh.coordinate
+    return replace(
+        timeline, memory={rank: curve(timeline.of(rank), held[place(rank, "pp")]) for rank in timeline.ranks}
+    )
 
 
 def device_key(device: Device) -> tuple[str, float]:

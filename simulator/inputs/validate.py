@@ -51,8 +51,8 @@ _TEXTS: Mapping[str, tuple[str, str]] = {
 def validate(document: Document, schema: type[Schema], problems: Problems) -> Schema | None:
     """Return the document as an object of `schema`, or None after telling `problems` all that is wrong with it.
 
-    If unknown keys are all that is wrong, the object is returned as it was probably meant (each as the known key that it
-    resembles, or left out), so that contradictions between values are found in the same go.
+    If unknown keys are all that is wrong, the object is returned as it was probably meant (each as the known key
+    that it resembles, or left out), so that contradictions between values are found in the same go.
 
     Parameters
     ----------

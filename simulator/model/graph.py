@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
 import networkx as nx
 
-from simulator.model.layers.base import Layer, Phase, Shape, count
+from simulator.model.layers.base import Layer, Phase, Shape
 from simulator.model.layers.embedding import Embedding
 from simulator.model.layers.loss import CrossEntropy, Loss
 
@@ -86,6 +86,11 @@ class LayerGraph:
         for node in self.nodes:
             self._shapes[node.name] = node.layer.output_shape(self.input_shapes(node))
 
+    @cached_property
+    def by_name(self) -> Mapping[str, Node]:
+        """The nodes by name."""
+        return {node.name: node for node in self.nodes}
+
     def shape(self, tensor: str) -> Shape:
         """Return the per-sample shape of a tensor."""
         return self._shapes[tensor]
@@ -153,31 +158,6 @@ class LayerGraph:
         for node in self.nodes:
             depends[node.name] = bool(node.layer.parameters()) or any(depends[name] for name in node.inputs)
         return depends
-
-    def saved_bytes(self, nodes: Iterable[Node], batch: int, itemsize: int, held: Iterable[str] = ()) -> float:
-        """Return the bytes that backward needs of ``nodes`` after their forward.
-
-        Parameters
-        ----------
-        nodes
-            Nodes that run forward one after the other.
-        batch, itemsize
-            Samples, and bytes of an element.
-        held
-            Tensors kept anyway, for instance those at the border of a stage.
-        """
-        saved = set(held)
-        extra = 0.0
-        for node in nodes:
-            layer = node.layer
-            if layer.saves_input:
-                saved.update(node.inputs)
-            if layer.saves_output:
-                saved.add(node.name)
-            extra += layer.extra_saved_bytes(self.input_shapes(node), batch, itemsize)
-        if self.integer_input:
-            saved.discard(INPUT)
-        return extra + itemsize * batch * sum(count(self.shape(name)) for name in saved)
 
 
 def order(edges: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -87,6 +87,7 @@ class Prediction:
             **({"tokens_per_second": samples * tokens} if tokens else {}),
             "samples_per_second": samples,
             "peak_memory_bytes": fullest.memory.total,
+            "peak_activation_bytes": metrics.peak_activation_bytes,
             "memory": fullest.memory.terms(),
             "memory_capacity_bytes": fullest.capacity,
             "fits": self.fits,
@@ -110,6 +111,7 @@ class Prediction:
                 "exposed_comm_time_s": rank.exposed_comm_time,
                 "bubble_time_s": rank.bubble_time,
                 "window_bubble": rank.window_bubble,
+                "peak_activation_bytes": rank.peak_activation_bytes,
                 "peak_memory_bytes": self.memory[mesh.coordinate(member, "pp")].memory.total,
             }
             for rank in self.metrics.per_rank

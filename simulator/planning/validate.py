@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from simulator import __version__
 from simulator.cost import Calibration
-from simulator.launch import Launch, run
+from simulator.launch import Launch, emulated, run
 from simulator.planning.fit import require_fit
 from simulator.planning.predict import Prediction, load_calibration, predict
 from simulator.results.compare import Comparison, compare
@@ -32,12 +32,15 @@ class Validation:
         Step time in seconds predicted before the run from an earlier calibration; None without one.
     timelines
         The step of median length, ``predicted`` and ``measured``.
+    calibrated
+        Whether the prediction rests on times measured beside the steps; otherwise on the topology's numbers.
     """
 
     name: str
     comparison: Comparison
     ahead: float | None
     timelines: Mapping[str, Timeline]
+    calibrated: bool
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -48,23 +51,27 @@ def validate(launch: Launch, earlier: Calibration | None = None) -> list[Validat
     """Run all jobs of a launch, and predict each round from the calibration that was taken beside it.
 
     A machine whose speed drifts is compared with itself: the error is the median over rounds of predicted / measured.
-    Calibration sees layers and links only, never the plan's own steps.
+    Calibration sees layers and links only, never the plan's own steps. Emulated devices are not calibrated: their
+    computations take what the topology predicts, and so are their messages predicted.
 
     Parameters
     ----------
     launch
-        What to run; calibration in between is switched on by the caller.
+        What to run; whether to calibrate in between is decided here.
     earlier
         A calibration from before, to predict ahead of the run.
     """
-    require_fit(launch.jobs())
-    jobs = run(launch)
+    jobs = launch.jobs()
+    require_fit(jobs)
+    launch = replace(launch, calibrate=not any(emulated(inputs.topology) for inputs in jobs.values()))
+    run(launch)
     results = []
     for name, inputs in jobs.items():
         folder = launch.out / name
         ahead = predict(inputs, earlier).metrics.step_time if earlier else None
         measured = Recording.load(folder / "measured.json.gz")
-        predictions = [predict(inputs, load_calibration(path)) for path in calibrations(folder, launch.rounds)]
+        paths = calibrations(folder, launch.rounds) if launch.calibrate else []
+        predictions = [predict(inputs, load_calibration(path)) for path in paths] or [predict(inputs)]
         predicted = _recording(predictions)
         predicted.save(folder / "predicted.json.gz")
         middle = sorted(measured.steps, key=lambda step: step.step_time)[len(measured.steps) // 2]
@@ -74,6 +81,7 @@ def validate(launch: Launch, earlier: Calibration | None = None) -> list[Validat
                 comparison=compare(predicted, measured),
                 ahead=ahead,
                 timelines={"predicted": _middle(predictions).timeline, "measured": middle},
+                calibrated=launch.calibrate,
             )
         )
     return results

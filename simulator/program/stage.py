@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from simulator.model.graph import INPUT, LayerGraph, Node
-from simulator.model.layers.base import INDEX_BYTES, count
 from simulator.plan.plan import Plan
 
 
@@ -109,6 +108,12 @@ class Stage:
         unit = self.segments[part].unit
         return next((i for i, bucket in enumerate(self.buckets) if self.segments[bucket.segment].unit == unit), None)
 
+    def inner_outputs(self, part: int) -> tuple[str, ...]:
+        """Return the outputs of a segment that nothing outside its unit reads."""
+        unit = self.unit_of(part)
+        outside = {name for index, other in enumerate(self.segments) if index not in unit for name in other.inputs}
+        return tuple(name for name in self.segments[part].outputs if name not in outside and name not in self.sends)
+
     def unit_inputs(self, part: int) -> tuple[str, ...]:
         """Return the tensors that the unit of a segment reads from outside."""
         unit = [self.segments[index] for index in self.unit_of(part)]
@@ -201,10 +206,10 @@ def _segments(
 def _keeps_more_than_inputs(graph: LayerGraph, nodes: Sequence[Node]) -> bool:
     """Return whether recomputing a block saves anything; backward of the block of the loss follows at once."""
     made = {node.name for node in nodes}
-    inputs = {name for node in nodes for name in node.inputs if name not in made}
-    ids = INDEX_BYTES if graph.integer_input else 1
-    kept = sum(count(graph.shape(name)) * (ids if name == INPUT else 1) for name in inputs)
-    return graph.loss not in nodes and graph.saved_bytes(nodes, 1, 1, inputs) > kept
+    saved = {name for node in nodes if node.layer.saves_input for name in node.inputs if name in made}
+    saved |= {node.name for node in nodes if node.layer.saves_output}
+    extra = any(node.layer.extra_saved_bytes(graph.input_shapes(node), 1, 1) for node in nodes)
+    return graph.loss not in nodes and (bool(saved) or extra)
 
 
 def _segment(graph: LayerGraph, nodes: tuple[Node, ...], unit: int, recomputed: bool, goes_on: bool) -> Segment:

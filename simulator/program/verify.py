@@ -19,14 +19,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from simulator.errors import ProgramError
-from simulator.program.dependencies import Work, dependencies
-from simulator.program.instructions import ENDS, SENDS, Instruction, Kind, Lane
+from simulator.program.dependencies import Work
+from simulator.program.instructions import ENDS, SENDS, Instruction, Kind
 from simulator.program.program import Pass, Program
+from simulator.program.progress import find_deadlock, partner_of
 from simulator.program.sharding import GATHERS, fault
 from simulator.program.stage import Stage
+from simulator.program.table import table
 
-TABLE_ROWS = 8
-"""Instructions shown before and after the faulty one."""
+MAKES = {Kind.SEND_F: Kind.F, Kind.SEND_B: Kind.B}
+"""What makes the tensor that is sent."""
 
 
 def verify(program: Program) -> None:
@@ -37,7 +39,10 @@ def verify(program: Program) -> None:
         _check_ends(program, rank)
     _check_channels(program)
     _check_copies(program)
-    _check_progress(program)
+    if stuck := find_deadlock(program):
+        rank, instruction = stuck
+        partner = f" for {partner_of(instruction)}" if instruction.kind in ENDS else ""
+        _fail(program, rank, instruction, f"waits{partner} for ever: a deadlock")
 
 
 def _microbatch_work(program: Program, rank: int, microbatch: int, split: frozenset[int]) -> Iterator[Work]:
@@ -143,7 +148,8 @@ def _precedes(program: Program, kind: Kind, stage: int, part: int) -> Iterator[W
         case Kind.F:
             yield Kind.RECV_F, stage, -1
             if stage > 0 and program.hands_over(stage, stage - 1):
-                yield Kind.F, stage - 1, program.parts(stage - 1)[-1]
+                end = program.parts(stage - 1)[-1]
+                yield from ((forward, stage - 1, end) for forward in (Kind.F, Kind.ALL_REDUCE_F))
         case Kind.R:
             yield Kind.F, stage, part
             if part - 1 in program.stages[stage].unit_of(part):
@@ -159,8 +165,8 @@ def _precedes(program: Program, kind: Kind, stage: int, part: int) -> Iterator[W
             yield Kind.R, stage, last
             yield Kind.RECV_B, stage, -1
             if stage + 1 < len(program.stages) and program.hands_over(stage, stage + 1):
-                yield Kind.B, stage + 1, program.parts(stage + 1)[0]
-                yield Kind.I, stage + 1, program.parts(stage + 1)[0]
+                start = program.parts(stage + 1)[0]
+                yield from ((backward, stage + 1, start) for backward in (Kind.B, Kind.I, Kind.ALL_REDUCE_B))
         case Kind.W:
             yield Kind.I, stage, part
         case Kind.ALL_REDUCE_F:
@@ -225,72 +231,52 @@ def _check_channels(program: Program) -> None:
     """Both ends of each channel name the same messages in the same order."""
     orders: dict[tuple[Kind, int], list[int]] = defaultdict(list)
     for instructions in program.lists:
-        for kind, stage, microbatch, _ in instructions:
-            orders[kind, stage].append(microbatch)
+        for kind, stage, microbatch, part in instructions:
+            if part <= 0:
+                orders[Kind.B if kind is Kind.I else kind, stage].append(microbatch)
     for (kind, stage), sent in list(orders.items()):
-        if kind not in SENDS:
-            continue
-        receive, step = SENDS[kind]
-        for microbatch, other in zip(sent, orders[receive, stage + step], strict=False):
-            if microbatch != other:
-                met = Instruction(receive, stage + step, other)
-                peer = program.pipeline_rank(stage + step)
-                message = f"meets {met} of rank {peer}: different micro-batches"
-                _fail(program, program.pipeline_rank(stage), Instruction(kind, stage, microbatch), message)
+        if kind in SENDS:
+            receive, step = SENDS[kind]
+            received = orders[receive, stage + step]
+            if sent != received:
+                # Blame the end that does not send as it computes; if both do, or neither, the one that receives.
+                own = kind if sent != orders[MAKES[kind], stage] else receive
+                _fail_channel(program, (own, stage if own is kind else stage + step), sent, received)
+
+
+def _fail_channel(program: Program, end: tuple[Kind, int], sent: list[int], received: list[int]) -> None:
+    """Name the message that is out of its turn at the given end of a channel, and one that it should change with."""
+    kind, stage = end
+    mine, others = (sent, received) if kind in SENDS else (received, sent)
+    early, late = next(pair for pair in zip(mine, others, strict=True) if pair[0] != pair[1])
+    # Either one message stands too early, or one too late; if they are neighbours, nobody can tell.
+    is_late = [each for each in mine if each != late] == [each for each in others if each != late]
+    moved, other = (late, early) if is_late else (early, late)
+    partner, step = ENDS[kind]
+    first, second = (Instruction(partner, stage + step, microbatch) for microbatch in (late, early))
+    peer = program.pipeline_rank(stage + step)
+    message = f"is out of turn with {Instruction(kind, stage, other)}: rank {peer} has {first} before {second}"
+    _fail(program, program.pipeline_rank(stage), Instruction(kind, stage, moved), message)
 
 
 def _check_copies(program: Program) -> None:
     """Ranks that hold copies of the same stages reduce their gradients in the same order."""
     if program.pipelines == 1:
         return
+
+    def bucket(reduction: Instruction) -> tuple[int, int]:
+        return program.model_stage(reduction.stage), reduction.part
+
     reductions = [[each for each in order if each.kind is Kind.REDUCE_GRAD] for order in program.lists]
-    for rank, (ours, theirs) in enumerate(zip(reductions, reversed(reductions), strict=True)):
-        for our, their in zip(ours, theirs, strict=True):
-            if (program.model_stage(our.stage), our.part) != (program.model_stage(their.stage), their.part):
-                _fail(program, rank, our, f"meets {their} of rank {len(reductions) - 1 - rank}: different buckets")
-
-
-def _check_progress(program: Program) -> None:
-    """Run the program without clocks: every instruction must come to its turn."""
-    needs = [dependencies(program, instructions) for instructions in program.lists]
-    done = [bytearray(len(instructions)) for instructions in program.lists]
-    running = [(rank, queue) for rank, instructions in enumerate(program.lists) for queue in _queues(instructions)]
-    posted: set[Instruction] = set()
-    waiting: dict[Instruction, list[tuple[int, list[int]]]] = {}
-    while running:
-        rank, queue = running.pop()
-        while queue:
-            position = queue[-1]
-            instruction = program.lists[rank][position]
-            missing = [program.lists[rank][need] for need in needs[rank][position] if not done[rank][need]]
-            if not missing and instruction.kind in ENDS:
-                posted.add(instruction)
-                missing = [partner for partner in (_partner(instruction),) if partner not in posted]
-            # Whoever waits for the other end of a message goes on as soon as that is posted.
-            running += waiting.pop(instruction, ())
-            if missing:
-                waiting.setdefault(missing[0], []).append((rank, queue))
-                break
-            done[rank][queue.pop()] = 1
-    for rank, finished in enumerate(done):
-        if not all(finished):
-            stuck = program.lists[rank][finished.index(0)]
-            partner = f" for {_partner(stuck)}" if stuck.kind in ENDS else ""
-            _fail(program, rank, stuck, f"waits{partner} for ever: a deadlock")
-
-
-def _queues(instructions: tuple[Instruction, ...]) -> list[list[int]]:
-    """Return the positions that each lane runs, the first at the end of the list."""
-    queues: dict[Lane, list[int]] = {}
-    for position in reversed(range(len(instructions))):
-        queues.setdefault(instructions[position].lane, []).append(position)
-    return list(queues.values())
-
-
-def _partner(instruction: Instruction) -> Instruction:
-    """Return the other end of a send or receive."""
-    kind, step = ENDS[instruction.kind]
-    return Instruction(kind, instruction.stage + step, instruction.microbatch)
+    for rank, ours in enumerate(reductions[: len(reductions) // 2]):
+        theirs = reductions[-1 - rank]
+        if (buckets := list(map(bucket, ours))) != list(map(bucket, theirs)):
+            # Either could be right; the pass goes by the model's order.
+            ends = (rank, ours), (len(reductions) - 1 - rank, theirs)
+            (wrong, mine), (peer, others) = reversed(ends) if buckets == sorted(buckets) else ends
+            our, their = next(pair for pair in zip(mine, others, strict=True) if bucket(pair[0]) != bucket(pair[1]))
+            due = next(each for each in mine if bucket(each) == bucket(their))
+            _fail(program, wrong, our, f"is out of turn with {due}: rank {peer} has {their} there")
 
 
 def _fail(program: Program, rank: int, instruction: Instruction, message: str) -> None:
@@ -299,19 +285,4 @@ def _fail(program: Program, rank: int, instruction: Instruction, message: str) -
     places = [position for position, each in enumerate(instructions) if each == instruction]
     position = places[-1] if places else len(instructions) - 1
     where = f"pipeline rank {rank}, instruction {position}: {instruction}"
-    raise ProgramError(f"{where} {message}\n{table(program, rank, position)}")
-
-
-def table(program: Program, rank: int, position: int) -> str:
-    """Return the instructions of all pipeline ranks around ``position``, the cell of ``rank`` marked."""
-    first = max(0, position - TABLE_ROWS)
-    rows = [["", *(f"rank {index}" for index in range(len(program.lists)))]]
-    for row in range(first, position + TABLE_ROWS + 1):
-        cells = [str(instructions[row]) if row < len(instructions) else "" for instructions in program.lists]
-        if row == position:
-            cells[rank] += " <-- HERE"
-        if any(cells):
-            rows.append([str(row), *cells])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
+    raise ProgramError(f"{where} {message}\n{table(program.lists, rank, position)}")

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from simulator.reports.terminal import table
 from simulator.results.compare import Comparison, Pair
-from simulator.units import format_percent, format_seconds
+from simulator.units import format_bytes, format_percent, format_seconds
 
 
 def render(comparison: Comparison) -> list[RenderableType]:
@@ -24,6 +24,9 @@ def render(comparison: Comparison) -> list[RenderableType]:
     bubble = comparison.bubble_fraction
     difference = f"{format_percent(bubble.predicted - bubble.measured, signed=True).removesuffix(' %')} points"
     step.add_row("bubble fraction", format_percent(bubble.predicted), format_percent(bubble.measured), difference)
+    if activations := comparison.peak_activations:
+        sizes = format_bytes(activations.predicted), format_bytes(activations.measured)
+        step.add_row("peak activations, fullest rank", *sizes, _error(activations.error))
     kinds = table("instructions, all ranks", "predicted", "measured", "error", "of the measured time")
     total = sum(pair.measured for pair in comparison.kinds.values()) or 1.0
     for kind, pair in comparison.kinds.items():
@@ -60,6 +63,7 @@ def flat(comparison: Comparison) -> dict[str, Any]:
         "bubble_fraction": comparison.bubble_fraction,
         "compute_time_s": comparison.compute_time,
         "exposed_comm_time_s": comparison.exposed_comm_time,
+        **({"peak_activation_bytes": comparison.peak_activations} if comparison.peak_activations else {}),
         **{f"{kind.value}_s": pair for kind, pair in comparison.kinds.items()},
     }
     for name, pair in pairs.items():

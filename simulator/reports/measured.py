@@ -12,7 +12,7 @@ from simulator.reports.terminal import facts
 from simulator.results.compare import HIGH, LOW, quantile
 from simulator.results.metrics import measure
 from simulator.results.recording import Recording
-from simulator.units import format_percent, format_seconds
+from simulator.units import format_bytes, format_percent, format_seconds
 
 
 def summary(recording: Recording) -> dict[str, Any]:
@@ -27,6 +27,7 @@ def summary(recording: Recording) -> dict[str, Any]:
         "bubble_fraction": median(each.bubble_fraction for each in metrics),
         "compute_time_s": median(each.compute_time for each in metrics),
         "exposed_comm_time_s": median(each.exposed_comm_time for each in metrics),
+        "peak_activation_bytes": metrics[0].peak_activation_bytes,
         "steps": len(times),
         "losses": losses,
     }
@@ -48,6 +49,8 @@ def render(result: Mapping[str, Any]) -> Table:
         ("exposed comm.", format_seconds(result["exposed_comm_time_s"])),
         ("bubble", format_percent(result["bubble_fraction"])),
     ]
+    if result["peak_activation_bytes"] is not None:
+        rows.append(("peak activations", f"{format_bytes(result['peak_activation_bytes'])} on the fullest rank"))
     losses = result["losses"]
     if losses and losses[0] is not None:
         rows.append(("loss", f"{losses[0]:.6g} first, {losses[-1]:.6g} last"))

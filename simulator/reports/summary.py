@@ -95,14 +95,15 @@ def _bounds(prediction: Prediction) -> Text:
 def _stages(prediction: Prediction) -> Table:
     """One row a pipeline coordinate: its slowest rank."""
     mesh = prediction.inputs.plan.mesh
-    found = table("pipeline rank", "compute", "exposed comm", "bubble", "memory")
+    found = table("pipeline rank", "compute", "exposed comm", "bubble", "peak activations", "memory")
     for place in prediction.memory:
         ranks = [
             each for each in prediction.metrics.per_rank if mesh.coordinate(each.rank, "pp") == place.pipeline_rank
         ]
         slowest = max(ranks, key=lambda each: each.compute_time + each.exposed_comm_time)
         times = (slowest.compute_time, slowest.exposed_comm_time, slowest.bubble_time)
-        found.add_row(str(place.pipeline_rank), *map(format_seconds, times), format_bytes(place.memory.total))
+        sizes = (place.memory.activations, place.memory.total)
+        found.add_row(str(place.pipeline_rank), *map(format_seconds, times), *map(format_bytes, sizes))
     return found
 
 

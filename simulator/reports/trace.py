@@ -1,7 +1,7 @@
 """Timelines as a Chrome trace, which https://ui.perfetto.dev opens.
 
 One process a rank and source, one thread a lane. Perfetto wants slices of one thread to nest; instructions of a lane
-run one after the other, and what a measurement's clock says otherwise is cut.
+run one after the other, and what a measurement's clock says otherwise is cut. A counter shows each rank's activations.
 """
 
 from __future__ import annotations
@@ -58,6 +58,9 @@ def _events(timelines: Mapping[str, Timeline]) -> Iterator[dict[str, Any]]:
             yield {"ph": "M", "pid": process, "tid": thread, "name": "thread_sort_index", "args": sort}
             for event in _slices(lanes[lane], timeline.begin):
                 yield {"ph": "X", "pid": process, "tid": thread, **event}
+        for instant, size in timeline.memory.get(rank, ()):
+            ticks = max(0.0, instant - timeline.begin) / TICK
+            yield {"ph": "C", "pid": process, "name": "activations", "ts": ticks, "args": {"bytes": size}}
 
 
 def _name(process: int, kind: str, name: str, thread: int = 0) -> dict[str, Any]:

@@ -53,10 +53,12 @@ def render(results: Sequence[Validation], out: Path) -> list[RenderableType]:
 
 def _remarks(results: Sequence[Validation], out: Path, ahead: bool) -> str:
     errors = sorted(abs(result.comparison.error) for result in results)
+    basis = "layers and links measured between the steps, the plan's own steps unseen"
+    if not results[0].calibrated:
+        basis = "the topology's numbers; its devices are emulated, so computations wait for the predicted time"
     lines = [
         f"|error|: median {format_percent(median(errors))}, worst {format_percent(errors[-1])}",
-        "predicted: from layers and links measured between the steps, the plan's own steps unseen; "
-        "error: median over rounds of (predicted - measured) / measured",
+        f"predicted: from {basis}; error: median over rounds of (predicted - measured) / measured",
     ]
     if ahead:
         lines.append(

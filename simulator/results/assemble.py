@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from simulator.program.instructions import SENDS, Instruction, Stream
+from simulator.program.instructions import RECEIVES, SENDS, Instruction, Stream
 from simulator.program.program import Program
-from simulator.results.timeline import Span, Timeline
+from simulator.results.timeline import Span, Timeline, curve
 
 Recorded = Sequence[tuple[str, float, float]]
 """One rank's step in plain values on rank 0's clock: instruction, issued, end in seconds."""
 
 
-def assemble_all(program: Program, steps: Sequence[Sequence[Recorded]], leads: Sequence[bool]) -> list[Timeline]:
-    """Return the timelines of steps of which each but those in ``leads`` came right after the one before."""
+def assemble_all(
+    program: Program,
+    steps: Sequence[Sequence[Recorded]],
+    leads: Sequence[bool],
+    held: Sequence[Sequence[float]] = (),
+) -> list[Timeline]:
+    """Return the timelines of steps of which each but those in ``leads`` came right after the one before.
+
+    ``held`` has for each rank the bytes after each computation, counted in another step: all steps do the same.
+    """
     timelines: list[Timeline] = []
     for by_rank, lead in zip(steps, leads, strict=True):
-        timelines.append(assemble(program, by_rank, None if lead else timelines[-1].end))
+        step = assemble(program, by_rank, None if lead else timelines[-1].end)
+        memory = {rank: curve(step.of(rank), sizes) for rank, sizes in enumerate(held) if sizes}
+        timelines.append(replace(step, memory=memory))
     return timelines
 
 
@@ -71,8 +82,11 @@ def _meeting(program: Program, rank: int, instruction: Instruction) -> tuple[obj
     """Return the same key for all participants of a message, None for computation."""
     if instruction.stream is Stream.COMPUTE:
         return None
-    for send, (receive, step) in SENDS.items():
-        if instruction.kind is receive:
-            return (program.peers(rank, instruction), instruction._replace(kind=send, stage=instruction.stage - step))
+    peers = program.peers(rank, instruction)
+    if instruction.kind in SENDS:
+        return (peers, instruction)
+    if instruction.kind in RECEIVES:
+        send, step = RECEIVES[instruction.kind]
+        return (peers, instruction._replace(kind=send, stage=instruction.stage + step))
     # Copies of one stage in two pipelines have numbers of their own.
-    return (program.peers(rank, instruction), instruction._replace(stage=program.model_stage(instruction.stage)))
+    return (peers, instruction._replace(stage=program.model_stage(instruction.stage)))

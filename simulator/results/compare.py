@@ -51,8 +51,10 @@ class Comparison:
         Means over ranks.
     kinds
         Instruction kind -> seconds of all its instructions on all ranks in one step.
+    activations
+        Rank -> peak bytes of activations; only ranks of which both are known.
     same_order
-        Whether every stream of every rank ran the same instructions in the same order.
+        Whether every stream of every rank ran the same instructions in the same order, in all steps.
     same_inputs
         Whether both were made from the same model, topology and plan.
     steps
@@ -67,9 +69,18 @@ class Comparison:
     compute_time: Pair
     exposed_comm_time: Pair
     kinds: Mapping[Kind, Pair]
+    activations: Mapping[int, Pair]
     same_order: bool
     same_inputs: bool
     steps: int
+
+    @property
+    def peak_activations(self) -> Pair | None:
+        """Bytes on the rank that holds most, in the prediction and in the measurement each."""
+        pairs = self.activations.values()
+        if not pairs:
+            return None
+        return Pair(predicted=max(pair.predicted for pair in pairs), measured=max(pair.measured for pair in pairs))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -85,6 +96,8 @@ class Comparison:
             "bubble_fraction": pair(self.bubble_fraction),
             "compute_time_s": pair(self.compute_time),
             "exposed_comm_time_s": pair(self.exposed_comm_time),
+            "peak_activation_bytes": pair(self.peak_activations) if self.peak_activations else None,
+            "peak_activation_bytes_by_rank": {str(rank): pair(value) for rank, value in self.activations.items()},
             "kinds_s": {kind.value: pair(value) for kind, value in self.kinds.items()},
             "same_order": self.same_order,
             "same_inputs": self.same_inputs,
@@ -96,6 +109,7 @@ def compare(predicted: Recording, measured: Recording) -> Comparison:
     """Compare two recordings of one plan; both must hold at least one step."""
     ours, theirs = [measure(step) for step in predicted.steps], [measure(step) for step in measured.steps]
     times = [metrics.step_time for metrics in theirs]
+    order = _orders(predicted.steps[0])
     errors = _round_errors(predicted, measured)
 
     def pair(name: str) -> Pair:
@@ -110,7 +124,8 @@ def compare(predicted: Recording, measured: Recording) -> Comparison:
         compute_time=pair("compute_time"),
         exposed_comm_time=pair("exposed_comm_time"),
         kinds=_kinds(predicted.steps, measured.steps),
-        same_order=_orders(predicted.steps[0]) == _orders(measured.steps[0]),
+        activations=_activations(predicted.steps[0], ours[0], measured.steps[0], theirs[0]),
+        same_order=all(_orders(step) == order for step in measured.steps),
         same_inputs=predicted.inputs == measured.inputs,
         steps=len(measured.steps),
     )
@@ -152,6 +167,21 @@ def _kinds(predicted: Sequence[Timeline], measured: Sequence[Timeline]) -> dict[
         kind: Pair(predicted=median(step[kind] for step in ours), measured=median(step[kind] for step in theirs))
         for kind in Kind
         if any(kind in step for step in (*ours, *theirs))
+    }
+
+
+def _activations(predicted: Timeline, ours: Metrics, measured: Timeline, theirs: Metrics) -> dict[int, Pair]:
+    """Return the peaks of all ranks; all steps hold the same."""
+    expected, found = _peaks(predicted, ours), _peaks(measured, theirs)
+    return {rank: Pair(predicted=expected[rank], measured=found[rank]) for rank in sorted(expected.keys() & found)}
+
+
+def _peaks(timeline: Timeline, metrics: Metrics) -> dict[int, float]:
+    return {
+        member: rank.peak_activation_bytes
+        for rank in metrics.per_rank
+        if rank.peak_activation_bytes is not None
+        for member in timeline.ranks[rank.rank]
     }
 
 

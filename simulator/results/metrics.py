@@ -28,6 +28,8 @@ class RankMetrics:
         Neither.
     window_bubble
         Share of the time between the rank's own first and last F, B, I or W in which it does neither.
+    peak_activation_bytes
+        Most that it holds of micro-batches in flight; None if that is not known.
     """
 
     rank: int
@@ -35,6 +37,7 @@ class RankMetrics:
     exposed_comm_time: float
     bubble_time: float
     window_bubble: float
+    peak_activation_bytes: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,8 @@ class Metrics:
         Idle / compute, Megatron's figure (p - 1) / m.
     overlap_fraction
         Share of communication hidden behind compute; 0 without communication.
+    peak_activation_bytes
+        On the rank that holds most; None if it is not known of any.
     per_rank
         The recorded ranks.
     """
@@ -65,6 +70,7 @@ class Metrics:
     device_window_bubble: float
     bubble_overhead: float
     overlap_fraction: float
+    peak_activation_bytes: float | None
     per_rank: tuple[RankMetrics, ...]
 
 
@@ -85,6 +91,7 @@ def measure(timeline: Timeline) -> Metrics:
                 # A step's work may begin before the step before has ended everywhere, so nothing is cut off.
                 bubble_time=max(0.0, step - total),
                 window_bubble=_window_bubble(spans, either),
+                peak_activation_bytes=max((size for _, size in timeline.memory.get(rank, ())), default=None),
             )
         )
         comm.append(_length(messages))
@@ -107,6 +114,9 @@ def measure(timeline: Timeline) -> Metrics:
         device_window_bubble=mean(rank.window_bubble for rank in per_rank),
         bubble_overhead=bubble / compute_time if compute_time else 0.0,
         overlap_fraction=1 - exposed / comm_time if comm_time else 0.0,
+        peak_activation_bytes=max(
+            (rank.peak_activation_bytes for rank in per_rank if rank.peak_activation_bytes is not None), default=None
+        ),
         per_rank=tuple(per_rank),
     )
 

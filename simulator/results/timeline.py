@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from simulator.program.instructions import Instruction
+from simulator.program.instructions import Instruction, Stream
+
+Curve = tuple[tuple[float, float], ...]
+"""Bytes of activations that a rank holds: (instant, bytes from then on), beginning with its first computation."""
 
 
 class Span(NamedTuple):
@@ -48,6 +51,8 @@ class Timeline:
     ranks
         Recorded rank -> all ranks that it stands for (itself included). A simulation records one of each class of
         ranks that are provably identical; a measurement records all.
+    memory
+        Recorded rank -> its activations; empty where they are not known.
     """
 
     source: str
@@ -55,6 +60,7 @@ class Timeline:
     end: float
     spans: tuple[Span, ...]
     ranks: Mapping[int, tuple[int, ...]]
+    memory: Mapping[int, Curve] = field(default_factory=dict)
     _by_rank: dict[int, list[Span]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -77,6 +83,7 @@ class Timeline:
             "begin": self.begin,
             "end": self.end,
             "ranks": {str(rank): list(members) for rank, members in self.ranks.items()},
+            "memory": {str(rank): [list(point) for point in points] for rank, points in self.memory.items()},
             "spans": [[span.rank, str(span.instruction), span.issued, span.start, span.end] for span in self.spans],
         }
 
@@ -88,8 +95,27 @@ class Timeline:
             begin=data["begin"],
             end=data["end"],
             ranks={int(rank): tuple(members) for rank, members in data["ranks"].items()},
+            memory={
+                int(rank): tuple((instant, size) for instant, size in points)
+                for rank, points in data.get("memory", {}).items()
+            },
             spans=tuple(
                 Span(rank, Instruction.parse(text), issued, start, end)
                 for rank, text, issued, start, end in data["spans"]
             ),
         )
+
+
+def curve(spans: Iterable[Span], held: Sequence[float]) -> Curve:
+    """Return the activations of a rank over time.
+
+    Parameters
+    ----------
+    spans
+        Of the rank, in order of end.
+    held
+        Bytes after each of its computations, in order.
+    """
+    computed = [span for span in spans if span.instruction.stream is Stream.COMPUTE]
+    begin = [(computed[0].start, 0.0)] if computed else []
+    return (*begin, *((span.end, size) for span, size in zip(computed, held, strict=True)))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Backend = Literal["cuda", "cpu"]
+Backend = Literal["cuda", "cpu", "emulated"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +42,8 @@ class Device:
     ----------
     kind : str
         The name under `devices:` in the topology file.
-    backend : {"cuda", "cpu"}
-        What the executor uses: CUDA and NCCL, or CPU and gloo.
+    backend : {"cuda", "cpu", "emulated"}
+        What the executor uses: CUDA and NCCL, CPU and gloo, or timers and gloo.
     memory : float
         Capacity in bytes.
     memory_bandwidth : float

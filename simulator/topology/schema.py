@@ -32,9 +32,11 @@ class EfficiencySchema(StrictModel):
 
 
 class DeviceSchema(StrictModel):
-    """One kind of device: a GPU, or a CPU process."""
+    """One kind of device: a GPU, a CPU process, or a timer in place of either."""
 
-    backend: Literal["cuda", "cpu"] = Field(default="cuda", description="What the executor runs on.")
+    backend: Literal["cuda", "cpu", "emulated"] = Field(
+        default="cuda", description="What the executor runs on; emulated waits for the predicted time of computations."
+    )
     memory: Bytes = Field(description="Capacity.")
     memory_bandwidth: Bandwidth = Field(description="Peak, reads and writes together.")
     peak: dict[Dtype, FlopRate] = Field(min_length=1, description="Dense peak (no structured sparsity) by dtype.")

@@ -60,9 +60,24 @@ def test_a_folded_rank_counts_for_all_that_it_stands_for() -> None:
     assert found.error == 0
 
 
-def test_another_order_is_seen() -> None:
+def test_another_order_is_seen_in_any_step() -> None:
     predicted = recording("predicted", [2.0], [0], FOLDED)
-    assert not compare(predicted, replace(predicted, steps=(step("measured", 2.0, WHOLE, True),))).same_order
+    right, wrong = step("measured", 2.0, WHOLE), step("measured", 2.0, WHOLE, True)
+    for steps in ((wrong,), (right, wrong)):
+        assert not compare(predicted, replace(predicted, steps=steps, rounds=(0,) * len(steps))).same_order
+
+
+def test_peaks_are_paired_by_rank() -> None:
+    def holding(source: str, ranks: dict[int, tuple[int, ...]], peaks: dict[int, float]) -> Recording:
+        memory = {rank: ((0.0, 0.0), (0.5, peak), (1.0, 0.0)) for rank, peak in peaks.items()}
+        return replace(recording(source, [1.0], [0], ranks), steps=(replace(step(source, 1.0, ranks), memory=memory),))
+
+    found = compare(holding("predicted", FOLDED, {0: 90.0}), holding("measured", WHOLE, {0: 100.0, 1: 60.0}))
+    assert {rank: pair.error for rank, pair in found.activations.items()} == pytest.approx({0: -0.1, 1: 0.5})
+    assert found.peak_activations is not None and found.peak_activations.error == pytest.approx(-0.1)
+    assert found.to_json()["peak_activation_bytes"]["measured"] == 100.0
+    unknown = compare(holding("predicted", FOLDED, {0: 90.0}), recording("measured", [1.0], [0], WHOLE))
+    assert unknown.peak_activations is None and unknown.to_json()["peak_activation_bytes"] is None
 
 
 def test_quantile_interpolates() -> None:
@@ -105,6 +120,7 @@ def test_every_format_tells_the_same(run: Run, files: tuple[Path, Path]) -> None
     table = run("compare", *files).out
     assert all(kind in table for kind in body["kinds_s"])
     assert "in the order predicted" in table
+    assert "peak activations" in table
 
 
 def test_a_run_that_was_cut_short_is_said_to_be(run: Run, tmp_path: Path) -> None:

@@ -122,3 +122,11 @@ def test_trace_nests_and_names_its_tracks(run: Run, tiny: list[str], tmp_path: P
     for slices in tracks.values():
         slices.sort()
         assert all(end <= start + 1e-6 for (_, end), (start, _) in pairwise(slices))
+
+
+def test_the_curve_peaks_where_the_memory_says(run: Run, tiny: list[str]) -> None:
+    done = run("simulate", *tiny, "pp2", "--format", "json")
+    result = json.loads(done.out)
+    assert result["peak_activation_bytes"] == max(rank["peak_activation_bytes"] for rank in result["per_rank"])
+    assert result["peak_activation_bytes"] == result["memory"]["activations"] > 0
+    assert "peak activations" in run("simulate", *tiny, "pp2").out

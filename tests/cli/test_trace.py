@@ -91,6 +91,17 @@ def test_tracks_are_named_and_lie_side_by_side(tmp_path: Path) -> None:
     assert set(by_thread(events)) == named
 
 
+def test_activations_are_counters(tmp_path: Path) -> None:
+    step = predicted("pp2")
+    write_trace(tmp_path / "trace.json", {"predicted": step})
+    counters = [event for event in read_json(tmp_path / "trace.json")["traceEvents"] if event["ph"] == "C"]
+    for process, rank in enumerate(step.ranks):
+        shown = [(each["ts"] * TICK, each["args"]["bytes"]) for each in counters if each["pid"] == process]
+        assert [size for _, size in shown] == [size for _, size in step.memory[rank]]
+        assert [at for at, _ in shown] == pytest.approx([instant for instant, _ in step.memory[rank]])
+        assert shown[0][1] == shown[-1][1] == 0 < max(size for _, size in shown)
+
+
 def test_folded_ranks_say_for_whom_they_stand(tmp_path: Path) -> None:
     step = predicted("dp2")
     write_trace(tmp_path / "trace.json", {"predicted": step})

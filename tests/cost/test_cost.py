@@ -153,13 +153,14 @@ def test_the_slowest_hop_sets_the_pace_of_a_ring() -> None:
 def test_memory_of_one_layer() -> None:
     mlp = inputs("mlp-tiny", "model.hidden_sizes=[32]", "plan.num_microbatches=3", "plan.schedule=gpipe")
     parameters = 784 * 32 + 32 + 32 * 10 + 10
-    # Input, relu's output, and for the loss the log-probabilities and int64 targets; three micro-batches in flight.
-    activations = 3 * (8 * (784 + 32 + 10) * 4 + 8 * 8)
+    # Relu's output and for the loss the log-probabilities, three micro-batches in flight; images and int64 classes.
+    activations = 3 * 8 * (32 + 10) * 4
     assert peak_memory(mlp.program, 0) == Memory(
         params=4.0 * parameters,
         grads=4.0 * parameters,
         optimizer_state=8.0 * parameters,
         activations=activations,
+        data=3 * 8 * (784 * 4 + 8),
         comm_buffers=0.0,
     )
 
@@ -182,7 +183,8 @@ def test_1f1b_holds_fewer_activations_than_gpipe() -> None:
         for schedule in ("gpipe", "1f1b")
     }
     for rank in range(4):
-        assert held["gpipe"][rank] == pytest.approx(16 * held["1f1b"][rank] / (4 - rank))
+        # Beside it a buffer for the next gradient, which is small.
+        assert held["1f1b"][rank] == pytest.approx(held["gpipe"][rank] * (4 - rank) / 16, rel=0.03)
 
 
 def test_gpt_activations_as_korthikanti() -> None:
@@ -217,9 +219,9 @@ def test_full_recomputation_keeps_the_inputs_of_each_block() -> None:
             ).activations
     s, b, h = 128, 8, 256
     assert held["full", 4] - held["full", 2] == 2 * (2 * s * b * h)
-    # The inputs of four blocks (one of them with all that its block keeps), and the token ids.
+    # The inputs of four blocks; the last block with all that it keeps, its output, and the gradient of that.
     block = (held["none", 4] - held["none", 2]) / 2
-    assert held["full", 4] == block + 3 * (2 * s * b * h) + 8 * s * b
+    assert held["full", 4] == block + (3 + 2) * (2 * s * b * h)
 
 
 def test_ranks_share_the_memory_of_their_host() -> None:

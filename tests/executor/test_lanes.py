@@ -98,6 +98,16 @@ def test_a_lost_message_raises_where_it_is_needed() -> None:
         lanes.launch(1, parse("1F0"), (0,), nothing)
 
 
+def test_what_was_sent_is_let_go_when_it_has_arrived() -> None:
+    lanes, handle, gone = HostLanes(), FakeHandle(), threading.Event()
+    lanes.launch(0, parse("0SEND_F0"), (), lambda: ([handle], gone.set))
+    lanes.launch(1, parse("0F1"), (), nothing)
+    assert not gone.is_set()
+    handle.arrived.set()
+    assert gone.wait(LIMIT), "long before the end of the step"
+    lanes.close()
+
+
 def test_a_gpu_is_stuck_in_the_first_instruction_it_has_not_finished() -> None:
     first, second, third = (RawSpan(parse(text), 0.0) for text in ("0F0", "0SEND_F0", "0F1"))
     past, ahead = FakeEvent(True), FakeEvent(False)

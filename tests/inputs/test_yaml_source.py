@@ -33,7 +33,7 @@ def read(tmp_path, monkeypatch):
 
 @pytest.fixture
 def refusal(read):
-    """Read text that must be refused, without working on it for long, and return the error's lines but for the count."""
+    """Read text that must be refused, without much work, and return the error's lines but for the count."""
 
     def refused(text):
         start = time.process_time()

@@ -70,8 +70,10 @@ def test_attention() -> None:
     # Two products backward for each of the two forward: towards either factor.
     assert products(layer, I, inputs, 1) == projections + 4 * square
     assert products(layer, W, inputs, 1) == projections
-    # q, k, v and the context: 5 x 8 each; the probabilities: 2 x 5 x 5.
-    assert layer.extra_saved_bytes(inputs, 3, 4) == 4 * 3 * (4 * 5 * 8 + 2 * 5 * 5)
+    # q, k, v and the context: 5 x 8 each; the probabilities: 2 x 5 x 5; the mask, once for all samples.
+    assert layer.extra_saved_bytes(inputs, 3, 4) == 4 * 3 * (4 * 5 * 8 + 2 * 5 * 5) + 5 * 5
+    # The context, and the gradients of q, k and v.
+    assert layer.extra_weight_bytes(inputs, 3, 4) == 4 * 3 * (5 * 8 + 3 * 5 * 8)
 
 
 @pytest.mark.parametrize(

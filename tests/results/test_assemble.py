@@ -55,6 +55,14 @@ def test_messages_of_other_microbatches_are_others(pipeline: Program) -> None:
     assert span(timeline, 1, "1RECV_F1").start == 6.0
 
 
+def test_messages_of_the_second_pipeline_meet() -> None:
+    """Chimera's stages 2 and 3 are copies of stages 0 and 1, from the last rank to the first."""
+    chimera = load(MODEL, TOPOLOGY, "pp2", ["plan.schedule=chimera"]).program
+    timeline = assemble(chimera, [[("3RECV_F4", 1.5, 3.0)], [("2F4.0", 1.0, 2.0), ("2SEND_F4", 2.0, 9.0)]])
+    receive, send = span(timeline, 0, "3RECV_F4"), span(timeline, 1, "2SEND_F4")
+    assert (receive.start, receive.end) == (send.start, send.end) == (2.0, 3.0)
+
+
 def test_gradients_travel_the_other_way(pipeline: Program) -> None:
     timeline = assemble(pipeline, [[("0RECV_B0", 1.0, 6.0)], [("1SEND_B0", 5.0, 5.1)]])
     assert span(timeline, 0, "0RECV_B0").start == 5.0

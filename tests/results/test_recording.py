@@ -2,12 +2,14 @@
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from simulator.errors import InputError
 from simulator.program.instructions import Instruction
+from simulator.results.metrics import measure
 from simulator.results.recording import Recording, read_json, write_bytes, write_json
 from simulator.results.timeline import Span, Timeline
 
@@ -21,6 +23,7 @@ STEP = Timeline(
         Span(3, Instruction.parse("1RECV_F12"), 0.1, 0.2, 0.3),
     ),
     ranks={0: (0, 1, 2), 3: (3,)},
+    memory={0: ((0.1, 0.0), (0.2, 4096.0)), 3: ()},
 )
 RECORDING = Recording(
     source="measured",
@@ -37,6 +40,14 @@ def test_what_was_saved_is_loaded_to_the_last_bit(tmp_path: Path, name: str) -> 
     RECORDING.save(tmp_path / name)
     assert Recording.load(tmp_path / name) == RECORDING
     assert ((tmp_path / name).read_bytes()[:2] == b"\x1f\x8b") == name.endswith(".gz")
+
+
+def test_a_step_without_memory_is_loaded() -> None:
+    """As older recordings are, and those of runs that were cut short."""
+    body = STEP.to_json()
+    del body["memory"]
+    assert Timeline.from_json(body) == replace(STEP, memory={})
+    assert measure(Timeline.from_json(body)).peak_activation_bytes is None
 
 
 def test_the_same_recording_is_the_same_file(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from simulator.topology import Topology, json_schema
 
 Build = Callable[..., Topology]
 TOPOLOGIES = Path(__file__).parents[2] / "topologies"
-ALL = ["dgx-a100", "dgx-h100", "local-cpu", "pcie-box", "ring-8", "two-node-ethernet"]
+ALL = ["dgx-a100", "dgx-h100", "emulated", "local-cpu", "pcie-box", "ring-8", "two-node-ethernet"]
 
 
 def test_no_file_is_forgotten() -> None:
@@ -86,6 +86,14 @@ def test_local_cpu_shares_its_cores(shipped: Build) -> None:
     assert topology.device(3).backend == "cpu"
     assert (topology.host(3).cores, topology.host(3).memory) == (2, 24 * 2**30)
     assert topology.route(1, 3).latency == pytest.approx(300e-6)
+
+
+def test_emulated_devices_share_nothing(shipped: Build) -> None:
+    topology = shipped("emulated")
+    assert topology.world_size == 8
+    assert {device.backend for device in topology.devices} == {"emulated"}
+    assert topology.host(7).cores is None
+    assert topology.route(0, 7) == shipped("local-cpu", {"node.count": "8"}).route(0, 7)
 
 
 def test_two_nodes_share_one_card_each(shipped: Build) -> None:

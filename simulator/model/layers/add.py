@@ -14,6 +14,7 @@ class Add(Layer):
 
     kind: ClassVar[str] = "add"
     num_inputs: ClassVar[int] = 2
+    passes_gradient: ClassVar[bool] = True
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return the common shape."""

@@ -93,9 +93,14 @@ class Attention(Layer):
         return (*weights, memory(tokens * biases)) if biases else weights
 
     def extra_saved_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
-        """Return bytes of q, k, v, the softmax output and the context."""
+        """Return bytes of q, k, v, the softmax output and the context, and of the mask: a byte for each score."""
         sequence = inputs[0][0]
-        return float(itemsize * batch * sequence * (4 * self.width + self.num_heads * sequence))
+        mask = sequence**2 if self.causal else 0
+        return float(itemsize * batch * sequence * (4 * self.width + self.num_heads * sequence) + mask)
+
+    def extra_weight_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
+        """Return bytes of the context, the output projection's input, and of the gradients of q, k and v."""
+        return float(itemsize * batch * inputs[0][0] * 4 * self.width)
 
 
 class AttentionSpec(LayerSpec):

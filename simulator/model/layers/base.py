@@ -20,6 +20,9 @@ Shape = tuple[int, ...]
 INDEX_BYTES = 8
 """Bytes of a token id or pool index: torch uses int64."""
 
+FLOAT_BYTES = 4
+"""Bytes of a number that is kept in fp32 whatever the dtype."""
+
 
 class ShapeError(ValueError):
     """The shapes of connected layers do not fit together; ``hint`` says a way out."""
@@ -81,6 +84,10 @@ class Layer:
     saves_input, saves_output
         Whether backward needs the layer's inputs / output. Kept per tensor rather than as a byte count because
         autograd stores a tensor once even when two layers save it.
+    is_view
+        Whether the output lies in the input's storage.
+    passes_gradient
+        Whether backward hands the gradient of the output on as it is, without a tensor of its own.
     channelwise
         True when the layer acts on each channel alone, so that a channel-sharded tensor may pass it unchanged.
     """
@@ -89,6 +96,8 @@ class Layer:
     kind: ClassVar[str]
     saves_input: ClassVar[bool] = False
     saves_output: ClassVar[bool] = False
+    is_view: ClassVar[bool] = False
+    passes_gradient: ClassVar[bool] = False
     channelwise: ClassVar[bool] = False
     num_inputs: ClassVar[int] = 1
 
@@ -105,7 +114,11 @@ class Layer:
         raise NotImplementedError
 
     def extra_saved_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
-        """Return bytes that backward needs beyond the layer's input and output tensors."""
+        """Return bytes that backward needs beyond the layer's input and output tensors, and the data."""
+        return 0.0
+
+    def extra_weight_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
+        """Return bytes that the weight gradient alone needs beyond the input and the gradient of the output."""
         return 0.0
 
     @property

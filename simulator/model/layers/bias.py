@@ -27,6 +27,7 @@ class Bias(Layer):
     parameter: str = "bias"
 
     kind: ClassVar[str] = "bias"
+    passes_gradient: ClassVar[bool] = True
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return the input's shape."""

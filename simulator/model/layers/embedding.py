@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 
 from simulator.inputs.fields import PositiveInt
 from simulator.model.layers.base import (
-    INDEX_BYTES,
     Kernel,
     Layer,
     LayerSpec,
@@ -59,10 +58,6 @@ class Embedding(Layer):
         if phase is Phase.INPUT_GRAD:
             return ()
         return (memory(3 * elements + self.vocab_size * self.hidden),)
-
-    def extra_saved_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
-        """Return bytes of the token ids."""
-        return float(INDEX_BYTES * batch * count(inputs[0]))
 
 
 class EmbeddingSpec(LayerSpec):

@@ -14,6 +14,8 @@ class Flatten(Layer):
 
     kind: ClassVar[str] = "flatten"
     channelwise: ClassVar[bool] = True
+    is_view: ClassVar[bool] = True
+    passes_gradient: ClassVar[bool] = True
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return (elements,)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from simulator.model.layers.base import INDEX_BYTES, Kernel, Layer, Phase, Shape, ShapeError, count, memory
+from simulator.model.layers.base import FLOAT_BYTES, Kernel, Layer, Phase, Shape, ShapeError, count, memory
 
 
 class Loss(Layer):
@@ -43,8 +43,8 @@ class MeanSquaredError(Loss):
         return (memory((2 if phase is Phase.FORWARD else 3) * elements, 3 * elements),)
 
     def extra_saved_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
-        """Return bytes of the targets."""
-        return float(itemsize * batch * count(inputs[0]))
+        """Return bytes of the prediction in fp32, where it was not in fp32 before."""
+        return float(FLOAT_BYTES * batch * count(inputs[0])) if itemsize != FLOAT_BYTES else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,5 +65,5 @@ class CrossEntropy(Loss):
         return (memory((3 if phase is Phase.FORWARD else 2) * elements, 5 * elements),)
 
     def extra_saved_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
-        """Return bytes of the log-probabilities and the class ids."""
-        return float(itemsize * batch * count(inputs[0]) + INDEX_BYTES * batch * count(inputs[0][:-1]))
+        """Return bytes of the log-probabilities."""
+        return float(FLOAT_BYTES * batch * count(inputs[0]))

@@ -41,6 +41,10 @@ class Norm(Layer):
         """Return bytes of each row's mean and reciprocal standard deviation."""
         return float(STATISTICS_BYTES * batch * count(inputs[0][:-1]))
 
+    def extra_weight_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
+        """Return bytes of the same statistics."""
+        return self.extra_saved_bytes(inputs, batch, itemsize)
+
 
 class NormSpec(LayerSpec):
     """``kind: norm``."""

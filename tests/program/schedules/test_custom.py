@@ -81,4 +81,30 @@ def test_what_is_no_step(rows: list[str], error: str) -> None:
 
 
 def test_all_errors_at_once() -> None:
-    assert len(errors(["0F0 0F0 hello", "1B0 1F0"])) == 3
+    places = [error.partition(": ")[0] for error in errors(["0F0 0F0 hello 0F7", "1B0 1F0"])]
+    assert places == ["mine.csv:1:5", "mine.csv:1:9", "mine.csv:1:15", "mine.csv:2:1"]
+
+
+def test_ranks_that_wait_for_each_other() -> None:
+    """Rank 0 wants a gradient before it goes on; rank 1 wants all inputs before it gives one."""
+    assert errors(["0F0,,0B0,0F1,0B1", ",1F0,1F1,1B0,1B1"]) == [
+        "mine.csv:1:6: 0B0 waits for 1B0, which stands behind 1F1 in the row of rank 1: a deadlock; swap the two",
+        "mine.csv:2:6: 1F1 waits for 0F1, which stands behind 0B0 in the row of rank 0: a deadlock; swap the two",
+    ]
+
+
+def test_neighbours_in_different_orders() -> None:
+    assert errors(["0F0 0F1 0B0 0B1", "1F1 1F0 1B0 1B1"]) == [
+        "mine.csv:2:1: 1F1 is out of turn: stage 1 takes micro-batch 1 forward before 0, but stage 0 on rank 0 takes 0 "
+        "before 1; messages cannot overtake"
+    ]
+
+
+def test_stages_of_one_rank_in_the_wrong_order() -> None:
+    """The place is that of the second action in a pair's cell."""
+    assert errors(["0F0 0I0 0W0", "(2F0;1F0)OVERLAP_F_B 2B0 1B0"], m=1) == [
+        "mine.csv:2:1: 2F0 waits for 1F0, which comes later in its row: a deadlock; swap the two"
+    ]
+    assert errors(["0F0 0B0", "1F0 (2F0;1B0)OVERLAP_F_B 2B0"], m=1) == [
+        "mine.csv:2:5: 1B0 waits for 2B0, which comes later in its row: a deadlock; swap the two"
+    ]

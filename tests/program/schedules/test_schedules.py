@@ -7,6 +7,7 @@ import pytest
 
 from simulator.program import Kind
 from simulator.program.schedules import SCHEDULE_KINDS, Options
+from simulator.program.schedules.one_step import verify_schedule
 from tests.program.schedules.list_scheduler import run
 from tests.program.schedules.making import LISTED, make, rows
 
@@ -95,5 +96,17 @@ def test_large_schedules_take_no_time(name: str) -> None:
     kind = SCHEDULE_KINDS[name]
     options = Options(num_stages_per_rank=4 if kind.stages_per_rank == "any" else kind.usual_stages_per_rank)
     start = process_time()
-    kind.build(64, 1024, options)
+    schedule = kind.build(64, 1024, options)
+    made = process_time()
+    verify_schedule(schedule, 1024)
+    assert made - start < 2
+    assert process_time() - made < 2
+
+
+@pytest.mark.slow
+def test_large_files_take_no_time() -> None:
+    """Half a million actions read and verified."""
+    text = "\n".join(rows(make("interleaved_1f1b", 64, 1024, 4)))
+    start = process_time()
+    SCHEDULE_KINDS["custom"].build(64, 1024, Options(text=text))
     assert process_time() - start < 2

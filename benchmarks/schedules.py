@@ -1,0 +1,238 @@
+"""How right the bubbles are: every pipeline schedule predicted and run, computing and emulated; writes a page.
+
+Usage: python benchmarks/schedules.py [--topology NAME] [--schedule NAME ...] [--rounds N] [--out FILE]
+
+The goals: the same order of spans; bubbles within 5 percentage points on two ranks that compute, within 3 on four and
+eight emulated ones. The first need a machine with nothing else to do. All of it takes about half an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from simulator.launch import Launch
+from simulator.planning.validate import Validation, validate
+from simulator.program.schedules import SCHEDULES
+from simulator.results.compare import Comparison
+from simulator.results.recording import Recording, write_bytes
+from simulator.units import format_seconds
+
+NAMES = tuple(name for name in SCHEDULES if name != "custom")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One table: a model on a number of ranks.
+
+    Parameters
+    ----------
+    title
+        Of its section.
+    topology, ranks, model
+        Presets, and how many devices.
+    num_microbatches, microbatch_size
+        Of every plan.
+    settings
+        Changes of the model and of every plan.
+    goal
+        Largest difference of the bubble fraction, predicted - measured.
+    schedules
+        Which to run.
+    """
+
+    title: str
+    topology: str
+    ranks: int
+    model: str
+    num_microbatches: int
+    microbatch_size: int
+    settings: tuple[str, ...] = ()
+    goal: float
+    schedules: tuple[str, ...] = NAMES
+
+
+DEEP = ("model.num_hidden_layers=16",)
+"""Enough equal blocks for two stages on each of eight ranks."""
+
+CASES = (
+    Case(
+        title="Two ranks that compute, a GPT",
+        topology="local-cpu",
+        ranks=2,
+        model="gpt-tiny",
+        num_microbatches=8,
+        microbatch_size=4,
+        goal=0.05,
+    ),
+    Case(
+        title="Two ranks that compute, an MLP",
+        topology="local-cpu",
+        ranks=2,
+        model="mlp-tiny",
+        num_microbatches=8,
+        microbatch_size=128,
+        goal=0.05,
+    ),
+    Case(
+        title="Four emulated ranks",
+        topology="emulated",
+        ranks=4,
+        model="gpt-tiny",
+        num_microbatches=8,
+        microbatch_size=4,
+        settings=DEEP,
+        goal=0.03,
+    ),
+    Case(
+        title="Eight emulated ranks",
+        topology="emulated",
+        ranks=8,
+        model="gpt-tiny",
+        num_microbatches=16,
+        microbatch_size=4,
+        settings=DEEP,
+        goal=0.03,
+    ),
+    Case(
+        title="Four emulated ranks that do not wait for each other before the update",
+        topology="emulated",
+        ranks=4,
+        model="gpt-tiny",
+        num_microbatches=8,
+        microbatch_size=4,
+        settings=(*DEEP, "plan.optimizer_barrier=false"),
+        goal=0.03,
+        schedules=("1f1b", "zb_h1", "zb_h2", "interleaved_zero_bubble", "zbv"),
+    ),
+)
+
+
+def main() -> None:
+    """Run, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--topology", choices=sorted({case.topology for case in CASES}), help="these cases alone")
+    parser.add_argument("--schedule", action="append", choices=NAMES, help="this schedule alone; may be repeated")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("docs/schedules.md"))
+    arguments = parser.parse_args()
+    lines: list[str] = []
+    about: dict[str, str] = {}
+    for case in CASES:
+        schedules = [name for name in case.schedules if name in (arguments.schedule or NAMES)]
+        if schedules and arguments.topology in (None, case.topology):
+            load = os.getloadavg()[0]
+            results, about = run(case, schedules, arguments.rounds)
+            lines += section(case, results, load)
+    text = "\n".join([*header(about, arguments.rounds), *lines, ""])
+    print(text)
+    write_bytes(arguments.out, text.encode())
+
+
+def run(case: Case, schedules: Sequence[str], rounds: int) -> tuple[list[Validation], dict[str, str]]:
+    """Validate all schedules of a case in one launch; return also what the run says of its machine."""
+    with tempfile.TemporaryDirectory(prefix="plancast-") as name:
+        folder = Path(name)
+        plans = [write_plan(folder / f"{schedule}.yaml", case, schedule) for schedule in schedules]
+        launch = Launch(
+            models=[case.model],
+            topology=case.topology,
+            plans=plans,
+            settings=[f"topology.node.count={case.ranks}", *case.settings],
+            out=folder,
+            rounds=rounds,
+            steps=4,
+            warmup=1,
+            timeout=120,
+        )
+        results = validate(launch)
+        return results, dict(Recording.load(next(folder.glob("*/measured.json.gz"))).about)
+
+
+def write_plan(path: Path, case: Case, schedule: str) -> str:
+    """Write the plan of a schedule, named like it, as JSON, which YAML includes; return its path."""
+    plan = {
+        "name": schedule,
+        "pp": case.ranks,
+        "schedule": schedule,
+        "microbatch_size": case.microbatch_size,
+        "num_microbatches": case.num_microbatches,
+    }
+    path.write_text(json.dumps(plan), encoding="utf-8")
+    return str(path)
+
+
+def header(about: dict[str, str], rounds: int) -> list[str]:
+    """Return the head of the page: when, where, how."""
+    return [
+        "# Pipeline schedules, predicted and run",
+        "",
+        "Written by `python benchmarks/schedules.py`; do not edit.",
+        "",
+        f"{datetime.date.today():%d %B %Y}; {about['device']}, {about['machine']}; torch {about['torch']} with gloo, "
+        f"Python {platform.python_version()}. {rounds} rounds of four steps of each schedule, the schedules by turns.",
+        "",
+        "Ranks that compute train for real, one on each core, and are predicted from calibration samples taken "
+        "between the steps, as `plancast validate` does. Emulated ranks (`topologies/emulated.yaml`) wait for the "
+        "predicted time of each computation instead of computing and really send the messages; they are predicted from "
+        "the topology alone.",
+        "",
+        "Bubble = mean share of the step in which a rank neither computes nor communicates, medians over the steps; "
+        "difference = predicted - measured, in percentage points. Same order = on every stream of every rank the spans "
+        "of every measured step came in the predicted order. Error = (predicted - measured) / measured of the step.",
+    ]
+
+
+def section(case: Case, results: Sequence[Validation], load: float) -> list[str]:
+    """Return the table of one case, how busy the machine was, and how it stands to its goals."""
+    lines = [
+        "",
+        f"## {case.title}",
+        "",
+        f"{case.model} {' '.join(f'`--set {setting}`' for setting in case.settings)}".rstrip()
+        + f", {case.ranks} stages or twice as many, {case.num_microbatches} micro-batches of {case.microbatch_size}. "
+        f"Load average of the machine at its start: {load:.1f}.",
+        "",
+        "| schedule | step predicted | measured | error | bubble predicted | measured | difference | same order |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    found = {result.name.removeprefix(f"{case.model}-"): result.comparison for result in results}
+    lines += [row(name, comparison) for name, comparison in found.items()]
+    sizes = {name: abs(difference(comparison)) for name, comparison in found.items()}
+    misses = [name for name, size in sizes.items() if size > case.goal]
+    others = [name for name, comparison in found.items() if not comparison.same_order]
+    goal = f"|difference|: median {median(sizes.values()) * 100:.2f}, worst {max(sizes.values()) * 100:.2f} points "
+    goal += f"(goal {case.goal * 100:.0f}; missed by {', '.join(misses) or 'none'}); "
+    goal += f"same order: {len(found) - len(others)} of {len(found)}" + f" (not {', '.join(others)})" * bool(others)
+    return [*lines, "", goal]
+
+
+def row(name: str, comparison: Comparison) -> str:
+    """Return a line of a table."""
+    step, bubble = comparison.step_time, comparison.bubble_fraction
+    cells = [
+        name,
+        *(format_seconds(seconds) for seconds in (step.predicted, step.measured)),
+        f"{comparison.error:+.1%}",
+        *(f"{share:.2%}" for share in (bubble.predicted, bubble.measured)),
+        f"{difference(comparison) * 100:+.2f}",
+        "yes" if comparison.same_order else "no",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def difference(comparison: Comparison) -> float:
+    """Return by how much the predicted bubble fraction exceeds the measured one."""
+    return comparison.bubble_fraction.predicted - comparison.bubble_fraction.measured
+
+
+if __name__ == "__main__":
+    main()

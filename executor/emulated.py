@@ -1,0 +1,62 @@
+"""The interpreter of emulated devices: computing is waiting for the predicted time, messages are real.
+
+So a pipeline can be longer than a machine has cores: what is measured is the order of the work, the messages, and how
+both fit together; what is not is the work itself.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+from torch import Tensor
+
+from executor.interpreter import Handler, Interpreter, border
+from executor.lanes import Message
+from executor.transport import Transport
+from simulator.cost import Calibration, ComputeCost
+from simulator.load import Inputs
+from simulator.program.instructions import RECEIVES, SENDS, Instruction, Kind, Stream
+
+
+class Emulated(Interpreter):
+    """Waits; has no layers, no parameters and no loss."""
+
+    def __init__(self, inputs: Inputs, rank: int, transport: Transport, device: torch.device) -> None:
+        super().__init__(inputs, rank, transport, device)
+        self.cost = ComputeCost(self.program, inputs.topology.device(rank), Calibration())
+        self.handlers = {instruction.kind: self._handler(instruction.kind) for instruction in self.instructions}
+        self._buffers: dict[float, Tensor] = {}
+
+    def _handler(self, kind: Kind) -> Handler:
+        if kind in SENDS:
+            return self._send
+        if kind in RECEIVES:
+            return self._receive
+        return self._compute if Instruction(kind, 0).stream is Stream.COMPUTE else self._all_reduce
+
+    def _compute(self, instruction: Instruction) -> None:
+        """Wait for the predicted time: asleep, for the messages need the cores, and against a clock."""
+        deadline = time.perf_counter() + self.cost.seconds(instruction)
+        while (left := deadline - time.perf_counter()) > 0:
+            time.sleep(left)
+
+    def _send(self, instruction: Instruction) -> Message:
+        buffer, peer = self._buffer(instruction), self.peer(instruction)
+        return [self.transport.send(instruction.stream, buffer, peer, border(instruction))], None
+
+    def _receive(self, instruction: Instruction) -> Message:
+        buffer, peer = self._buffer(instruction), self.peer(instruction)
+        return [self.transport.receive(instruction.stream, buffer, peer, border(instruction))], None
+
+    def _all_reduce(self, instruction: Instruction) -> Message:
+        return [self.transport.all_reduce(instruction.stream, self._buffer(instruction))], None
+
+    def _buffer(self, instruction: Instruction) -> Tensor:
+        """Return zeros of a message's size: always the same, for nobody minds what they are or become."""
+        size = self.program.message(instruction).size
+        if size not in self._buffers:
+            zeros = torch.zeros(max(1, math.ceil(size / torch.float32.itemsize)), device=self.device)
+            self._buffers[size] = zeros
+        return self._buffers[size]

@@ -1,0 +1,97 @@
+"""Whether a program ends: its lanes run without clocks, with rendezvous semantics."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from simulator.program.dependencies import dependencies
+from simulator.program.instructions import ENDS, RECEIVES, SENDS, Instruction, Kind, Lane
+from simulator.program.program import Program
+
+RECEIVED = {Kind.F: Kind.RECV_F, Kind.B: Kind.RECV_B, Kind.I: Kind.RECV_B}
+"""What brings the tensor that is worked on, unless it is there already."""
+
+ARRIVED = -1
+"""Mark of a message that was sent; until then there stands which rank waits for it, counted from 1."""
+
+
+def find_deadlock(program: Program) -> tuple[int, Instruction] | None:
+    """Return an instruction that waits for ever, with its pipeline rank; None if there is none.
+
+    Each rank must have every instruction once, after those of its list that it needs, and both ends of a channel must
+    agree on the order.
+    """
+    return None if _runs_in_order(program) else _find_stuck(program)
+
+
+def _runs_in_order(program: Program) -> bool:
+    """Whether every list ends even if its rank did one thing after the other, and only waited for what it receives.
+
+    That is more than must be, for lanes run side by side. But it is seen quickly, and what the passes make does it.
+    """
+    waiting: dict[tuple[Kind, int], list[int]] = defaultdict(lambda: [0] * program.plan.num_microbatches)
+    heads = [0] * len(program.lists)
+    ready = list(range(len(heads)))
+    while ready:
+        rank = ready.pop()
+        instructions = program.lists[rank]
+        for position in range(heads[rank], len(instructions)):
+            kind, stage, microbatch, _ = instructions[position]
+            if kind in RECEIVED:
+                row = waiting.get((RECEIVED[kind], stage))
+                if row and row[microbatch] != ARRIVED:
+                    row[microbatch] = rank + 1
+                    heads[rank] = position
+                    break
+            elif kind in SENDS:
+                receive, step = SENDS[kind]
+                row = waiting[receive, stage + step]
+                if row[microbatch]:
+                    ready.append(row[microbatch] - 1)
+                row[microbatch] = ARRIVED
+            elif kind in RECEIVES:
+                # From now on the stage is known to receive.
+                waiting[kind, stage]
+        else:
+            heads[rank] = len(instructions)
+    return all(head == len(instructions) for head, instructions in zip(heads, program.lists, strict=True))
+
+
+def _find_stuck(program: Program) -> tuple[int, Instruction] | None:
+    """Run the lanes of all ranks without clocks; return an instruction that never comes to its turn."""
+    needs = [dependencies(program, instructions) for instructions in program.lists]
+    done = [bytearray(len(instructions)) for instructions in program.lists]
+    running = [(rank, queue) for rank, instructions in enumerate(program.lists) for queue in _queues(instructions)]
+    posted: set[Instruction] = set()
+    waiting: dict[Instruction, list[tuple[int, list[int]]]] = {}
+    while running:
+        rank, queue = running.pop()
+        while queue:
+            position = queue[-1]
+            instruction = program.lists[rank][position]
+            missing = [program.lists[rank][need] for need in needs[rank][position] if not done[rank][need]]
+            if not missing and instruction.kind in ENDS:
+                posted.add(instruction)
+                missing = [partner for partner in (partner_of(instruction),) if partner not in posted]
+            # Whoever waits for the other end of a message goes on as soon as that is posted.
+            running += waiting.pop(instruction, ())
+            if missing:
+                waiting.setdefault(missing[0], []).append((rank, queue))
+                break
+            done[rank][queue.pop()] = 1
+    stuck = ((rank, finished.index(0)) for rank, finished in enumerate(done) if not all(finished))
+    return next(((rank, program.lists[rank][position]) for rank, position in stuck), None)
+
+
+def _queues(instructions: tuple[Instruction, ...]) -> list[list[int]]:
+    """Return the positions that each lane runs, the first at the end of the list."""
+    queues: dict[Lane, list[int]] = {}
+    for position in reversed(range(len(instructions))):
+        queues.setdefault(instructions[position].lane, []).append(position)
+    return list(queues.values())
+
+
+def partner_of(instruction: Instruction) -> Instruction:
+    """Return the other end of a send or receive."""
+    kind, step = ENDS[instruction.kind]
+    return Instruction(kind, instruction.stage + step, instruction.microbatch)
