@@ -87,8 +87,10 @@ class _Life:
                 self.holders[index, part] = _tensors(program, stage.receives)
             case Kind.F if stage.segments[part].recomputed:
                 self._forward_that_keeps_nothing(stage, part)
-            case Kind.F | Kind.R:
+            case Kind.F:
                 self.holders[index, part] = _activations(program, stage.segments[part])
+            case Kind.R:
+                self.holders[index, part] = self._made_again(stage, part)
             case Kind.RECV_B:
                 self.gradients |= _gradients(program, stage.gradients_in)
             case Kind.SEND_B:
@@ -103,13 +105,19 @@ class _Life:
 
     def _forward_that_keeps_nothing(self, stage: Stage, part: int) -> None:
         """Hold borders until the whole unit has run forward, then those that others read too."""
-        segment, unit = stage.segments[part], stage.unit_of(part)
-        self.holders[stage.index, part] = _tensors(self.program, (*segment.inputs, *segment.outputs))
-        if part == unit[-1]:
-            inner = {name for index in unit for name in stage.inner_outputs(index)}
-            for index in unit:
-                held = self.holders[stage.index, index]
-                self.holders[stage.index, index] = {name: size for name, size in held.items() if name not in inner}
+        unit = stage.unit_of(part)
+        inner = {name for index in unit for name in stage.inner_outputs(index)} if part == unit[-1] else set()
+        for index in range(unit[0], part + 1):
+            segment = stage.segments[index]
+            borders = {*segment.inputs, *segment.outputs} - inner
+            self.holders[stage.index, index] = _tensors(self.program, borders)
+
+    def _made_again(self, stage: Stage, part: int) -> Tensors:
+        """Return what a second forward holds; what leaves the unit is a copy, for weights may wait for the first."""
+        outputs = {*stage.segments[part].outputs} - {*stage.inner_outputs(part)}
+        copies = {_storage(self.program.graph, name) for name in outputs}
+        held = _activations(self.program, stage.segments[part])
+        return {f"again {name}" if name in copies else name: size for name, size in held.items()}
 
     def _backward(self, kind: Kind, index: int, part: int) -> None:
         segment = self.program.stages[index].segments[part]
