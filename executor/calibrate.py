@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from executor.layer_times import time_segment
 from executor.optimizer import Update
 from executor.runtime import Runtime
-from executor.stage import TARGET, StageModule
+from executor.stage import TARGET
 from simulator.cost.calibration import Calibration, layer_key, message_key, update_key
 from simulator.model.graph import Node
 from simulator.plan.plan import Optimizer
-from simulator.program.instructions import Stream
+from simulator.program.instructions import STREAMS_OF_GROUPS, Stream
 from simulator.units import parse_bytes, parse_seconds
 
 BURST = parse_seconds("3 ms")
@@ -99,12 +99,16 @@ class Calibrator:
         self._sent: Counter[tuple[Stream, str, float]] = Counter()
         self._buffers: dict[float, Tensor] = {}
         plan = runtime.inputs.plan
-        self._scratch = {index: _scratch_update(module, plan.optimizer) for index, module in runtime.stages.items()}
+        self._scratch = {index: _scratch_update(each, plan.optimizer) for index, each in runtime.updated.items()}
         side = 384
         self._burst = torch.randn(side, side, device=runtime.device)
 
     def sample(self) -> None:
         """Measure everything once."""
+        with self.runtime.gathered():
+            self._sample()
+
+    def _sample(self) -> None:
         topology, rank = self.runtime.inputs.topology, self.runtime.rank
         cores = topology.host(rank).cores
         local = topology.local_rank(rank)
@@ -114,7 +118,7 @@ class Calibrator:
         waves = math.ceil(topology.devices_per_node / narrowest) if narrowest else 1
         # Training alternates between computing and communicating, and a core computes slower after it has moved bytes:
         # so messages of groups, whose members all time the same layers, go between the layers.
-        self._between = [entry for entry in self.sizes if entry[1] == "all_reduce"] if waves == 1 else []
+        self._between = [entry for entry in self.sizes if entry[1] != "send"] if waves == 1 else []
         self._sent.clear()
         for wave in range(waves):
             dist.barrier(group=self.control)
@@ -189,7 +193,7 @@ class Calibrator:
         plan = self.runtime.inputs.plan
         kind = update_key(plan.optimizer.kind, plan.dtype)
         for index, (update, gradients) in self._scratch.items():
-            parameters = self.runtime.program.stages[index].num_parameters
+            parameters = self.runtime.program.updated_parameters(index)
             if not parameters:
                 continue
             # The first time wakes memory that training, which has just summed its gradients, has at hand.
@@ -204,8 +208,8 @@ class Calibrator:
     def _sample_message(self, stream: Stream, operation: str, size: float) -> None:
         """Time a message between the ranks of each group, or of each pair of neighbours in the pipeline."""
         mesh, rank, transport = self.runtime.inputs.plan.mesh, self.runtime.rank, self.runtime.transport
-        if operation == "all_reduce":
-            ranks = self.runtime.program.group(rank, stream.value)
+        if operation != "send":
+            ranks = self.runtime.program.group(rank, STREAMS_OF_GROUPS[stream])
         else:
             place = mesh.coordinate(rank, "pp")
             partner = place ^ 1
@@ -214,10 +218,15 @@ class Calibrator:
             pair = (rank, mesh.shift(rank, "pp", partner - place))
             forward = stream is Stream.SEND_F
             ranks = (min(pair), max(pair)) if forward else (max(pair), min(pair))
-        buffer = self._buffers.setdefault(size, torch.zeros(max(1, int(size) // 4), device=self.runtime.device))
+        share = max(1, int(size) // 4 // len(ranks))
+        buffer = self._buffers.setdefault(size, torch.zeros(share * len(ranks), device=self.runtime.device))
         arrival = self._clock()
         if operation == "all_reduce":
             handle = transport.all_reduce(stream, buffer)
+        elif operation == "all_gather":
+            handle = transport.all_gather(stream, buffer, buffer[:share].clone())
+        elif operation == "reduce_scatter":
+            handle = transport.reduce_scatter(stream, buffer, buffer[:share].clone())
         elif rank == ranks[0]:
             handle = transport.send(stream, buffer, ranks[1])
         else:
@@ -347,10 +356,10 @@ def _random_borders(runtime: Runtime, index: int) -> dict[str, Tensor]:
     return borders
 
 
-def _scratch_update(module: StageModule, optimizer: Optimizer) -> tuple[Update, list[Tensor]]:
+def _scratch_update(parameters: Sequence[nn.Parameter], optimizer: Optimizer) -> tuple[Update, list[Tensor]]:
     """Return an update of copies: measuring must not train the model."""
     copies = []
-    for parameter in module.parameters():
+    for parameter in parameters:
         copy = nn.Parameter(parameter.detach().clone())
         copy.grad = torch.zeros_like(copy)
         copies.append(copy)

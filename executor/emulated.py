@@ -27,13 +27,15 @@ class Emulated(Interpreter):
         super().__init__(inputs, rank, transport, device)
         self.cost = ComputeCost(self.program, inputs.topology.device(rank), Calibration())
         self.handlers = {instruction.kind: self._handler(instruction.kind) for instruction in self.instructions}
-        self._buffers: dict[float, Tensor] = {}
+        self._buffers: dict[tuple[float, int], Tensor] = {}
 
     def _handler(self, kind: Kind) -> Handler:
         if kind in SENDS:
             return self._send
         if kind in RECEIVES:
             return self._receive
+        if kind is Kind.UNSHARD:
+            return self._gather
         return self._compute if Instruction(kind, 0).stream is Stream.COMPUTE else self._all_reduce
 
     def _compute(self, instruction: Instruction) -> None:
@@ -53,10 +55,15 @@ class Emulated(Interpreter):
     def _all_reduce(self, instruction: Instruction) -> Message:
         return [self.transport.all_reduce(instruction.stream, self._buffer(instruction))], None
 
-    def _buffer(self, instruction: Instruction) -> Tensor:
+    def _gather(self, instruction: Instruction) -> Message:
+        ranks = len(self.program.peers(self.rank, instruction))
+        whole = self._buffer(instruction, ranks)
+        return [self.transport.all_gather(instruction.stream, whole, whole.chunk(ranks)[0].clone())], None
+
+    def _buffer(self, instruction: Instruction, parts: int = 1) -> Tensor:
         """Return zeros of a message's size: always the same, for nobody minds what they are or become."""
-        size = self.program.message(instruction).size
-        if size not in self._buffers:
-            zeros = torch.zeros(max(1, math.ceil(size / torch.float32.itemsize)), device=self.device)
-            self._buffers[size] = zeros
-        return self._buffers[size]
+        key = (self.program.message(instruction).size, parts)
+        if key not in self._buffers:
+            share = max(1, math.ceil(key[0] / torch.float32.itemsize / parts))
+            self._buffers[key] = torch.zeros(share * parts, device=self.device)
+        return self._buffers[key]

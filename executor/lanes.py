@@ -16,11 +16,14 @@ from typing import Protocol
 import torch
 
 from executor.transport import Handle
-from simulator.program.instructions import ENDS, RECEIVES, Instruction, Lane, Stream
+from simulator.program.instructions import ENDS, RECEIVES, Instruction, Kind, Lane, Stream
 from simulator.units import parse_seconds
 
 MILLISECOND = parse_seconds("1 ms")
 """torch's unit of elapsed time between CUDA events, in seconds."""
+
+AWAITED = (*ENDS, Kind.UNSHARD)
+"""Kinds that come long before they are needed, so that a thread of their own must tell when they were there."""
 
 Finish = Callable[[], None]
 Message = tuple[Sequence[Handle], Finish | None]
@@ -116,7 +119,7 @@ class HostLanes:
         self.spans.append(span)
         message = action()
         if message:
-            if instruction.kind in ENDS:
+            if instruction.kind in AWAITED:
                 message = self._expect(position, span, message)
             self._pending[position] = (span, message)
             return

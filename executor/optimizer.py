@@ -15,6 +15,11 @@ class Gradients:
     """Storage of a stage's gradients: each bucket one flat tensor, of which the parameters' gradients are views.
 
     Autograd then accumulates straight into what is sent (torch DDP's ``gradient_as_bucket_view``).
+
+    Attributes
+    ----------
+    parameters, buckets
+        Of each bucket: its parameters, and their gradients in one.
     """
 
     def __init__(self, module: StageModule) -> None:
@@ -23,9 +28,11 @@ class Gradients:
             for bucket in module.stage.buckets
         ]
         bucketed = {id(p) for bucket in buckets for p in bucket}
-        self.buckets = [_flat(bucket) for bucket in buckets]
+        sizes = [bucket.elements for bucket in module.stage.buckets]
+        self.parameters = buckets
+        self.buckets = [_flat(bucket, size) for bucket, size in zip(buckets, sizes, strict=True)]
         rest = [p for p in module.parameters() if id(p) not in bucketed]
-        self._all = [*self.buckets, *([_flat(rest)] if rest else [])]
+        self._all = [*self.buckets, *([_flat(rest, sum(p.numel() for p in rest))] if rest else [])]
 
     def zero(self) -> None:
         """Forget the last step."""
@@ -33,10 +40,10 @@ class Gradients:
             flat.zero_()
 
 
-def _flat(parameters: list[nn.Parameter]) -> Tensor:
-    """Return one zeroed tensor and make each parameter's gradient a view of it."""
+def _flat(parameters: list[nn.Parameter], size: int) -> Tensor:
+    """Return one zeroed tensor of ``size`` elements and make each parameter's gradient a view of it."""
     first = parameters[0]
-    flat = torch.zeros(sum(p.numel() for p in parameters), dtype=first.dtype, device=first.device)
+    flat = torch.zeros(size, dtype=first.dtype, device=first.device)
     offset = 0
     for parameter in parameters:
         parameter.grad = flat[offset : offset + parameter.numel()].view_as(parameter)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from executor.data import Data
 from executor.interpreter import Interpreter, border
 from executor.lanes import Message
 from executor.optimizer import Gradients, Update
+from executor.sharding import ShardedBucket
 from executor.stage import TARGET, Microbatch, StageModule
 from executor.transport import Transport
 from simulator.load import Inputs
 from simulator.model.graph import INPUT
 from simulator.model.layers import count
-from simulator.program.instructions import Instruction, Kind
+from simulator.program.instructions import Instruction, Kind, Stream
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -38,7 +40,16 @@ class Runtime(Interpreter):
         self.gradients = {
             index: Gradients(module) for index, module in self.stages.items() if module.stage.num_parameters
         }
-        self.updates = {index: Update(module.parameters(), plan.optimizer) for index, module in self.stages.items()}
+        self.sharded: dict[int, list[ShardedBucket]] = {}
+        if plan.is_sharded:
+            self.sharded = {index: self._shard(gradients) for index, gradients in self.gradients.items()}
+        self.updated: dict[int, list[nn.Parameter]] = {
+            index: [bucket.part for bucket in self.sharded[index]]
+            if index in self.sharded
+            else list(module.parameters())
+            for index, module in self.stages.items()
+        }
+        self.updates = {index: Update(parameters, plan.optimizer) for index, parameters in self.updated.items()}
         self.data = Data(program.graph, plan, mesh.coordinate(rank, "dp"), self.dtype, device)
         self.microbatches: dict[tuple[int, int], Microbatch] = {}
         self.losses: list[Tensor] = []
@@ -47,16 +58,39 @@ class Runtime(Interpreter):
             Kind.B: self._backward,
             Kind.I: self._backward,
             Kind.W: self._weights,
+            Kind.R: self._recompute,
             Kind.ALL_REDUCE_F: self._all_reduce_forward,
             Kind.ALL_REDUCE_B: self._all_reduce_backward,
+            Kind.ALL_REDUCE_R: self._all_reduce_forward,
             Kind.SEND_F: self._send_forward,
             Kind.RECV_F: self._receive_forward,
             Kind.SEND_B: self._send_backward,
             Kind.RECV_B: self._receive_backward,
+            Kind.UNSHARD: self._unshard,
+            Kind.RESHARD: self._reshard,
             Kind.REDUCE_GRAD: self._reduce_grad,
             Kind.BARRIER: self._barrier,
             Kind.OPTIM: self._optim,
         }
+
+    def _shard(self, gradients: Gradients) -> list[ShardedBucket]:
+        mesh = self.inputs.plan.mesh
+        place = mesh.size("dp"), mesh.coordinate(self.rank, "dp")
+        pairs = zip(gradients.parameters, gradients.buckets, strict=True)
+        return [ShardedBucket(parameters, gradient, *place) for parameters, gradient in pairs]
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Make all sharded parameters whole for a while; all replicas must do so together."""
+        buckets = [bucket for stage in self.sharded.values() for bucket in stage]
+        for bucket in buckets:
+            bucket.allocate()
+            self.transport.all_gather(Stream.DP_GATHER, bucket.whole, bucket.part.detach()).wait()
+        try:
+            yield
+        finally:
+            for bucket in buckets:
+                bucket.release()
 
     def take_loss(self) -> float | None:
         """Return this replica's mean loss of the step that has just ended."""
@@ -65,14 +99,18 @@ class Runtime(Interpreter):
         return float(torch.stack(losses).mean()) if losses else None
 
     def parameters(self) -> dict[str, tuple[str, str, Tensor]]:
-        """Return this rank's parameters: name in the whole model -> (local node, parameter, value)."""
-        return {
-            module.node.parameter_name(name): (module.node.name, name, value.detach())
-            for stage in self.stages.values()
-            for segment in stage.segments
-            for module in segment
-            for name, value in module.weights.items()
-        }
+        """Return this rank's parameters: name in the whole model -> (local node, parameter, value).
+
+        Where parameters are sharded, all replicas must ask together.
+        """
+        with self.gathered():
+            return {
+                module.node.parameter_name(name): (module.node.name, name, value.detach().clone())
+                for stage in self.stages.values()
+                for segment in stage.segments
+                for module in segment
+                for name, value in module.weights.items()
+            }
 
     def _microbatch(self, instruction: Instruction) -> Microbatch:
         key = (instruction.stage, instruction.microbatch)
@@ -107,6 +145,9 @@ class Runtime(Interpreter):
         stage.forward_segment(microbatch, instruction.part)
         if stage.loss in microbatch.values and instruction.part == len(stage.segments) - 1:
             self.losses.append(microbatch.values[stage.loss])
+
+    def _recompute(self, instruction: Instruction) -> None:
+        self.stages[instruction.stage].forward_segment(self._microbatch(instruction), instruction.part, again=True)
 
     def _backward(self, instruction: Instruction) -> None:
         microbatch = self._microbatch(instruction)
@@ -198,8 +239,20 @@ class Runtime(Interpreter):
         return torch.empty(shape, dtype=torch.int64 if integer else self.dtype, device=self.device)
 
     def _reduce_grad(self, instruction: Instruction) -> Message:
-        bucket = self.gradients[instruction.stage].buckets[instruction.part]
-        return [self.transport.all_reduce(instruction.stream, bucket)], None
+        gradient = self.gradients[instruction.stage].buckets[instruction.part]
+        if instruction.stage not in self.sharded:
+            return [self.transport.all_reduce(instruction.stream, gradient)], None
+        part = self.sharded[instruction.stage][instruction.part].part.grad
+        assert part is not None
+        return [self.transport.reduce_scatter(instruction.stream, gradient, part)], None
+
+    def _unshard(self, instruction: Instruction) -> Message:
+        bucket = self.sharded[instruction.stage][instruction.part]
+        bucket.allocate()
+        return [self.transport.all_gather(instruction.stream, bucket.whole, bucket.part.detach())], None
+
+    def _reshard(self, instruction: Instruction) -> None:
+        self.sharded[instruction.stage][instruction.part].release()
 
     def _barrier(self, instruction: Instruction) -> Message:
         square = torch.zeros(1, device=self.device)

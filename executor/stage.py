@@ -112,8 +112,26 @@ class StageModule(nn.Module):
         """Return the module of a node by name."""
         return next(module for segment in self.segments for module in segment if module.node.name == node)
 
-    def forward_segment(self, microbatch: Microbatch, part: int) -> None:
-        """Run one segment forward; its outputs become border tensors."""
+    def forward_segment(self, microbatch: Microbatch, part: int, again: bool = False) -> None:
+        """Run one segment forward; its outputs become border tensors.
+
+        What is recomputed keeps nothing but the inputs of its unit until it runs ``again``. No layer draws random
+        numbers, so the second run gives what the first one gave.
+        """
+        segment = self.stage.segments[part]
+        keeps = again or not segment.recomputed
+        with torch.set_grad_enabled(keeps):
+            leaves, outputs = self._run(microbatch, part)
+        if keeps:
+            microbatch.saved[part] = (leaves, outputs)
+        microbatch.values.update({name: tensor.detach() for name, tensor in outputs.items()})
+        unit = self.stage.unit_of(part)
+        if not keeps and part == unit[-1]:
+            for name in (name for index in unit for name in self.stage.inner_outputs(index)):
+                del microbatch.values[name]
+
+    def _run(self, microbatch: Microbatch, part: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the input leaves of a segment and its outputs with their history."""
         segment = self.stage.segments[part]
         leaves = {
             name: microbatch.values[name].detach().requires_grad_(self._wants_gradient[name]) for name in segment.inputs
@@ -124,9 +142,7 @@ class StageModule(nn.Module):
             if module.node.name == self.loss:
                 inputs.append(microbatch.values[TARGET])
             tensors[module.node.name] = module(*inputs)
-        outputs = {name: tensors[name] for name in segment.outputs}
-        microbatch.saved[part] = (leaves, outputs)
-        microbatch.values.update({name: tensor.detach() for name, tensor in outputs.items()})
+        return leaves, {name: tensors[name] for name in segment.outputs}
 
     def backward_segment(self, microbatch: Microbatch, part: int, whole: bool = True) -> None:
         """Run one segment backward: input gradients go to the border, parameter gradients accumulate in place.

@@ -13,6 +13,10 @@ from torch import Tensor
 from simulator.program.instructions import Stream
 from simulator.program.program import Program
 
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+"""torch 2.13 gave both new names."""
+
 
 class Handle(Protocol):
     """Something under way."""
@@ -39,11 +43,12 @@ class Transport:
     """
 
     def __init__(self, program: Program) -> None:
-        ordered = dist.is_initialized() and dist.get_backend() == "nccl"
-        self._borders = max(1, len(program.stages) - 1) if ordered else 1
+        self._nccl = dist.is_initialized() and dist.get_backend() == "nccl"
+        self._borders = max(1, len(program.stages) - 1) if self._nccl else 1
         self._groups: dict[Stream, dist.ProcessGroup | None] = {
             Stream.TP: _own_group(program, "tp"),
             Stream.DP: _own_group(program, "dp"),
+            Stream.DP_GATHER: _own_group(program, "dp") if program.plan.is_sharded else None,
             Stream.PP: _own_group(program, "pp"),
         }
         forward, backward = ([_own_group(program, "pp") for _ in range(self._borders)] for _ in range(2))
@@ -57,6 +62,20 @@ class Transport:
     def all_reduce(self, stream: Stream, tensor: Tensor) -> Handle:
         """Sum ``tensor`` in place over the group of a stream."""
         return _handle(dist.all_reduce(tensor, group=self._groups[stream], async_op=True))
+
+    def all_gather(self, stream: Stream, whole: Tensor, part: Tensor) -> Handle:
+        """Fill ``whole`` with the parts of a stream's group, rank by rank."""
+        return _handle(_all_gather(whole, part, group=self._groups[stream], async_op=True))
+
+    def reduce_scatter(self, stream: Stream, whole: Tensor, part: Tensor) -> Handle:
+        """Sum ``whole`` over the group of a stream; only ``part``, this rank's part of it, holds the sum afterwards.
+
+        gloo's reduce-scatter is an all-reduce of a copy, and nobody can ask it whether it is done: the all-reduce
+        itself moves the same bytes.
+        """
+        if not self._nccl:
+            return self.all_reduce(stream, whole)
+        return _handle(_reduce_scatter(part, whole, group=self._groups[stream], async_op=True))
 
     def send(self, stream: Stream, tensor: Tensor, peer: int, border: int = 0) -> Handle:
         """Send a tensor to a global rank; messages of one stream across one border arrive in order."""

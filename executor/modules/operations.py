@@ -143,7 +143,7 @@ class _Conv2d(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         parameter, bias, stride, padding = ctx.weight, ctx.bias, ctx.stride, ctx.padding
 
-        def grads(wanted: list[bool]) -> list[Tensor | None]:
+        def grads(weight: Tensor, wanted: list[bool]) -> list[Tensor | None]:
             sides = [stride, stride], [padding, padding], [1, 1]
             sizes = [weight.shape[0]] if bias is not None else None
             found: list[Tensor | None] = torch.ops.aten.convolution_backward(
@@ -152,14 +152,16 @@ class _Conv2d(torch.autograd.Function):
             return found
 
         def later() -> None:
-            _, of_weight, of_bias = grads([False, True, bias is not None])
+            # Of the weight only the shape is read; its values may have been let go of.
+            shape_alone = gradient.new_empty(1).expand(parameter.shape)
+            _, of_weight, of_bias = grads(shape_alone, [False, True, bias is not None])
             assert of_weight is not None
             _add_to(parameter, of_weight)
             if bias is not None and of_bias is not None:
                 _add_to(bias, of_bias)
 
         ctx.operations.queue.append(later)
-        of_input = grads([True, False, False])[0] if ctx.needs_input_grad[1] else None
+        of_input = grads(weight, [True, False, False])[0] if ctx.needs_input_grad[1] else None
         return None, of_input, None, None, None, None
 
 
@@ -176,18 +178,20 @@ class _Norm(torch.autograd.Function):
         x, mean, scale, weight, bias = ctx.saved_tensors
         parameters = ctx.parameters
 
-        def grads(wanted: list[bool]) -> list[Tensor]:
+        def grads(weight: Tensor, wanted: list[bool]) -> list[Tensor]:
             found: list[Tensor] = torch.ops.aten.native_layer_norm_backward(
                 gradient, x, weight.shape, mean, scale, weight, bias, wanted
             )
             return found
 
         def later() -> None:
-            for parameter, value in zip(parameters, grads([False, True, True])[1:], strict=True):
+            # As with a convolution: only the shape is read.
+            shape_alone = torch.empty_like(parameters[0])
+            for parameter, value in zip(parameters, grads(shape_alone, [False, True, True])[1:], strict=True):
                 _add_to(parameter, value)
 
         ctx.operations.queue.append(later)
-        return None, grads([True, False, False])[0] if ctx.needs_input_grad[1] else None, None, None
+        return None, grads(weight, [True, False, False])[0] if ctx.needs_input_grad[1] else None, None, None
 
 
 class _Embedding(torch.autograd.Function):

@@ -69,6 +69,22 @@ def ring_all_reduce(path: Path, size: float) -> Transfer:
     return Transfer(steps * path.latency, steps / path.num_ranks * size)
 
 
+def ring_all_gather(path: Path, size: float) -> Transfer:
+    """Return the cost of gathering ``size`` bytes of which each rank holds a part: n - 1 steps of size / n.
+
+    Notes
+    -----
+    (n - 1) (alpha + S / (n beta)) around a ring (Thakur, Rabenseifner, Gropp 2005, section 4.1).
+    """
+    steps = path.num_ranks - 1
+    return Transfer(steps * path.latency, steps / path.num_ranks * size)
+
+
+def ring_reduce_scatter(path: Path, size: float) -> Transfer:
+    """Return the cost of summing ``size`` bytes of which each rank gets a part: an all-gather backwards."""
+    return ring_all_gather(path, size)
+
+
 def send(path: Path, size: float) -> Transfer:
     """Return the cost of one message of ``size`` bytes: alpha + S / beta."""
     return Transfer(path.latency, size)

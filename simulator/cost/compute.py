@@ -37,7 +37,7 @@ def kernel_seconds(kernel: Kernel, device: Device, dtype: str, itemsize: int) ->
 
 
 class ComputeCost:
-    """Prices F, B, I, W and OPTIM instructions of one program on one kind of device.
+    """Prices the computing instructions of one program on one kind of device.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class ComputeCost:
     def flops(self, instruction: Instruction) -> float:
         """Return the matrix-product FLOPs of an instruction, what MFU counts."""
         graph, batch = self.program.graph, self.program.plan.microbatch_size
-        if instruction.kind not in (Kind.F, *instructions.BACKWARD):
+        if instruction.kind not in (*instructions.FORWARD, *instructions.BACKWARD):
             return 0.0
         return sum(
             kernel.flops
@@ -88,6 +88,8 @@ class ComputeCost:
         )
 
     def _price(self, work: Instruction) -> float:
+        if work.kind is Kind.RESHARD:
+            return 0.0  # Bookkeeping: memory goes back to the allocator.
         if work.kind is Kind.OPTIM:
             return self._update_seconds(work)
         apart = work.stage in self._apart
@@ -112,7 +114,7 @@ class ComputeCost:
         graph, plan = self.program.graph, self.program.plan
         key = layer_key(node.layer, graph.input_shapes(node), plan.microbatch_size, plan.dtype)
         times = self.calibration.layers.get(key, {})
-        if kind is Kind.F:
+        if kind in instructions.FORWARD:
             return times.get(FORWARD)
         needs_input_grad = graph.needs_input_grad(node)
         whole = times.get(BACKWARD if needs_input_grad else WEIGHT_ONLY)
@@ -145,7 +147,7 @@ class ComputeCost:
 
     def _update_seconds(self, work: Instruction) -> float:
         plan = self.program.plan
-        parameters = self.program.stages[work.stage].num_parameters
+        parameters = self.program.updated_parameters(work.stage)
         found = self.calibration.updates.get(update_key(plan.optimizer.kind, plan.dtype))
         if found:
             return found[0] + found[1] * parameters if parameters else 0.0
@@ -161,7 +163,7 @@ class ComputeCost:
 
 def phases(graph: LayerGraph, node: Node, kind: Kind) -> tuple[Phase, ...]:
     """Return the phases that an action runs of a node: the first layers have no input gradient to compute."""
-    if kind is Kind.F:
+    if kind in instructions.FORWARD:
         return (Phase.FORWARD,)
     inputs = (Phase.INPUT_GRAD,) if graph.needs_input_grad(node) and kind is not Kind.W else ()
     return inputs if kind is Kind.I else (*inputs, Phase.WEIGHT_GRAD)

@@ -7,8 +7,10 @@ from dataclasses import dataclass, fields
 from simulator.model.graph import INPUT
 from simulator.model.layers.base import FLOAT_BYTES, INDEX_BYTES, count
 from simulator.plan.plan import MASTER_BYTES
+from simulator.program.instructions import Kind
 from simulator.program.liveness import held_after
 from simulator.program.program import Program
+from simulator.program.sharding import GATHERS
 from simulator.topology import Topology
 
 
@@ -19,7 +21,7 @@ class Memory:
     Parameters
     ----------
     params
-        Parameters, with the fp32 master copy under bf16.
+        Parameters, with the fp32 master copy under bf16; where they are sharded, the rank's part and what is gathered.
     grads
         One gradient a parameter.
     optimizer_state
@@ -60,15 +62,18 @@ def peak_memory(program: Program, pipeline_rank: int) -> Memory:
     optimizer state: 16 with Adam (ZeRO, arXiv 1910.02054, section 3.1).
     """
     plan = program.plan
-    parameters = sum(stage.num_parameters for stage in program.stages_of(pipeline_rank))
+    stages = program.stages_of(pipeline_rank)
+    parameters = sum(stage.num_parameters for stage in stages)
+    updated = sum(program.updated_parameters(stage.index) for stage in stages)
+    gathered = _peak_gathered(program, pipeline_rank)
     master = MASTER_BYTES if plan.has_master_weights else 0
     return Memory(
-        params=float(parameters * (plan.itemsize + master)),
+        params=float(updated * (plan.itemsize + master) + gathered * plan.itemsize),
         grads=float(parameters * plan.itemsize),
-        optimizer_state=float(parameters * plan.optimizer.states * MASTER_BYTES),
+        optimizer_state=float(updated * plan.optimizer.states * MASTER_BYTES),
         activations=max(held_after(program, pipeline_rank), default=0.0),
         data=_data(program, pipeline_rank),
-        comm_buffers=sum(program.tensor_bytes(stage.gradients_out) for stage in program.stages_of(pipeline_rank)),
+        comm_buffers=sum(program.tensor_bytes(stage.gradients_out) for stage in stages),
     )
 
 
@@ -79,6 +84,17 @@ def _data(program: Program, pipeline_rank: int) -> float:
     nodes = [node for stage in program.stages_of(pipeline_rank) for node in stage.nodes]
     inputs = program.tensor_bytes((INPUT,)) if any(INPUT in node.inputs for node in nodes) else 0.0
     return plan.num_microbatches // program.pipelines * (inputs + (target if graph.loss in nodes else 0.0))
+
+
+def _peak_gathered(program: Program, pipeline_rank: int) -> int:
+    """Walk the list: an UNSHARD makes a bucket whole, its RESHARD frees it; return the most scalars at once."""
+    held = peak = 0
+    for kind, stage, _, part in program.lists[pipeline_rank]:
+        if kind in GATHERS:
+            elements = program.stages[stage].buckets[part].elements
+            held += elements if kind is Kind.UNSHARD else -elements
+            peak = max(peak, held)
+    return peak
 
 
 def capacity(topology: Topology, rank: int) -> float:

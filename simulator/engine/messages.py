@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from simulator.cost.calibration import Calibration
-from simulator.cost.collectives import Transfer, ring_all_reduce, send
+from simulator.cost.collectives import Transfer, ring_all_gather, ring_all_reduce, ring_reduce_scatter, send
 from simulator.engine.fold import MediumClass
 from simulator.engine.network import Network
 from simulator.engine.system import System
 from simulator.program.instructions import Instruction, Kind
 from simulator.program.program import Program
+
+FORMULAS = {
+    "all_reduce": ring_all_reduce,
+    "all_gather": ring_all_gather,
+    "reduce_scatter": ring_reduce_scatter,
+    "send": send,
+}
+"""Alpha-beta cost of each operation."""
 
 
 class MessageCost:
@@ -48,7 +56,7 @@ class MessageCost:
     def _price(self, medium: MediumClass, instruction: Instruction) -> Transfer:
         message = self._program.message(instruction)
         member = self._system.media[medium.representative]
-        modelled = (ring_all_reduce if message.operation == "all_reduce" else send)(member.path, message.size)
+        modelled = FORMULAS[message.operation](member.path, message.size)
         if not member.on_one_host:
             return modelled
         measured = self._calibration.message_seconds(message.operation, member.path.num_ranks, message.size)

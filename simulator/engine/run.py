@@ -18,7 +18,7 @@ from simulator.engine.messages import MessageCost
 from simulator.engine.network import Network
 from simulator.engine.system import System, build_system
 from simulator.program.dependencies import dependencies
-from simulator.program.instructions import Instruction, Lane
+from simulator.program.instructions import Instruction, Kind, Lane
 from simulator.program.liveness import held_after
 from simulator.program.program import Program
 from simulator.results.timeline import Span, Timeline, curve
@@ -132,8 +132,8 @@ class _Rank:
         self.fold = fold
         self.cost = cost
         self.length = len(instructions)
+        self.needs = needs if steps == 1 else _repeated(needs, instructions, steps)
         self.instructions = instructions = instructions * steps
-        self.needs = needs if steps == 1 else _repeated(needs, steps)
         self.done = bytearray(len(instructions))
         self.issued = [0.0] * len(instructions)
         self.waiting: dict[int, list[_Walker]] = {}
@@ -145,10 +145,16 @@ class _Rank:
             self.walkers[lane].queue.append(position)
 
 
-def _repeated(needs: list[tuple[int, ...]], steps: int) -> list[tuple[int, ...]]:
-    """Return the needs of a list that runs several times in a row."""
+def _repeated(needs: list[tuple[int, ...]], instructions: tuple[Instruction, ...], steps: int) -> list[tuple[int, ...]]:
+    """Return the needs of a list that runs several times in a row; what is gathered was updated in the step before."""
     length = len(needs)
-    return [tuple([step * length + need for need in each]) for step in range(steps) for each in needs]
+    updates = {each.stage: place - length for place, each in enumerate(instructions) if each.kind is Kind.OPTIM}
+    gathers = {place: updates[each.stage] for place, each in enumerate(instructions) if each.kind is Kind.UNSHARD}
+    repeated = [tuple([step * length + need for need in each]) for step in range(steps) for each in needs]
+    for step in range(1, steps):
+        for place, update in gathers.items():
+            repeated[step * length + place] += (step * length + update,)
+    return repeated
 
 
 class _Run:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from simulator.cost.collectives import Path, channel, ring
-from simulator.program.instructions import Lane, Stream
+from simulator.program.instructions import STREAMS_OF_GROUPS, Lane, Stream
 from simulator.program.program import Program
 from simulator.program.stage import Stage
 from simulator.topology import Topology
@@ -71,8 +71,10 @@ def build_system(program: Program, topology: Topology) -> System:
     mesh = program.plan.mesh
     roles: list[dict[Lane, int]] = [{} for _ in range(mesh.world_size)]
     plans: list[Wiring] = []
-    for axis, stream in (("tp", Stream.TP), ("dp", Stream.DP), ("pp", Stream.PP)):
+    for stream, axis in STREAMS_OF_GROUPS.items():
         if axis == "pp" and not program.has_barrier:
+            continue
+        if stream is Stream.DP_GATHER and not program.plan.is_sharded:
             continue
         for group in program.groups(axis):
             if len(group) > 1:

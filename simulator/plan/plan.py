@@ -64,6 +64,10 @@ class Plan:
         Micro-batches whose activations a rank may hold at once, for schedules that can be told (``zb_auto``).
     schedule_file, schedule_text
         Name and content of the file behind the schedule ``custom``.
+    recompute
+        ``none``, or ``full``: forward keeps the inputs of each block alone and runs again before the block's backward.
+    sharding
+        ``none``, or ``fsdp``: replicas share parameters and optimizer state out among them, and gather them by blocks.
     stages
         ``auto``, ``even``, ``balanced``, or the block that each stage begins with.
     dataset_size, epochs
@@ -85,6 +89,8 @@ class Plan:
     activation_limit: float | None = None
     schedule_file: str = ""
     schedule_text: str = ""
+    recompute: str = "none"
+    sharding: str = "none"
     stages: str | tuple[str, ...] = "auto"
     dataset_size: int = 0
     epochs: int = 1
@@ -93,6 +99,11 @@ class Plan:
     def dp(self) -> int:
         """Data-parallel replicas."""
         return self.mesh.size("dp")
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each replica holds a part of the parameters alone; one replica is its own part."""
+        return self.sharding == "fsdp" and self.dp > 1
 
     @property
     def tp(self) -> int:

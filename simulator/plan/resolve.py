@@ -80,6 +80,8 @@ def resolve_plan(
         activation_limit=spec.activation_limit,
         schedule_file=spec.schedule_file or "",
         schedule_text=text,
+        recompute=spec.recompute,
+        sharding=spec.sharding,
         stages=spec.stages if isinstance(spec.stages, str) else tuple(spec.stages),
         dataset_size=spec.dataset_size or 0,
         epochs=spec.epochs,

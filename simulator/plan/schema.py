@@ -60,6 +60,14 @@ class PlanSchema(StrictModel):
     bucket_size: Annotated[Bytes, Field(description="gradient bucket; 25 MiB is torch DDP's default")] = parse_bytes(
         "25 MiB"
     )
+    recompute: Annotated[
+        Literal["none", "full"],
+        Field(description="full: keep the inputs of each block alone and run its forward again before its backward"),
+    ] = "none"
+    sharding: Annotated[
+        Literal["none", "fsdp"],
+        Field(description="fsdp: shard parameters and optimizer state over the replicas, gather them block by block"),
+    ] = "none"
     stages: Annotated[
         Literal["auto", "even", "balanced"] | list[str],
         Field(

@@ -105,6 +105,10 @@ def _changes(inputs: Inputs) -> Iterator[tuple[str, ...]]:
     if plan.microbatch_size % 2 == 0:
         half = f"plan.microbatch_size={plan.microbatch_size // 2}"
         yield (half, f"plan.num_microbatches={plan.num_microbatches * 2}")
+    if plan.recompute == "none":
+        yield ("plan.recompute=full",)
+    if plan.sharding == "none" and plan.dp > 1:
+        yield ("plan.sharding=fsdp",)
     for axis, size in (("tp", plan.tp), ("pp", plan.pp)):
         for factor in (2, 4, 8):
             yield (f"plan.{axis}={size * factor}", "plan.dp=auto")

@@ -9,15 +9,24 @@ from simulator.plan.plan import Plan
 from simulator.plan.stages import cut_stages, roofline_seconds
 from simulator.plan.tensor_parallel import shard_graph
 from simulator.program.passes.optimizer import append_optimizer
+from simulator.program.passes.recompute import insert_recomputation
 from simulator.program.passes.reduce_grad import insert_gradient_reduction
 from simulator.program.passes.segments import split_into_segments
 from simulator.program.passes.send_receive import insert_sends_and_receives
+from simulator.program.passes.unshard import insert_unshards
 from simulator.program.program import Program
 from simulator.program.schedules import SCHEDULES, Options, Times
 from simulator.program.stage import build_stages
 from simulator.topology import Device, Topology
 
-PASSES = (insert_sends_and_receives, split_into_segments, insert_gradient_reduction, append_optimizer)
+PASSES = (
+    insert_sends_and_receives,
+    split_into_segments,
+    insert_recomputation,
+    insert_unshards,
+    insert_gradient_reduction,
+    append_optimizer,
+)
 
 
 def _stage_times(graph: LayerGraph, plan: Plan, device: Device) -> Times:
@@ -50,6 +59,13 @@ def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Pr
             f"pp({plan.pp}) * num_stages_per_rank({plan.num_stages_per_rank}) = {plan.num_stages} stages, "
             f"but the schedule has {len(schedule.placement)}",
             f"set num_stages_per_rank: {len(schedule.placement) // plan.pp}",
+        )
+        return None
+    if schedule.pipelines > 1 and plan.is_sharded:
+        problems.add(
+            "plan.sharding",
+            f"{plan.sharding}: the copies of a stage in {plan.schedule} read its blocks in different orders",
+            "set sharding: none, or another schedule",
         )
         return None
     program = Program(

@@ -6,8 +6,11 @@ says everything. They are the same for every micro-batch, so each is worked out 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from simulator.program.instructions import BACKWARD, SENDS, Instruction, Kind, Stream
 from simulator.program.program import Program
+from simulator.program.sharding import gathered_for
 
 Work = tuple[Kind, int, int]
 """Kind, stage and part: an instruction without its micro-batch."""
@@ -36,20 +39,23 @@ def dependencies(program: Program, instructions: tuple[Instruction, ...]) -> lis
             result.append(tuple([where[key] for key in keys if key in where]))
         else:
             result.append(())
-    return result if program.plan.p2p_overlap else _blocking(instructions, result)
+    if program.plan.is_sharded:
+        result = [own + more for own, more in zip(result, gathered_for(program, instructions), strict=True)]
+    if not program.plan.p2p_overlap:
+        result = [own + more for own, more in zip(result, _sent_before(instructions), strict=True)]
+    return result
 
 
-def _blocking(instructions: tuple[Instruction, ...], needs: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Return the needs of a rank that computes on only when what it sent has arrived."""
-    result = list(needs)
+def _sent_before(instructions: tuple[Instruction, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield for each computation the messages that were sent since the one before: it waits until they have arrived."""
     sent: list[int] = []
     for position, instruction in enumerate(instructions):
-        if instruction.stream is Stream.COMPUTE:
-            result[position] += tuple(sent)
+        computes = instruction.stream is Stream.COMPUTE
+        yield tuple(sent) if computes else ()
+        if computes:
             sent.clear()
         elif instruction.kind in SENDS:
             sent.append(position)
-    return result
 
 
 def _all_gradients(last: dict[Work, int]) -> tuple[int, ...]:
@@ -61,16 +67,20 @@ def _all_gradients(last: dict[Work, int]) -> tuple[int, ...]:
 
 def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, ...]:
     """Return what work waits for: of the same micro-batch, but a bucket for the last backward of its segment."""
-    segments = program.stages[stage].segments
-    last = len(segments) - 1
+    parts = program.parts(stage)
+    first, last = parts[0], parts[-1]
     match kind:
-        case Kind.F if part == 0:
+        case Kind.F if part == first:
             received: tuple[Work, ...] = ((Kind.RECV_F, stage, -1),)
             if stage > 0 and program.hands_over(stage, stage - 1):
-                received += ((Kind.ALL_REDUCE_F, stage - 1, len(program.stages[stage - 1].segments) - 1),)
+                received += ((Kind.ALL_REDUCE_F, stage - 1, program.parts(stage - 1)[-1]),)
             return received
         case Kind.F:
             return ((Kind.ALL_REDUCE_F, stage, part - 1),)
+        case Kind.R:
+            return ((Kind.ALL_REDUCE_R, stage, part - 1),)
+        case Kind.ALL_REDUCE_R:
+            return ((Kind.R, stage, part),)
         case Kind.B | Kind.I if part == last:
             needs: tuple[Work, ...] = ((Kind.RECV_B, stage, -1), (Kind.ALL_REDUCE_F, stage, last))
             if stage + 1 < len(program.stages) and program.hands_over(stage, stage + 1):
@@ -85,7 +95,7 @@ def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, .
         case Kind.SEND_F:
             return (Kind.F, stage, last), (Kind.ALL_REDUCE_F, stage, last)
         case Kind.SEND_B:
-            return (Kind.B, stage, 0), (Kind.I, stage, 0), (Kind.ALL_REDUCE_B, stage, 0)
+            return (Kind.B, stage, first), (Kind.I, stage, first), (Kind.ALL_REDUCE_B, stage, first)
         case Kind.REDUCE_GRAD:
             segment = program.stages[stage].buckets[part].segment
             return (Kind.B, stage, segment), (Kind.W, stage, segment)

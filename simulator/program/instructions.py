@@ -17,6 +17,7 @@ class Stream(StrEnum):
     COMPUTE = "compute"
     TP = "tp"
     DP = "dp"
+    DP_GATHER = "dp_gather"
     PP = "pp"
     SEND_F = "send_f"
     RECV_F = "recv_f"
@@ -35,10 +36,14 @@ class Kind(StrEnum):
     """Backward of the inputs alone: the gradient that the stage before waits for."""
     W = "W"
     """Backward of the weights alone: nothing waits for it but the optimizer."""
+    R = "R"
+    """Forward again, of a segment that kept nothing for its backward."""
     ALL_REDUCE_F = "ALL_REDUCE_F"
     """Sum the partial outputs of a tensor-parallel segment."""
     ALL_REDUCE_B = "ALL_REDUCE_B"
     """Sum the partial input gradients of a tensor-parallel segment."""
+    ALL_REDUCE_R = "ALL_REDUCE_R"
+    """Sum the partial outputs of a tensor-parallel segment that ran forward again."""
     SEND_F = "SEND_F"
     """Send a stage's outputs to the next stage."""
     RECV_F = "RECV_F"
@@ -47,8 +52,12 @@ class Kind(StrEnum):
     """Send the gradients of a stage's inputs to the stage before."""
     RECV_B = "RECV_B"
     """Receive the gradients of a stage's outputs from the next stage."""
+    UNSHARD = "UNSHARD"
+    """Gather the parameters of a block from the data-parallel replicas."""
+    RESHARD = "RESHARD"
+    """Let go of the gathered parameters but for the rank's own part."""
     REDUCE_GRAD = "REDUCE_GRAD"
-    """Sum a bucket of parameter gradients over the data-parallel replicas."""
+    """Sum a bucket of parameter gradients over the data-parallel replicas; of sharded ones, each its own part."""
     BARRIER = "BARRIER"
     """Wait for all ranks of the pipeline: nobody updates before all gradients are known to be good."""
     OPTIM = "OPTIM"
@@ -60,9 +69,13 @@ STREAM_OF = {
     Kind.B: Stream.COMPUTE,
     Kind.I: Stream.COMPUTE,
     Kind.W: Stream.COMPUTE,
+    Kind.R: Stream.COMPUTE,
     Kind.OPTIM: Stream.COMPUTE,
     Kind.ALL_REDUCE_F: Stream.TP,
     Kind.ALL_REDUCE_B: Stream.TP,
+    Kind.ALL_REDUCE_R: Stream.TP,
+    Kind.UNSHARD: Stream.DP_GATHER,
+    Kind.RESHARD: Stream.COMPUTE,
     Kind.REDUCE_GRAD: Stream.DP,
     Kind.BARRIER: Stream.PP,
     Kind.SEND_F: Stream.SEND_F,
@@ -70,6 +83,9 @@ STREAM_OF = {
     Kind.SEND_B: Stream.SEND_B,
     Kind.RECV_B: Stream.RECV_B,
 }
+
+FORWARD = (Kind.F, Kind.R)
+"""Kinds that run forward, for the first time or again."""
 
 BACKWARD = (Kind.B, Kind.I, Kind.W)
 """Kinds that run backward, whole or in part."""
@@ -80,8 +96,18 @@ MESSAGES = (Stream.SEND_F, Stream.RECV_F, Stream.SEND_B, Stream.RECV_B)
 Lane = tuple[Stream, int]
 """One queue of a rank: messages of each stage have their own, so that none waits behind another stage's."""
 
-COLLECTIVE_AXIS = {Kind.ALL_REDUCE_F: "tp", Kind.ALL_REDUCE_B: "tp", Kind.REDUCE_GRAD: "dp", Kind.BARRIER: "pp"}
+COLLECTIVE_AXIS = {
+    Kind.ALL_REDUCE_F: "tp",
+    Kind.ALL_REDUCE_B: "tp",
+    Kind.ALL_REDUCE_R: "tp",
+    Kind.UNSHARD: "dp",
+    Kind.REDUCE_GRAD: "dp",
+    Kind.BARRIER: "pp",
+}
 """Mesh axis whose group takes part in a collective."""
+
+STREAMS_OF_GROUPS = {Stream.TP: "tp", Stream.DP: "dp", Stream.DP_GATHER: "dp", Stream.PP: "pp"}
+"""Streams of collectives, and the mesh axis whose groups use them."""
 
 SENDS = {Kind.SEND_F: (Kind.RECV_F, +1), Kind.SEND_B: (Kind.RECV_B, -1)}
 """For each send, the receive that meets it and the step from the sender's stage to the receiver's."""
@@ -105,9 +131,9 @@ class Instruction(NamedTuple):
     stage
         Pipeline stage that it belongs to.
     microbatch
-        Micro-batch, -1 where it has none.
+        Micro-batch, -1 where it has none; for UNSHARD and RESHARD, how often their bucket was gathered before.
     part
-        Segment of the stage (F, B, ALL_REDUCE) or bucket (REDUCE_GRAD); -1 means the whole.
+        Segment of the stage (F, B, R, ALL_REDUCE) or bucket (REDUCE_GRAD, UNSHARD, RESHARD); -1 means the whole.
     """
 
     kind: Kind

@@ -2,8 +2,9 @@
 
 A forward segment keeps what autograd saves and the tensors at its borders; the backward of the segment frees them and
 leaves the gradients at its borders. Where backward is split, the input gradients (I) free what only they need, and what
-the weight gradients need stays until W: the inputs of layers with weights, and the gradients of their outputs. The data
-and the gradients of parameters are no activations. Tensors that share storage count once.
+the weight gradients need stays until W: the inputs of layers with weights, and the gradients of their outputs. What is
+recomputed keeps the inputs of its block until it runs forward again. The data and the gradients of parameters are no
+activations. Tensors that share storage count once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from simulator.model.graph import INPUT, LayerGraph, Node
 from simulator.program.dependencies import Work
 from simulator.program.instructions import STREAM_OF, Kind, Stream
 from simulator.program.program import Program
-from simulator.program.stage import Segment
+from simulator.program.stage import Segment, Stage
 
 Tensors = dict[str, float]
 """Bytes of each storage by the name of what lies in it."""
@@ -84,8 +85,12 @@ class _Life:
         match kind:
             case Kind.RECV_F:
                 self.holders[index, part] = _tensors(program, stage.receives)
+            case Kind.F if stage.segments[part].recomputed:
+                self._forward_that_keeps_nothing(stage, part)
             case Kind.F:
                 self.holders[index, part] = _activations(program, stage.segments[part])
+            case Kind.R:
+                self.holders[index, part] = self._made_again(stage, part)
             case Kind.RECV_B:
                 self.gradients |= _gradients(program, stage.gradients_in)
             case Kind.SEND_B:
@@ -97,6 +102,22 @@ class _Life:
                 del self.holders[index, part]
             case Kind.B | Kind.I:
                 self._backward(kind, index, part)
+
+    def _forward_that_keeps_nothing(self, stage: Stage, part: int) -> None:
+        """Hold borders until the whole unit has run forward, then those that others read too."""
+        unit = stage.unit_of(part)
+        inner = {name for index in unit for name in stage.inner_outputs(index)} if part == unit[-1] else set()
+        for index in range(unit[0], part + 1):
+            segment = stage.segments[index]
+            borders = {*segment.inputs, *segment.outputs} - inner
+            self.holders[stage.index, index] = _tensors(self.program, borders)
+
+    def _made_again(self, stage: Stage, part: int) -> Tensors:
+        """Return what a second forward holds; what leaves the unit is a copy, for weights may wait for the first."""
+        outputs = {*stage.segments[part].outputs} - {*stage.inner_outputs(part)}
+        copies = {_storage(self.program.graph, name) for name in outputs}
+        held = _activations(self.program, stage.segments[part])
+        return {f"again {name}" if name in copies else name: size for name, size in held.items()}
 
     def _backward(self, kind: Kind, index: int, part: int) -> None:
         segment = self.program.stages[index].segments[part]

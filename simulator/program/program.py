@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from simulator.model.graph import LayerGraph
 from simulator.model.layers.base import INDEX_BYTES, count
@@ -16,6 +17,17 @@ NORM_BYTES = 4.0
 """What ranks exchange before the update: the square of their gradients' norm, fp32, which also tells overflow."""
 
 
+class Pass(StrEnum):
+    """The lowering passes: what has run decides what a sound program must contain."""
+
+    SEND_RECEIVE = "send_receive"
+    SEGMENTS = "segments"
+    RECOMPUTE = "recompute"
+    UNSHARD = "unshard"
+    REDUCE_GRAD = "reduce_grad"
+    OPTIMIZER = "optimizer"
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """What a communication instruction moves.
@@ -23,9 +35,9 @@ class Message:
     Parameters
     ----------
     operation
-        ``all_reduce`` or ``send``.
+        ``all_reduce``, ``all_gather``, ``reduce_scatter`` or ``send``.
     size
-        Bytes of each rank's buffer.
+        Bytes of each rank's buffer; where ranks hold parts, of all parts together.
     """
 
     operation: str
@@ -53,6 +65,8 @@ class Program:
     pipelines
         Replicas of the model in one pipeline. With 2, the second half of the stages is the second replica, which runs
         the upper half of the micro-batches from the last rank to the first.
+    passes
+        The lowering passes that have run.
     """
 
     graph: LayerGraph
@@ -61,6 +75,15 @@ class Program:
     lists: tuple[tuple[Instruction, ...], ...]
     placement: tuple[int, ...]
     pipelines: int = 1
+    passes: frozenset[Pass] = frozenset()
+
+    def lowered(self, step: Pass, lists: Iterable[tuple[Instruction, ...]]) -> Program:
+        """Return the program with the lists that a pass made of its own."""
+        return replace(self, lists=tuple(lists), passes=self.passes | {step})
+
+    def parts(self, stage: int) -> range:
+        """Return the parts in which the actions of a stage run: its segments, or -1, the whole, before they are cut."""
+        return range(len(self.stages[stage].segments)) if Pass.SEGMENTS in self.passes else range(-1, 0)
 
     def pipeline_rank(self, stage: int) -> int:
         """Return the pipeline coordinate that runs a stage."""
@@ -100,8 +123,14 @@ class Program:
         counts = Counter((kind, stage, part) for kind, stage, _, part in self.lists[pipeline_rank])
         return Counter({Instruction(kind, stage, -1, part): times for (kind, stage, part), times in counts.items()})
 
+    def updated_parameters(self, stage: int) -> int:
+        """Return the scalars that one rank updates for a stage: all, or its part of each sharded bucket."""
+        if not self.plan.is_sharded:
+            return self.stages[stage].num_parameters
+        return sum(bucket.elements for bucket in self.stages[stage].buckets) // self.plan.dp
+
     def segment(self, instruction: Instruction) -> Segment:
-        """Return the segment that an F, B, I, W or ALL_REDUCE instruction works on."""
+        """Return the segment that an F, B, I, W, R or ALL_REDUCE instruction works on."""
         return self.stages[instruction.stage].segments[instruction.part]
 
     def message(self, instruction: Instruction) -> Message:
@@ -114,14 +143,16 @@ class Program:
             case Kind.SEND_B | Kind.RECV_B:
                 names = stage.gradients_out if instruction.kind is Kind.SEND_B else stage.gradients_in
                 return Message("send", self.tensor_bytes(names))
-            case Kind.ALL_REDUCE_F:
+            case Kind.ALL_REDUCE_F | Kind.ALL_REDUCE_R:
                 return Message("all_reduce", self.tensor_bytes(self.segment(instruction).outputs))
             case Kind.ALL_REDUCE_B:
                 return Message("all_reduce", self.tensor_bytes(self.segment(instruction).inputs))
             case Kind.BARRIER:
                 return Message("all_reduce", NORM_BYTES)
-            case Kind.REDUCE_GRAD:
-                return Message("all_reduce", float(stage.buckets[instruction.part].elements * self.plan.itemsize))
+            case Kind.REDUCE_GRAD | Kind.UNSHARD:
+                reduction = "reduce_scatter" if self.plan.is_sharded else "all_reduce"
+                operation = reduction if instruction.kind is Kind.REDUCE_GRAD else "all_gather"
+                return Message(operation, float(stage.buckets[instruction.part].elements * self.plan.itemsize))
         raise ValueError(f"{instruction} moves nothing between ranks")
 
     def peers(self, rank: int, instruction: Instruction) -> tuple[int, ...]:

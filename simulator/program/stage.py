@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from bisect import bisect
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -24,6 +26,12 @@ class Segment:
         A tensor-parallel region: its outputs are partial sums that must be all-reduced.
     reduces_backward
         Its input gradients are partial sums and somebody needs them.
+    unit
+        Number, in its stage, of the block that it is a part of; 0 for all in plans that treat no block apart.
+    recomputed
+        Its forward keeps nothing for backward but the inputs of its unit, and runs again.
+    reduces_again
+        Its outputs are partial sums that must be all-reduced when it runs again, for the rest of its unit.
     """
 
     nodes: tuple[Node, ...]
@@ -31,18 +39,21 @@ class Segment:
     outputs: tuple[str, ...]
     parallel: bool
     reduces_backward: bool
+    unit: int = 0
+    recomputed: bool = False
+    reduces_again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
-    """Parameter gradients that are all-reduced together.
+    """Parameter gradients that are reduced together; in sharded plans those of one block, whose parameters are too.
 
     Parameters
     ----------
     nodes
         Names of the nodes whose parameters it holds, in backward order.
     elements
-        Scalars in it.
+        Scalars in it; where it is sharded, with those that fill it up to a multiple of the replicas.
     segment
         Segment whose backward completes it.
     """
@@ -86,6 +97,29 @@ class Stage:
         """Trainable scalars of one rank."""
         return sum(node.layer.num_parameters for node in self.nodes)
 
+    def unit_of(self, part: int) -> range:
+        """Return the segments of the unit that a segment belongs to."""
+        units = [segment.unit for segment in self.segments]
+        first = units.index(units[part])
+        return range(first, first + units.count(units[part]))
+
+    def sharded_bucket(self, part: int) -> int | None:
+        """Return the bucket of a segment's unit in a sharded plan, None if the unit has no parameters."""
+        unit = self.segments[part].unit
+        return next((i for i, bucket in enumerate(self.buckets) if self.segments[bucket.segment].unit == unit), None)
+
+    def inner_outputs(self, part: int) -> tuple[str, ...]:
+        """Return the outputs of a segment that nothing outside its unit reads."""
+        unit = self.unit_of(part)
+        outside = {name for index, other in enumerate(self.segments) if index not in unit for name in other.inputs}
+        return tuple(name for name in self.segments[part].outputs if name not in outside and name not in self.sends)
+
+    def unit_inputs(self, part: int) -> tuple[str, ...]:
+        """Return the tensors that the unit of a segment reads from outside."""
+        unit = [self.segments[index] for index in self.unit_of(part)]
+        made = {node.name for segment in unit for node in segment.nodes}
+        return tuple(dict.fromkeys(name for segment in unit for name in segment.inputs if name not in made))
+
 
 def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...], pipelines: int = 1) -> tuple[Stage, ...]:
     """Return the stages of a cut graph, once for each pipeline.
@@ -111,11 +145,12 @@ def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...], pipelines
 
 def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, reduces: bool) -> Stage:
     nodes = graph.nodes[first:end]
-    buckets = _bucket_starts(nodes, plan) if reduces else []
-    starts = {0} | ({start for start, _ in buckets} if plan.dp_overlap else set())
+    blocks = _block_starts(nodes) if plan.recompute == "full" or plan.is_sharded else [0]
+    buckets = (_block_buckets(nodes, blocks) if plan.is_sharded else _bucket_starts(nodes, plan)) if reduces else []
+    starts = set(blocks) | ({start for start, _ in buckets} if plan.dp_overlap else set())
     starts |= {i for i in range(1, len(nodes)) if nodes[i].region != nodes[i - 1].region}
     bounds = [*sorted(starts), len(nodes)]
-    segments = tuple(_segment(graph, nodes[a:b]) for a, b in pairwise(bounds))
+    segments = _segments(graph, plan, nodes, bounds, blocks)
     receives = _crossing(graph, first) if first else ()
     sends = _crossing(graph, end)
     return Stage(
@@ -128,7 +163,7 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, redu
         buckets=tuple(
             Bucket(
                 nodes=names,
-                elements=sum(node.layer.num_parameters for node in nodes if node.name in names),
+                elements=_filled_up(sum(node.layer.num_parameters for node in nodes if node.name in names), plan),
                 segment=max(i for i, bound in enumerate(bounds[:-1]) if bound <= start),
             )
             for start, names in buckets
@@ -143,7 +178,41 @@ def _crossing(graph: LayerGraph, cut: int) -> tuple[str, ...]:
     return tuple(name for name in made if name in read)
 
 
-def _segment(graph: LayerGraph, nodes: tuple[Node, ...]) -> Segment:
+def _block_starts(nodes: Sequence[Node]) -> list[int]:
+    """Return the first node of each block; two blocks that share a tensor-parallel region count as one."""
+    starts = [0]
+    for index in range(1, len(nodes)):
+        before, after = nodes[index - 1], nodes[index]
+        if before.block != after.block and not (after.region and before.region == after.region):
+            starts.append(index)
+    return starts
+
+
+def _segments(
+    graph: LayerGraph, plan: Plan, nodes: tuple[Node, ...], bounds: list[int], blocks: list[int]
+) -> tuple[Segment, ...]:
+    """Return the segments between bounds, each with the block that it belongs to."""
+    recomputed = [
+        plan.recompute == "full" and _keeps_more_than_inputs(graph, nodes[a:b])
+        for a, b in pairwise([*blocks, len(nodes)])
+    ]
+    units = [*(bisect(blocks, bound) - 1 for bound in bounds[:-1]), -1]
+    return tuple(
+        _segment(graph, nodes[a:b], unit, recomputed[unit], unit == following)
+        for (a, b), (unit, following) in zip(pairwise(bounds), pairwise(units), strict=True)
+    )
+
+
+def _keeps_more_than_inputs(graph: LayerGraph, nodes: Sequence[Node]) -> bool:
+    """Return whether recomputing a block saves anything; backward of the block of the loss follows at once."""
+    made = {node.name for node in nodes}
+    saved = {name for node in nodes if node.layer.saves_input for name in node.inputs if name in made}
+    saved |= {node.name for node in nodes if node.layer.saves_output}
+    extra = any(node.layer.extra_saved_bytes(graph.input_shapes(node), 1, 1) for node in nodes)
+    return graph.loss not in nodes and (bool(saved) or extra)
+
+
+def _segment(graph: LayerGraph, nodes: tuple[Node, ...], unit: int, recomputed: bool, goes_on: bool) -> Segment:
     inside = {node.name for node in nodes}
     inputs = tuple(dict.fromkeys(name for node in nodes for name in node.inputs if name not in inside))
     outputs = tuple(
@@ -158,7 +227,25 @@ def _segment(graph: LayerGraph, nodes: tuple[Node, ...]) -> Segment:
         outputs=outputs,
         parallel=parallel,
         reduces_backward=parallel and any(graph.trainable[name] for name in inputs),
+        unit=unit,
+        recomputed=recomputed,
+        reduces_again=parallel and recomputed and goes_on,
     )
+
+
+def _filled_up(elements: int, plan: Plan) -> int:
+    """Return the size of a bucket that its replicas can share evenly, if they do."""
+    return math.ceil(elements / plan.dp) * plan.dp if plan.is_sharded else elements
+
+
+def _block_buckets(nodes: Sequence[Node], blocks: list[int]) -> list[tuple[int, tuple[str, ...]]]:
+    """Return (first node, names) of the parameters of each block in backward order."""
+    buckets = []
+    for first, end in reversed(list(pairwise([*blocks, len(nodes)]))):
+        names = tuple(node.name for node in reversed(nodes[first:end]) if node.layer.parameters())
+        if names:
+            buckets.append((first, names))
+    return buckets
 
 
 def _bucket_starts(nodes: Iterable[Node], plan: Plan) -> list[tuple[int, tuple[str, ...]]]:

@@ -2,11 +2,15 @@
 
 ``verify`` proves, for any cluster size at once (all ranks of one pipeline coordinate run one list), that
 
-* every stage runs forward and backward of every micro-batch exactly once, all segments, forward first;
+* every stage runs forward and backward of every micro-batch exactly once, all segments, forward first, and those that
+  kept nothing run forward again before their backward;
 * each send meets its receive, and both ends of a channel agree on the order;
 * every bucket is reduced once, after its last backward, and every stage is updated once, after its buckets and
   after the barrier, if there is one;
+* sharded parameters are gathered when they are read, and let go of before they are gathered again;
 * nothing deadlocks, with rendezvous semantics: a send ends only when its receive is posted.
+
+It holds for the programs between two passes as well: each must contain what the passes bring in that have run.
 """
 
 from __future__ import annotations
@@ -17,8 +21,10 @@ from collections.abc import Iterator
 from simulator.errors import ProgramError
 from simulator.program.dependencies import Work
 from simulator.program.instructions import ENDS, SENDS, Instruction, Kind
-from simulator.program.program import Program
+from simulator.program.program import Pass, Program
 from simulator.program.progress import find_deadlock, partner_of
+from simulator.program.sharding import GATHERS, fault
+from simulator.program.stage import Stage
 from simulator.program.table import table
 
 MAKES = {Kind.SEND_F: Kind.F, Kind.SEND_B: Kind.B}
@@ -29,6 +35,7 @@ def verify(program: Program) -> None:
     """Raise ProgramError with the table of all ranks, the faulty cell marked, unless the program is sound."""
     for rank in range(len(program.lists)):
         _check_complete(program, rank)
+        _check_sharding(program, rank)
         _check_ends(program, rank)
     _check_channels(program)
     _check_copies(program)
@@ -47,13 +54,11 @@ def _microbatch_work(program: Program, rank: int, microbatch: int, split: frozen
         if not program.runs(stage.index, microbatch):
             continue
         backward = (Kind.I, Kind.W) if stage.index in split else (Kind.B,)
-        for part, segment in enumerate(stage.segments):
-            yield Kind.F, stage.index, part
-            yield from ((kind, stage.index, part) for kind in backward)
-            if segment.parallel:
-                yield Kind.ALL_REDUCE_F, stage.index, part
-            if segment.reduces_backward:
-                yield Kind.ALL_REDUCE_B, stage.index, part
+        yield from ((kind, stage.index, part) for kind in (Kind.F, *backward) for part in program.parts(stage.index))
+        if Pass.SEGMENTS in program.passes:
+            yield from _segment_work(program, stage)
+        if Pass.SEND_RECEIVE not in program.passes:
+            continue
         before = stage.receives and not program.hands_over(stage.index, stage.index - 1)
         after = stage.sends and not program.hands_over(stage.index, stage.index + 1)
         borders = {
@@ -65,19 +70,38 @@ def _microbatch_work(program: Program, rank: int, microbatch: int, split: frozen
         yield from ((kind, stage.index, -1) for kind, names in borders.items() if names)
 
 
+def _segment_work(program: Program, stage: Stage) -> Iterator[Work]:
+    """Yield what the segments of a stage add to its forward and backward for a micro-batch."""
+    again = Pass.RECOMPUTE in program.passes
+    for part, segment in enumerate(stage.segments):
+        adds = {
+            Kind.ALL_REDUCE_F: segment.parallel,
+            Kind.ALL_REDUCE_B: segment.reduces_backward,
+            Kind.R: again and segment.recomputed,
+            Kind.ALL_REDUCE_R: again and segment.reduces_again,
+        }
+        yield from ((kind, stage.index, part) for kind, there in adds.items() if there)
+
+
 def _step_work(program: Program, rank: int) -> Iterator[Work]:
     """Yield what a pipeline rank must do once a step."""
-    if program.has_barrier:
+    updates = Pass.OPTIMIZER in program.passes
+    if updates and program.has_barrier:
         yield Kind.BARRIER, 0, -1
     for stage in program.stages_of(rank):
-        yield from ((Kind.REDUCE_GRAD, stage.index, part) for part in range(len(stage.buckets)))
-        yield Kind.OPTIM, stage.index, -1
+        if Pass.REDUCE_GRAD in program.passes:
+            yield from ((Kind.REDUCE_GRAD, stage.index, part) for part in range(len(stage.buckets)))
+        if updates:
+            yield Kind.OPTIM, stage.index, -1
 
 
 def _check_complete(program: Program, rank: int) -> None:
     """Each micro-batch is worked on completely and in order. Most do the same; that is looked at once."""
     itineraries: dict[int, list[Work]] = {index: [] for index in (*range(program.plan.num_microbatches), -1)}
+    gathers = GATHERS if Pass.UNSHARD in program.passes else ()
     for kind, stage, microbatch, part in program.lists[rank]:
+        if kind in gathers:
+            continue
         itineraries.setdefault(microbatch, []).append((kind, stage, part))
     once = list(_step_work(program, rank))
     sound: set[tuple[bool, bool, int, tuple[Work, ...]]] = set()
@@ -116,29 +140,39 @@ def _check_itinerary(program: Program, rank: int, microbatch: int, works: list[W
 
 def _precedes(program: Program, kind: Kind, stage: int, part: int) -> Iterator[Work]:
     """Yield what must stand earlier in the same list, for the same micro-batch."""
-    last = len(program.stages[stage].segments) - 1
+    first, last = program.parts(stage)[0], program.parts(stage)[-1]
     match kind:
-        case Kind.F if part > 0:
+        case Kind.F if part > first:
             yield Kind.F, stage, part - 1
             yield Kind.ALL_REDUCE_F, stage, part - 1
         case Kind.F:
             yield Kind.RECV_F, stage, -1
             if stage > 0 and program.hands_over(stage, stage - 1):
-                end = len(program.stages[stage - 1].segments) - 1
+                end = program.parts(stage - 1)[-1]
                 yield from ((forward, stage - 1, end) for forward in (Kind.F, Kind.ALL_REDUCE_F))
+        case Kind.R:
+            yield Kind.F, stage, part
+            if part - 1 in program.stages[stage].unit_of(part):
+                yield Kind.R, stage, part - 1
+                yield Kind.ALL_REDUCE_R, stage, part - 1
         case Kind.B | Kind.I if part < last:
+            yield Kind.R, stage, part
             yield kind, stage, part + 1
             yield Kind.ALL_REDUCE_B, stage, part + 1
         case Kind.B | Kind.I:
             yield Kind.F, stage, last
             yield Kind.ALL_REDUCE_F, stage, last
+            yield Kind.R, stage, last
             yield Kind.RECV_B, stage, -1
             if stage + 1 < len(program.stages) and program.hands_over(stage, stage + 1):
-                yield from ((backward, stage + 1, 0) for backward in (Kind.B, Kind.I, Kind.ALL_REDUCE_B))
+                start = program.parts(stage + 1)[0]
+                yield from ((backward, stage + 1, start) for backward in (Kind.B, Kind.I, Kind.ALL_REDUCE_B))
         case Kind.W:
             yield Kind.I, stage, part
         case Kind.ALL_REDUCE_F:
             yield Kind.F, stage, part
+        case Kind.ALL_REDUCE_R:
+            yield Kind.R, stage, part
         case Kind.ALL_REDUCE_B:
             yield Kind.B, stage, part
             yield Kind.I, stage, part
@@ -146,9 +180,25 @@ def _precedes(program: Program, kind: Kind, stage: int, part: int) -> Iterator[W
             yield Kind.F, stage, last
             yield Kind.ALL_REDUCE_F, stage, last
         case Kind.SEND_B:
-            yield Kind.B, stage, 0
-            yield Kind.I, stage, 0
-            yield Kind.ALL_REDUCE_B, stage, 0
+            yield Kind.B, stage, first
+            yield Kind.I, stage, first
+            yield Kind.ALL_REDUCE_B, stage, first
+
+
+def _check_sharding(program: Program, rank: int) -> None:
+    """Parameters are whole when they are read, and nothing is gathered twice."""
+    if Pass.UNSHARD not in program.passes:
+        return
+    instructions = program.lists[rank]
+    for instruction, times in Counter(each for each in instructions if each.kind in GATHERS).items():
+        stage = program.stages[instruction.stage] if instruction.stage < len(program.stages) else None
+        if stage not in program.stages_of(rank) or not 0 <= instruction.part < len(stage.buckets):
+            _fail(program, rank, instruction, "does not belong on this rank")
+        if times > 1:
+            _fail(program, rank, instruction, f"appears {times} times, must appear once")
+    found = fault(program, instructions)
+    if found:
+        _fail(program, rank, *found)
 
 
 def _check_ends(program: Program, rank: int) -> None:
@@ -163,16 +213,16 @@ def _check_ends(program: Program, rank: int) -> None:
         if position > barrier >= 0 and late.kind is not Kind.OPTIM:
             _fail(program, rank, instructions[barrier], f"comes before {late}, which it needs")
     for stage in program.stages_of(rank):
-        update = last[Kind.OPTIM, stage.index, -1]
+        update = last.get((Kind.OPTIM, stage.index, -1), -1)
         for position in last.values():
-            if position > update and instructions[position].stage == stage.index:
+            if position > update >= 0 and instructions[position].stage == stage.index:
                 late = instructions[position]
                 _fail(program, rank, instructions[update], f"comes before {late}, which it needs")
         for part, bucket in enumerate(stage.buckets):
-            reduction = last[Kind.REDUCE_GRAD, stage.index, part]
+            reduction = last.get((Kind.REDUCE_GRAD, stage.index, part), -1)
             for kind in (Kind.B, Kind.W):
                 backward = last.get((kind, stage.index, bucket.segment), -1)
-                if backward > reduction:
+                if backward > reduction >= 0:
                     late = instructions[backward]
                     _fail(program, rank, instructions[reduction], f"comes before {late}, which it needs")
 

@@ -12,8 +12,15 @@ from simulator.program.instructions import Kind, Stream
 from simulator.results.timeline import Span, Timeline
 from simulator.units import format_seconds
 
-COLOURS = {Kind.F: "#5b8ff9", Kind.B: "#5ad8a6", Kind.I: "#61ddaa", Kind.W: "#f6bd16", Kind.OPTIM: "#9270ca"}
-"""Forward blue, backward green, weight gradients yellow, as in the zero-bubble papers."""
+COLOURS = {
+    Kind.F: "#5b8ff9",
+    Kind.R: "#a9c6fb",
+    Kind.B: "#5ad8a6",
+    Kind.I: "#61ddaa",
+    Kind.W: "#f6bd16",
+    Kind.OPTIM: "#9270ca",
+}
+"""Forward blue, paler when it runs again, backward green, weight gradients yellow, as in the zero-bubble papers."""
 
 ROW, GAP, LABEL = 28, 6, 70
 """Pixels of a row, between rows, and of the names at the left."""
@@ -23,7 +30,7 @@ def actions(timeline: Timeline, rank: int) -> Iterator[Span]:
     """Yield the computing spans of a rank, segments of one action joined."""
     joined: Span | None = None
     for span in sorted(timeline.of(rank), key=lambda each: each.start):
-        if span.instruction.stream is not Stream.COMPUTE:
+        if span.instruction.kind not in COLOURS:
             continue
         whole = span._replace(instruction=span.instruction._replace(part=-1))
         if joined and joined.instruction == whole.instruction:

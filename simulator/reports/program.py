@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from simulator.program.instructions import Instruction, Stream
+from simulator.program.instructions import Instruction, Kind, Stream
 from simulator.program.program import Program
 from simulator.reports.terminal import table
 from simulator.units import format_bytes
@@ -69,6 +69,8 @@ def _values(program: Program, rank: int, instruction: Instruction) -> dict[str, 
         message = program.message(instruction)
         return values | {"ranks": list(program.peers(rank, instruction)), "bytes": message.size}
     stage = program.stages[instruction.stage]
+    if instruction.kind is Kind.RESHARD:
+        return values | {"layers": list(stage.buckets[instruction.part].nodes)}
     nodes = program.segment(instruction).nodes if instruction.part >= 0 else stage.nodes
     return values | {"layers": [node.name for node in nodes]}
 

@@ -35,10 +35,10 @@ def test_check_that_fails_names_the_remedy(run: Run, tiny: list[str]) -> None:
 
 
 def test_a_remedy_keeps_tensor_parallelism_inside_a_node(run: Run) -> None:
-    """With 16 MB a device tp 8 over two nodes of four devices would fit too, and comes before pp 4 in the list."""
+    """With 12 MB a device tp 8 over two nodes of four devices would fit too, and comes before pp 4 in the list."""
     options = ["--model", "gpt-tiny", "--topology", "two-node-ethernet", "--plan", "single"]
-    plan = ("tp=4", "pp=2", "dp=auto", "microbatch_size=1", "schedule=1f1b")
-    changes = [f"plan.{change}" for change in plan] + ["topology.devices.A100-PCIe-80GB.memory=16 MB"]
+    plan = ("tp=4", "pp=2", "dp=auto", "microbatch_size=1", "schedule=1f1b", "recompute=full")
+    changes = [f"plan.{change}" for change in plan] + ["topology.devices.A100-PCIe-80GB.memory=12 MB"]
     settings = [word for change in changes for word in ("--set", change)]
     (row,) = rows(run("check", *options, *settings, "--format", "csv").out)
     assert row["fits_with"] == "topology.nodes=4 plan.pp=4"
@@ -97,3 +97,14 @@ def test_run_refuses_what_does_not_fit(run: Run) -> None:
     done = run("run", "--model", "gpt3-175b", "--topology", "local-cpu", "--plan", "pp2", "-o", "unused")
     assert done.code == 1
     assert "does not fit" in done.err and "activations" in done.err
+
+
+def test_program_shows_gatherings_and_second_forwards(run: Run, tiny: list[str]) -> None:
+    settings = ["--set", "plan.sharding=fsdp", "--set", "plan.recompute=full"]
+    detail = rows(run("program", "show", *tiny, "dp2", *settings, "--rank", 1, "--format", "csv").out)
+    by_kind = {row["instruction"].rstrip("0123456789."): row for row in detail}
+    assert by_kind["0UNSHARD"]["stream"] == "dp_gather"
+    assert by_kind["0UNSHARD"]["ranks"] == "0 1"
+    assert by_kind["0RESHARD"]["layers"] == "embedding"
+    assert "block0.attention" in by_kind["0R"]["layers"]
+    assert " R " in run("program", "show", *tiny, "dp2", *settings, "--grid").out

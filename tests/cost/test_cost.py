@@ -15,7 +15,7 @@ from simulator.cost.calibration import (
     layer_key,
     message_key,
 )
-from simulator.cost.collectives import Path, ring, ring_all_reduce, send
+from simulator.cost.collectives import Path, Transfer, ring, ring_all_gather, ring_all_reduce, ring_reduce_scatter, send
 from simulator.cost.compute import kernel_seconds
 from simulator.cost.memory import capacity
 from simulator.load import Inputs, load
@@ -135,6 +135,7 @@ def test_alpha_beta() -> None:
     assert send(path, 100.0).size == 100.0
     assert ring_all_reduce(path, 100.0).latency == 2 * 3 * 2.0
     assert ring_all_reduce(path, 100.0).size == 2 * 3 / 4 * 100.0
+    assert ring_all_gather(path, 100.0) == ring_reduce_scatter(path, 100.0) == Transfer(3 * 2.0, 3 / 4 * 100.0)
 
 
 def test_hops_of_a_ring_that_share_a_cable_load_it_twice() -> None:
@@ -207,8 +208,63 @@ def test_gpt_activations_as_korthikanti() -> None:
     assert (many - few) / 2 == pytest.approx(s * b * h * (34 - 2) + 2 * a * s**2 * b, rel=0.01)
 
 
+def test_full_recomputation_keeps_the_inputs_of_each_block() -> None:
+    """2 s b h bytes a block in half precision (Korthikanti et al. 2022, section 5), and once what a block keeps."""
+    held = {}
+    for recompute in ("none", "full"):
+        for number in (2, 4):
+            changes = (f"model.num_hidden_layers={number}", f"plan.recompute={recompute}", "plan.num_microbatches=1")
+            held[recompute, number] = peak_memory(
+                inputs("gpt-tiny", "plan.dtype=bf16", *changes).program, 0
+            ).activations
+    s, b, h = 128, 8, 256
+    assert held["full", 4] - held["full", 2] == 2 * (2 * s * b * h)
+    # The inputs of four blocks; the last block with all that it keeps, its output, and the gradient of that.
+    block = (held["none", 4] - held["none", 2]) / 2
+    assert held["full", 4] == block + (3 + 2) * (2 * s * b * h)
+
+
 def test_ranks_share_the_memory_of_their_host() -> None:
     cpu = load("gpt-tiny", "local-cpu", "single", ["topology.node.count=4", "plan.dp=auto"]).topology
     assert capacity(cpu, 3) == 24 * 1024 * MIB / 4
     gpu = inputs("gpt-tiny").topology
     assert capacity(gpu, 0) == gpu.device(0).memory
+
+
+def test_recomputation_adds_one_forward_of_all_blocks_but_the_head() -> None:
+    """96 B s l h^2 (1 + s / 6h + V / 16lh) FLOPs: Narayanan et al. 2021 (arXiv 2104.04473), equation 2."""
+    executed = {}
+    for recompute in ("none", "full"):
+        gpt = inputs("gpt-tiny", f"plan.recompute={recompute}", "plan.num_microbatches=2")
+        cost = ComputeCost(gpt.program, gpt.topology.device(0), Calibration())
+        executed[recompute] = sum(map(cost.flops, gpt.program.lists[0]))
+    tokens, layers, h, s, vocabulary = 8 * 2 * 128, 4, 256, 128, 1024
+    once = 72 * tokens * layers * h**2 * (1 + s / (6 * h) + vocabulary / (12 * layers * h))
+    again = 96 * tokens * layers * h**2 * (1 + s / (6 * h) + vocabulary / (16 * layers * h))
+    assert executed == pytest.approx({"none": once, "full": again})
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_sharded_states_are_shared_out_and_two_blocks_are_whole(dtype: str) -> None:
+    """ZeRO stage 3 (arXiv 1910.02054), but for gradients, which are summed over the micro-batches before they are."""
+    changes = ("plan.dp=4", f"plan.dtype={dtype}")
+    whole, sharded = (
+        peak_memory(inputs("gpt-tiny", *changes, f"plan.sharding={way}", devices=4).program, 0)
+        for way in ("none", "fsdp")
+    )
+    itemsize, state = {"fp32": 4, "bf16": 2}[dtype], {"fp32": 4, "bf16": 6}[dtype]
+    block, embedding, head = 12 * 256**2 + 13 * 256, 1024 * 256 + 128 * 256, 256 * 1024 + 2 * 256
+    parameters = 4 * block + embedding + head
+    assert whole.params == parameters * state
+    assert sharded.params == parameters // 4 * state + 2 * block * itemsize
+    assert sharded.optimizer_state == whole.optimizer_state / 4
+    assert sharded.grads == whole.grads
+    assert sharded.activations == pytest.approx(whole.activations, rel=0.05)
+
+
+def test_a_rank_updates_its_part_of_sharded_parameters() -> None:
+    program = inputs("gpt-tiny", "plan.dp=4", "plan.sharding=fsdp", devices=4).program
+    calibration = Calibration(updates={"adam fp32": (0.0, 1.0)})
+    cost = ComputeCost(program, inputs("gpt-tiny").topology.device(0), calibration)
+    assert cost.seconds(Instruction.parse("0OPTIM")) == program.stages[0].num_parameters / 4
+    assert cost.seconds(Instruction.parse("0RESHARD0.0")) == 0

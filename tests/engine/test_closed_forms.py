@@ -1,4 +1,4 @@
-"""What can be computed by hand: the bubble of a pipeline and the time of a ring all-reduce."""
+"""What can be computed by hand: the bubble of a pipeline and the times of collectives on a ring."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from simulator.cost import Calibration
 from simulator.cost.calibration import BACKWARD, FORWARD, INNER_GRAD, INPUT_GRAD, WEIGHT_GRAD, WEIGHT_ONLY, layer_key
 from simulator.program.instructions import Kind
-from simulator.results import measure
+from simulator.results import Timeline, measure
 
 Times = tuple[float, float, float]
 """Forward, input gradient, weight gradient of one stage."""
@@ -111,14 +111,45 @@ RING = {"bandwidth": 150e9, "latency": 1e-6}
 """The links of topologies/ring-8.yaml."""
 
 
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
 @pytest.mark.parametrize("width", [8, 200, 4096])
-def test_ring_all_reduce_on_a_ring(lab: Any, width: int) -> None:
+def test_collectives_on_a_ring(lab: Any, width: int, sharding: str) -> None:
+    """2 (n - 1) (alpha + S / n beta), and half of it for an all-gather or a reduce-scatter (Thakur et al. 2005)."""
     links = [lab.link(f"d{index}", f"d{(index + 1) % 8}", "150 GB/s", "1 us") for index in range(8)]
     topology = lab.graph(["fast"] * 8, links)
     topology["graph"]["transit"] = True
     model = {"name": "one", "input": {"shape": [width]}, "layers": [{"kind": "linear", "out_features": width}]}
-    timeline = lab.run(lab.compile(model, topology, dp=8, bucket_size="1 GiB", dp_overlap=False))
-    (span,) = [span for span in timeline.of(0) if span.instruction.kind is Kind.REDUCE_GRAD]
+    plan = {"dp": 8, "bucket_size": "1 GiB", "dp_overlap": False, "sharding": sharding}
+    timeline = lab.run(lab.compile(model, topology, **plan))
+    times = {span.instruction.kind: span.end - span.start for span in timeline.of(0)}
     size = 4 * (width * width + width)
-    expected = 2 * 7 * (RING["latency"] + size / (8 * RING["bandwidth"]))
-    assert span.end - span.start == pytest.approx(expected, rel=1e-9)
+    steps = 7 * (RING["latency"] + size / (8 * RING["bandwidth"]))
+    if sharding == "none":
+        assert times[Kind.REDUCE_GRAD] == pytest.approx(2 * steps, rel=1e-9)
+        assert Kind.UNSHARD not in times
+    else:
+        assert times[Kind.REDUCE_GRAD] == pytest.approx(steps, rel=1e-9)
+        assert times[Kind.UNSHARD] == pytest.approx(steps, rel=1e-9)
+        assert times[Kind.RESHARD] == 0
+
+
+def test_gathering_hides_behind_the_block_before(lab: Any) -> None:
+    """With links this fast only the first block's gathering is waited for; then each comes one block early."""
+    plan = {"dp": 4, "num_microbatches": 1, "microbatch_size": 64, "dp_overlap": False}
+    fast = lab.box(4, lab.link("device", "switch", "1 TB/s", "10 ns"))
+    alone, sharded = (lab.run(lab.compile(lab.mlp, fast, **plan, sharding=way)) for way in ("none", "fsdp"))
+    first = next(span for span in sharded.of(0) if span.instruction.kind is Kind.UNSHARD)
+
+    def computed(timeline: Timeline) -> float:
+        return max(span.end for span in timeline.of(0) if span.instruction.kind is Kind.B)
+
+    assert computed(sharded) == pytest.approx(computed(alone) + first.end - first.start, rel=1e-9)
+
+
+def test_parameters_are_gathered_after_the_update_of_the_step_before(lab: Any) -> None:
+    plan = {"pp": 2, "dp": 2, "num_microbatches": 4, "sharding": "fsdp", "optimizer_barrier": False}
+    timeline = lab.run(lab.compile(lab.gpt, lab.box(4), **plan))
+    for rank in timeline.ranks:
+        gathered = min(span.issued for span in timeline.of(rank) if span.instruction.kind is Kind.UNSHARD)
+        updated = max(span.end for span in timeline.of(rank) if span.instruction.kind is Kind.OPTIM)
+        assert gathered == pytest.approx(updated - timeline.step_time, rel=1e-9)

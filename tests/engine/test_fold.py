@@ -82,6 +82,7 @@ def uneven(draw: st.DrawFn, lab: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     topology = lab.graph(kinds, [*links, lab.link("s0", "s1", draw(speed))], switches=2)
     axes = draw(st.permutations(["pp", "dp", "tp"]))
     plan = {"pp": pp, "dp": dp, "tp": tp, "axes": axes, "num_microbatches": draw(st.integers(1, 4))}
+    plan |= {"recompute": draw(st.sampled_from(["none", "full"])), "sharding": draw(st.sampled_from(["none", "fsdp"]))}
     return topology, {**plan, "schedule": draw(st.sampled_from(["gpipe", "1f1b"])), "bucket_size": "60 kB"}
 
 
@@ -107,7 +108,9 @@ def test_hosts_that_share_cores(lab: Any, data: st.DataObject) -> None:
     check(lab, lab.compile(lab.gpt, topology, pp=pp, dp=dp, tp=tp, axes=axes, num_microbatches=3, bucket_size="60 kB"))
 
 
-@pytest.mark.parametrize("changes", [{"schedule": "chimera"}, {"schedule": "zb_h1", "optimizer_barrier": False}])
+@pytest.mark.parametrize(
+    "changes", [{"schedule": "chimera"}, {"schedule": "zb_h1", "optimizer_barrier": False, "sharding": "fsdp"}]
+)
 def test_copies_of_stages_and_steps_in_a_row_fold_too(lab: Any, changes: dict[str, Any]) -> None:
     inputs = lab.compile(lab.gpt, lab.box(8), pp=4, dp=2, num_microbatches=8, **changes)
     check(lab, inputs, classes=4)

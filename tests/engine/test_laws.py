@@ -30,7 +30,8 @@ def message_seconds(inputs: Inputs, rank: int, instruction: Instruction) -> floa
     hops = [topology.route(a, b) for a, b in zip(peers, (*peers[1:], peers[0]), strict=True)]
     crossed = [link for hop in hops for link in hop.links]
     rate = min(topology.links[link].bandwidth / crossed.count(link) for link in crossed)
-    steps = 2 * (len(peers) - 1)
+    rounds = 2 if inputs.program.message(instruction).operation == "all_reduce" else 1
+    steps = rounds * (len(peers) - 1)
     return steps * (max(hop.latency for hop in hops) + size / len(peers) / rate)
 
 
@@ -117,6 +118,8 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
         "microbatch_size": draw(st.sampled_from([1, 16])),
         "dp_overlap": draw(st.booleans()),
         "bucket_size": draw(st.sampled_from(["40 kB", "25 MiB"])),
+        "recompute": draw(st.sampled_from(["none", "full"])),
+        "sharding": draw(st.sampled_from(["none", "fsdp"])),
         "axes": draw(st.permutations(["pp", "dp", "tp"])),
     }
 
@@ -152,10 +155,13 @@ def test_bounds(lab: Any, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize(("pp", "dp", "tp"), SIZES)
 @pytest.mark.parametrize("schedule", ["gpipe", "1f1b"])
-def test_equals_the_critical_path_where_nothing_is_shared(lab: Any, schedule: str, pp: int, dp: int, tp: int) -> None:
+@pytest.mark.parametrize("more", [{}, {"recompute": "full"}])
+def test_equals_the_critical_path_where_nothing_is_shared(
+    lab: Any, more: dict[str, Any], schedule: str, pp: int, dp: int, tp: int
+) -> None:
     topology = lab.box(pp * dp * tp, lab.link("device", "device", "1 GB/s"))
     inputs = lab.compile(
-        lab.gpt, topology, pp=pp, dp=dp, tp=tp, schedule=schedule, num_microbatches=3, bucket_size="80 kB"
+        lab.gpt, topology, pp=pp, dp=dp, tp=tp, schedule=schedule, num_microbatches=3, bucket_size="80 kB", **more
     )
     assert lab.run(inputs).step_time == pytest.approx(critical_path(inputs), rel=EPSILON)
 

@@ -52,10 +52,12 @@ def test_the_meter_sees_what_autograd_holds() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("recompute", ["none", "full"])
 @pytest.mark.parametrize("schedule", ["gpipe", "zb_h1", "interleaved_1f1b", "zbv"])
-def test_a_rank_alone_holds_what_the_program_says_to_the_byte(model: str, schedule: str) -> None:
+def test_a_rank_alone_holds_what_the_program_says_to_the_byte(model: str, schedule: str, recompute: str) -> None:
     """After each computation, whole and split, in one stage and in two that hand over to each other."""
-    settings = ["topology.node.count=1", f"plan.schedule={schedule}", "plan.microbatch_size=2", *MODELS[model]]
+    plan = [f"plan.schedule={schedule}", f"plan.recompute={recompute}", "plan.microbatch_size=2"]
+    settings = ["topology.node.count=1", *plan, *MODELS[model]]
     program = (inputs := load(model, "local-cpu", "single", [*settings, "plan.num_microbatches=4"])).program
     runtime = Runtime(inputs, 0, Transport(program), torch.device("cpu"))
     runtime.step()

@@ -41,6 +41,8 @@ SGD, MOMENTUM, ADAM = (
     "plan.optimizer={kind: adam, learning_rate: 0.001}",
 )
 BUCKETS = "plan.bucket_size=512 B"
+RECOMPUTE = "plan.recompute=full"
+FSDP = "plan.sharding=fsdp"
 
 SCHEDULES = (
     "naive",
@@ -123,6 +125,60 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     "gpt-pp2-no-barrier": (2, "gpt", 1, ["plan.pp=2", "plan.schedule=zb_h2", "plan.optimizer_barrier=false", SGD]),
     "cnn-pp2-zb_h1": (2, "cnn", 1, ["plan.pp=2", "plan.schedule=zb_h1", MOMENTUM]),
     "cnn-tp2-pp2-zb_h2": (4, "cnn", 2, ["plan.tp=2", "plan.pp=2", "plan.schedule=zb_h2", SGD]),
+    "mlp-tp2-pp2": (4, "mlp", 2, ["plan.tp=2", "plan.pp=2", "model.in_features=256", SGD]),
+    **{f"{model}-single-recompute": (1, model, 2, [RECOMPUTE, SGD]) for model in MODELS},
+    **{f"{model}-tp2-recompute": (2, model, 4, ["plan.tp=2", RECOMPUTE, SGD]) for model in ("gpt", "mlp", "residual")},
+    **{
+        f"{model}-pp2-{schedule}-recompute": (
+            2,
+            model,
+            1,
+            ["plan.pp=2", f"plan.schedule={schedule}", "model.num_hidden_layers=4", RECOMPUTE, ADAM]
+            if model == "gpt"
+            else ["plan.pp=2", f"plan.schedule={schedule}", RECOMPUTE, MOMENTUM],
+        )
+        for model in ("gpt", "mlp")
+        for schedule in ("1f1b", "zb_h1", "zbv")
+    },
+    "cnn-dp2-recompute": (2, "cnn", 1, ["plan.dp=2", BUCKETS, RECOMPUTE, SGD]),
+    "gpt-bf16-dp2-recompute": (2, "gpt", 2, ["plan.dp=2", RECOMPUTE, "plan.dtype=bf16", SGD]),
+    "gpt-tp2-pp2-zb_h1-recompute": (
+        4,
+        "gpt",
+        2,
+        ["plan.tp=2", "plan.pp=2", "plan.schedule=zb_h1", "model.num_hidden_layers=4", RECOMPUTE, SGD],
+    ),
+    "mlp-tp2-pp2-recompute": (4, "mlp", 2, ["plan.tp=2", "plan.pp=2", RECOMPUTE, ADAM]),
+    "gpt-dp2-pp2-recompute": (4, "gpt", 1, ["plan.dp=2", "plan.pp=2", BUCKETS, RECOMPUTE, MOMENTUM]),
+    **{f"{model}-dp2-fsdp": (2, model, 2, ["plan.dp=2", FSDP, ADAM]) for model in MODELS},
+    "gpt-single-fsdp": (1, "gpt", 2, [FSDP, SGD]),
+    "gpt-dp2-fsdp-no-overlap": (2, "gpt", 1, ["plan.dp=2", "plan.dp_overlap=false", FSDP, MOMENTUM]),
+    **{f"{model}-dp2-fsdp-recompute": (2, model, 1, ["plan.dp=2", FSDP, RECOMPUTE, SGD]) for model in ("gpt", "mlp")},
+    "gpt-bf16-dp2-fsdp": (2, "gpt", 2, ["plan.dp=2", FSDP, "plan.dtype=bf16", ADAM]),
+    **{f"{model}-dp4-fsdp": (4, model, 1, ["plan.dp=4", FSDP, MOMENTUM]) for model in ("gpt", "mlp", "neuron")},
+    **{
+        f"{model}-dp2-tp2-fsdp": (4, model, 2, ["plan.dp=2", "plan.tp=2", FSDP, ADAM])
+        for model in ("gpt", "mlp", "cnn", "residual")
+    },
+    **{
+        f"{model}-dp2-pp2-{schedule}-fsdp": (
+            4,
+            model,
+            1,
+            ["plan.dp=2", "plan.pp=2", f"plan.schedule={schedule}", FSDP, MOMENTUM]
+            + (["model.num_hidden_layers=4"] if model == "gpt" else []),
+        )
+        for model in ("gpt", "mlp")
+        for schedule in ("1f1b", "zb_h1", "zbv")
+    },
+    "cnn-dp2-pp2-zb_h1-fsdp": (4, "cnn", 1, ["plan.dp=2", "plan.pp=2", "plan.schedule=zb_h1", FSDP, SGD]),
+    "gpt-dp2-pp2-zb_h1-fsdp-recompute": (
+        4,
+        "gpt",
+        1,
+        ["plan.dp=2", "plan.pp=2", "plan.schedule=zb_h1", "model.num_hidden_layers=4", FSDP, RECOMPUTE, SGD],
+    ),
+    "gpt-dp2-tp2-fsdp-recompute": (4, "gpt", 2, ["plan.dp=2", "plan.tp=2", FSDP, RECOMPUTE, SGD]),
     "gpt-bf16-pp2": (2, "gpt", 2, ["plan.pp=2", "plan.dtype=bf16", MOMENTUM]),
 }
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from simulator.errors import InputError
+from simulator.load import load
 from simulator.plan.stages import roofline_seconds
 
 
@@ -85,3 +86,10 @@ def test_stages_are_not_cut_across_a_residual_edge(planned: Any) -> None:
 def test_cuts_that_cannot_be(planned: Any, changes: list[str], message: str) -> None:
     devices = int(changes[0].removeprefix("pp="))
     assert message in refusal(planned, "gpt-tiny", devices, *changes)
+
+
+def test_no_stage_begins_inside_a_tensor_parallel_region() -> None:
+    changes = ["topology.node.count=4", "plan.tp=2", "plan.pp=2", "model.hidden_sizes=[16,16,16,16]"]
+    stages = load("mlp-tiny", "local-cpu", "single", changes).program.stages
+    regions = [{node.region for node in stage.nodes if node.region} for stage in stages]
+    assert not regions[0] & regions[1]

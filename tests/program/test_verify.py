@@ -19,12 +19,14 @@ FORMS = [
     ("gpt-tiny", "pp=2"),
     ("gpt-tiny", "pp=4", "schedule=gpipe"),
     ("gpt-tiny", "pp=2", "tp=2", "bucket_size=1 MiB"),
-    ("mlp-tiny", "pp=4", "tp=2"),
+    ("mlp-tiny", "pp=2", "tp=2"),
     ("cnn-tiny", "tp=4", "dp_overlap=false"),
     ("gpt-tiny", "pp=4", "num_microbatches=2"),
     ("gpt-tiny", "pp=4", "schedule=zb_h1"),
     ("gpt-tiny", "pp=2", "schedule=interleaved_1f1b"),
     ("gpt-tiny", "pp=2", "schedule=zbv", "tp=2"),
+    ("gpt-tiny", "pp=2", "tp=2", "recompute=full"),
+    ("gpt-tiny", "pp=2", "sharding=fsdp"),
 ]
 
 
@@ -84,6 +86,8 @@ def test_an_instruction_before_what_it_needs_is_found(damaged: Any, data: st.Dat
     needs = dependencies(compiled, compiled.lists[rank])[place]
     assume(needs)
     instruction, need = compiled.lists[rank][place], needs[0]
+    # A gathering waits for memory, not for what is in it: it may come earlier, at the price of more memory.
+    assume(instruction.kind is not Kind.UNSHARD)
 
     def swap(each: list[Instruction]) -> None:
         each[place], each[need] = each[need], each[place]
@@ -91,7 +95,7 @@ def test_an_instruction_before_what_it_needs_is_found(damaged: Any, data: st.Dat
     message = refusal(changed(compiled, rank, swap))
     assert message.startswith(f"pipeline rank {rank}, ")
     assert "which it needs" in message
-    assert compiled.pipeline_rank(instruction.stage) == rank
+    assert instruction.kind is Kind.BARRIER or compiled.pipeline_rank(instruction.stage) == rank
 
 
 @given(st.data())

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from simulator.program.instructions import Instruction, Kind
-from simulator.program.program import Program
+from simulator.program.program import Pass, Program
 
 BARRIER = Instruction(Kind.BARRIER, 0)
 """One for the whole pipeline, so it bears the first stage's number on every rank."""
@@ -23,4 +21,4 @@ def append_optimizer(program: Program) -> Program:
         (*instructions, *barrier, *(Instruction(Kind.OPTIM, stage.index) for stage in program.stages_of(rank)))
         for rank, instructions in enumerate(program.lists)
     )
-    return replace(program, lists=tuple(lists))
+    return program.lowered(Pass.OPTIMIZER, lists)

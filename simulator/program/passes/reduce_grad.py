@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from simulator.program.instructions import Instruction, Kind
-from simulator.program.program import Program
+from simulator.program.program import Pass, Program
 
 
 def insert_gradient_reduction(program: Program) -> Program:
@@ -17,9 +15,7 @@ def insert_gradient_reduction(program: Program) -> Program:
     With two pipelines a rank holds copies of two stages, and the rank with the other copies runs them in another order;
     so that both reduce in the same order, they do so at the end, the earlier part of the model first.
     """
-    if program.plan.dp * program.pipelines == 1:
-        return program
-    return replace(program, lists=tuple(_lower(program, instructions) for instructions in program.lists))
+    return program.lowered(Pass.REDUCE_GRAD, (_lower(program, instructions) for instructions in program.lists))
 
 
 def _lower(program: Program, instructions: tuple[Instruction, ...]) -> tuple[Instruction, ...]:

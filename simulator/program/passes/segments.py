@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from simulator.program.instructions import Instruction, Kind
-from simulator.program.program import Program
+from simulator.program.program import Pass, Program
 from simulator.program.stage import Stage
 
 SPLIT = (Kind.F, Kind.B, Kind.I, Kind.W)
@@ -15,17 +13,15 @@ SPLIT = (Kind.F, Kind.B, Kind.I, Kind.W)
 def split_into_segments(program: Program) -> Program:
     """Replace ``2F0`` by ``2F0.0, 2F0.1, 2ALL_REDUCE_F0.1, ...`` and ``2B0`` by the same backwards."""
     pieces = {(kind, stage.index): _pieces(stage, kind) for stage in program.stages for kind in SPLIT}
-    return replace(
-        program,
-        lists=tuple(
-            tuple(
-                Instruction(piece, stage, microbatch, index)
-                for kind, stage, microbatch, part in instructions
-                for piece, index in pieces.get((kind, stage), ((kind, part),))
-            )
-            for instructions in program.lists
-        ),
+    lists = (
+        tuple(
+            Instruction(piece, stage, microbatch, index)
+            for kind, stage, microbatch, part in instructions
+            for piece, index in pieces.get((kind, stage), ((kind, part),))
+        )
+        for instructions in program.lists
     )
+    return program.lowered(Pass.SEGMENTS, lists)
 
 
 def _pieces(stage: Stage, kind: Kind) -> list[tuple[Kind, int]]:

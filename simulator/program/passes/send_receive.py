@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from simulator.program.instructions import Instruction, Kind
-from simulator.program.program import Program
+from simulator.program.program import Pass, Program
 
 STARTS_BACKWARD = (Kind.B, Kind.I)
 """Actions that need the gradient of a stage's outputs and make that of its inputs."""
@@ -16,7 +14,7 @@ def insert_sends_and_receives(program: Program) -> Program:
 
     Posting early lets the message travel while the rank computes, and lets gloo write straight into the buffer.
     """
-    return replace(program, lists=tuple(_lower(program, actions) for actions in program.lists))
+    return program.lowered(Pass.SEND_RECEIVE, (_lower(program, actions) for actions in program.lists))
 
 
 def _lower(program: Program, actions: tuple[Instruction, ...]) -> tuple[Instruction, ...]:

@@ -1,0 +1,50 @@
+"""Run the forward of blocks again, right before their backward."""
+
+from __future__ import annotations
+
+from simulator.program.instructions import Instruction, Kind
+from simulator.program.program import Pass, Program
+from simulator.program.stage import Stage
+
+NEEDS_ACTIVATIONS = (Kind.B, Kind.I)
+"""Backwards that read what forward saved; W comes after I and reads the same."""
+
+
+def insert_recomputation(program: Program) -> Program:
+    """Replace ``2B0.3`` by ``2R0.2, 2R0.3, 2B0.3`` where segments 2 and 3 are a block that kept only its inputs.
+
+    Full recomputation, block by block (Chen et al. 2016, arXiv 1604.06174; Korthikanti et al. 2022, arXiv 2205.05198,
+    section 5): one forward more for activations of one block at a time.
+    """
+    again = {
+        (stage.index, part): _pieces(stage, part) for stage in program.stages for part in program.parts(stage.index)
+    }
+    lists = (
+        tuple(
+            each
+            for instruction in instructions
+            for each in (
+                *(
+                    Instruction(kind, instruction.stage, instruction.microbatch, part)
+                    for kind, part in again.get((instruction.stage, instruction.part), ())
+                    if instruction.kind in NEEDS_ACTIVATIONS
+                ),
+                instruction,
+            )
+        )
+        for instructions in program.lists
+    )
+    return program.lowered(Pass.RECOMPUTE, lists)
+
+
+def _pieces(stage: Stage, last: int) -> list[tuple[Kind, int]]:
+    """Return (kind, segment) of all that runs again before the backward of a block whose last segment is given."""
+    unit = stage.unit_of(last)
+    pieces: list[tuple[Kind, int]] = []
+    if last != unit[-1] or not stage.segments[last].recomputed:
+        return pieces
+    for part in unit:
+        pieces.append((Kind.R, part))
+        if stage.segments[part].reduces_again:
+            pieces.append((Kind.ALL_REDUCE_R, part))
+    return pieces

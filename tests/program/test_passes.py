@@ -1,0 +1,195 @@
+"""What each lowering pass does to a program, and that the program is sound after every one of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from simulator.errors import InputError, ProgramError
+from simulator.load import load
+from simulator.program import Instruction, Kind, Program, verify
+from simulator.program.compile import PASSES
+from simulator.program.instructions import BACKWARD
+from simulator.program.schedules import SCHEDULES, Options
+from simulator.program.sharding import GATHERS
+
+FORMS = [
+    ("gpt-tiny", "pp=2", "tp=2", "bucket_size=1 MiB"),
+    ("gpt-tiny", "pp=2", "tp=2", "recompute=full"),
+    ("gpt-tiny", "pp=4", "schedule=zb_h1", "recompute=full"),
+    ("gpt-tiny", "pp=2", "schedule=zbv", "tp=2", "recompute=full"),
+    ("cnn-tiny", "tp=4", "recompute=full", "dp_overlap=false"),
+    ("mlp-tiny", "pp=2", "schedule=interleaved_1f1b", "recompute=full"),
+    ("gpt-tiny", "pp=4", "schedule=chimera", "recompute=full"),
+    ("gpt-tiny", "tp=2", "sharding=fsdp"),
+    ("gpt-tiny", "pp=2", "schedule=zbv", "sharding=fsdp", "recompute=full"),
+    ("mlp-tiny", "pp=2", "schedule=zb_h1", "sharding=fsdp", "dp_overlap=false"),
+]
+
+
+def text(instructions: Any) -> str:
+    return " ".join(map(str, instructions))
+
+
+def raw(program: Program) -> Program:
+    """Return a compiled program as it was before the first pass."""
+    plan = program.plan
+    options = Options(num_stages_per_rank=plan.num_stages_per_rank)
+    schedule = SCHEDULES[plan.schedule].build(plan.pp, plan.num_microbatches, options)
+    return replace(program, lists=schedule.orders, passes=frozenset())
+
+
+def refusal(program: Program) -> str:
+    with pytest.raises(ProgramError) as raised:
+        verify(program)
+    return str(raised.value).splitlines()[0]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_program_is_sound_after_each_pass(program: Any, form: tuple[str, ...]) -> None:
+    compiled = program(*form)
+    step = raw(compiled)
+    verify(step)
+    for lower in PASSES:
+        step = lower(step)
+        verify(step)
+    assert step == compiled
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_a_pass_brings_in_is_missed_right_after_it(program: Any, form: tuple[str, ...]) -> None:
+    step = raw(program(*form))
+    for lower in PASSES:
+        before = {kind for instructions in step.lists for kind, *_ in instructions}
+        step = lower(step)
+        new = {each.kind: (rank, each) for rank, order in enumerate(step.lists) for each in order}
+        for kind, (rank, each) in new.items():
+            if kind in before:
+                continue
+            rest = tuple(other for other in step.lists[rank] if other != each)
+            damaged = replace(step, lists=(*step.lists[:rank], rest, *step.lists[rank + 1 :]))
+            assert refusal(damaged).startswith(f"pipeline rank {rank}, ")
+            assert refusal(damaged).endswith(f": {each} is missing")
+
+
+def test_a_block_runs_forward_again_before_its_backward(program: Any) -> None:
+    (only,) = program("gpt-tiny", "num_microbatches=1", "recompute=full", devices=1).lists
+    # The embedding keeps token ids only, and backward of the head follows at once.
+    assert text(only) == (
+        "0F0.0 0F0.1 0F0.2 0F0.3 0F0.4 0F0.5 0B0.5 0R0.4 0B0.4 0R0.3 0B0.3 0R0.2 0B0.2 0R0.1 0B0.1 0B0.0 0OPTIM"
+    )
+
+
+def test_only_sums_that_are_read_again_are_made_again(program: Any) -> None:
+    (biased,) = program("mlp-tiny", "num_microbatches=1", "tp=2", "recompute=full", devices=2).lists
+    assert "0R0.2 0ALL_REDUCE_R0.2 0R0.3 0B0.3 0B0.2 0ALL_REDUCE_B0.2" in text(biased)
+    linear = "{kind: linear, out_features: 8, bias: false}"
+    layers = f"[{linear}, {{kind: activation, function: relu}}, {linear}, {linear}]"
+    changes = ["plan.tp=2", "plan.recompute=full", "topology.node.count=2", f"model.layers={layers}", "model.loss=mse"]
+    (bare,) = load("residual-list", "pcie-box", "single", [*changes, "model.input={shape: [8]}"]).program.lists
+    assert text(bare).startswith("0F0.0 0ALL_REDUCE_F0.0 0F0.1 0B0.1 0R0.0 0B0.0")
+
+
+def test_recomputation_out_of_its_place_is_found(program: Any) -> None:
+    compiled = program("gpt-tiny", "num_microbatches=1", "tp=2", "recompute=full", devices=2)
+    (order,) = compiled.lists
+    for position, each in enumerate(order):
+        if each.kind not in (Kind.R, Kind.ALL_REDUCE_R):
+            continue
+        others = (*order[:position], *order[position + 1 :])
+        early = replace(compiled, lists=((each, *others),))
+        late = replace(compiled, lists=((*others[:-1], each, others[-1]),))
+        assert refusal(early).endswith("which it needs")
+        assert f": {each} comes before" in refusal(early)
+        assert f"comes before {each}, which it needs" in refusal(late)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_backwards_are_those_without_recomputation(program: Any, form: tuple[str, ...]) -> None:
+    again = program(*form)
+    once = program(*form, "recompute=none")
+    for ours, theirs in zip(again.lists, once.lists, strict=True):
+        actions = [
+            list(dict.fromkeys((each.kind, each.stage, each.microbatch) for each in order if each.kind in BACKWARD))
+            for order in (ours, theirs)
+        ]
+        assert actions[0] == actions[1]
+
+
+SHARDED = [form for form in FORMS if "sharding=fsdp" in form]
+
+
+def test_parameters_are_gathered_one_block_ahead() -> None:
+    changes = ["model.hidden_sizes=[8]", "topology.node.count=2", "plan.dp=2", "plan.sharding=fsdp"]
+    (only,) = load("mlp-tiny", "pcie-box", "single", changes).program.lists
+    # The head is read by 0F and 0B at once; then the first block is, by 0B and the next micro-batch's 0F.
+    assert text(only) == (
+        "0UNSHARD0.1 0UNSHARD0.0 0F0.0 0RESHARD0.1 0UNSHARD1.1 0F0.1 0B0.1 0RESHARD0.0 0UNSHARD1.0 0B0.0 0F1.0 "
+        "0RESHARD1.1 0UNSHARD2.1 0F1.1 0B1.1 0REDUCE_GRAD.0 0RESHARD1.0 0B1.0 0REDUCE_GRAD.1 0RESHARD2.1 0OPTIM"
+    )
+
+
+@pytest.mark.parametrize("form", SHARDED)
+def test_two_blocks_are_whole_at_once_no_more(program: Any, form: tuple[str, ...]) -> None:
+    for order in program(*form).lists:
+        whole: set[tuple[int, int]] = set()
+        most = 0
+        for each in order:
+            if each.kind is Kind.UNSHARD:
+                whole.add((each.stage, each.part))
+            elif each.kind is Kind.RESHARD:
+                whole.remove((each.stage, each.part))
+            most = max(most, len(whole))
+        assert most == 2
+        assert not whole
+
+
+@pytest.mark.parametrize("form", SHARDED)
+def test_buckets_of_a_sharded_plan_are_blocks_of_equal_parts(program: Any, form: tuple[str, ...]) -> None:
+    compiled = program(*form)
+    for stage in compiled.stages:
+        for bucket in stage.buckets:
+            nodes = [node for node in stage.nodes if node.name in bucket.nodes]
+            parameters = sum(node.layer.num_parameters for node in nodes)
+            assert bucket.elements % compiled.plan.dp == 0
+            assert 0 <= bucket.elements - parameters < compiled.plan.dp
+            assert len({node.block for node in nodes}) == 1
+        assert sum(len(bucket.nodes) for bucket in stage.buckets) == sum(
+            bool(n.layer.parameters()) for n in stage.nodes
+        )
+
+
+@pytest.mark.parametrize("form", SHARDED)
+def test_every_gathering_out_of_its_place_is_found(program: Any, form: tuple[str, ...]) -> None:
+    compiled = program(*form)
+    rank, order = len(compiled.lists) - 1, compiled.lists[-1]
+    for position, each in enumerate(order):
+        if each.kind not in GATHERS:
+            continue
+        others = (*order[:position], *order[position + 1 :])
+        for damage, words in {
+            others: f": {each} is missing",
+            (*order, each): f": {each} appears 2 times, must appear once",
+            (*others, each): f"comes before {each}, which it needs",
+        }.items():
+            message = refusal(replace(compiled, lists=(*compiled.lists[:rank], damage)))
+            assert message.startswith(f"pipeline rank {rank}, instruction ")
+            assert words in message
+        if each.kind is Kind.RESHARD:
+            early = (each, *others)
+            message = refusal(replace(compiled, lists=(*compiled.lists[:rank], early)))
+            assert f"{each} comes before {each._replace(kind=Kind.UNSHARD)}, which it needs" in message
+
+
+def test_what_is_not_sharded_gathers_nothing(program: Any) -> None:
+    compiled = program("gpt-tiny", "sharding=fsdp", devices=1)
+    assert not any(each.kind in GATHERS for each in compiled.lists[0])
+    stranger = Instruction(Kind.UNSHARD, 0, 0, 0)
+    assert "does not belong on this rank" in refusal(replace(compiled, lists=((stranger, *compiled.lists[0]),)))
+
+
+def test_copies_of_stages_cannot_be_sharded(program: Any) -> None:
+    with pytest.raises(InputError, match=r"plan.sharding: .*chimera.*set sharding: none"):
+        program("gpt-tiny", "pp=2", "schedule=chimera", "sharding=fsdp")
