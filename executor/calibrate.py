@@ -66,12 +66,15 @@ class Samples:
     passes
         (stage, segment, forward, backward, or either half of a split backward) -> seconds: the compute between two
         meetings of ranks.
+    starts
+        Part of the calibration -> seconds that a backward takes before its first layer.
     """
 
     layers: dict[tuple[str, str], list[float]] = field(default_factory=_lists)
     messages: dict[MessageKey, Moments] = field(default_factory=_lists)
     updates: dict[tuple[str, int], list[float]] = field(default_factory=_lists)
     passes: dict[tuple[int, int, str], list[float]] = field(default_factory=_lists)
+    starts: dict[str, list[float]] = field(default_factory=_lists)
 
 
 class Calibrator:
@@ -181,6 +184,8 @@ class Calibrator:
                     self._note(node, name, seconds)
                 for name, seconds in times.passes.items():
                     self.samples.passes[(index, part, name)].append(seconds)
+                for name, seconds in times.starts.items():
+                    self.samples.starts[name].append(seconds)
             if index in self.runtime.gradients:
                 self.runtime.gradients[index].zero()
 
@@ -263,7 +268,10 @@ def combine(
     layers: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     updates: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     records: dict[MessageKey, dict[int, Moments]] = defaultdict(dict)
+    starts: dict[str, list[float]] = defaultdict(list)
     for rank, samples in enumerate(by_rank):
+        for part, seconds in samples.starts.items():
+            starts[part] += seconds
         for (key, part), seconds in samples.layers.items():
             layers[key][part] += seconds
         for (kind, parameters), seconds in samples.updates.items():
@@ -282,6 +290,7 @@ def combine(
             for (operation, num_ranks), by_size in messages.items()
         },
         updates={kind: _line({n: fmean(seconds) for n, seconds in points.items()}) for kind, points in updates.items()},
+        starts={part: trimmed_mean(seconds) for part, seconds in starts.items()},
         jitter=jitter_of(by_rank),
         about=dict(about),
     )
