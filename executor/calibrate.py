@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from executor.lanes import Arrivals, RawSpan
 from executor.layer_times import time_segment
 from executor.optimizer import Update
 from executor.runtime import Runtime
@@ -26,7 +27,7 @@ from executor.stage import TARGET
 from simulator.cost.calibration import Calibration, layer_key, message_key, update_key
 from simulator.model.graph import Node
 from simulator.plan.plan import Optimizer
-from simulator.program.instructions import STREAMS_OF_GROUPS, Stream
+from simulator.program.instructions import STREAMS_OF_GROUPS, Instruction, Kind, Stream
 from simulator.units import parse_bytes, parse_seconds
 
 BURST = parse_seconds("3 ms")
@@ -98,6 +99,7 @@ class Calibrator:
         self.offset = offset
         self.sizes = self._sizes(SWEEP if sweep else ())
         self.samples = Samples()
+        self._arrivals = Arrivals()
         self._between: list[tuple[Stream, str, float]] = []
         self._sent: Counter[tuple[Stream, str, float]] = Counter()
         self._buffers: dict[float, Tensor] = {}
@@ -236,7 +238,13 @@ class Calibrator:
             handle = transport.send(stream, buffer, ranks[1])
         else:
             handle = transport.receive(stream, buffer, ranks[0])
-        handle.wait()
+        # What comes long before it is needed has a thread that notes its time and wakes the one that computes.
+        awaited = operation == "all_gather" or (operation == "send" and rank != ranks[0])
+        if awaited and self.runtime.device.type == "cpu":
+            span = RawSpan(Instruction(Kind.RECV_F, 0), arrival)
+            self._arrivals.wait(self._arrivals.expect(span, ([handle], None)))
+        else:
+            handle.wait()
         end = self._clock()
         self.samples.messages[(operation, ranks, size)].append((arrival + self.offset, end + self.offset))
 
