@@ -9,8 +9,6 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-Bandwidth = Annotated[str | None, Parameter(negative=())]
-
 
 def import_(
     format: Literal["nccl", "nvidia-smi", "slurm", "infragraph", "astra-sim", "simai"],
@@ -23,7 +21,10 @@ def import_(
     node: Annotated[str | None, Parameter(help="slurm: topology whose node every host is, as dgx-h100.")] = None,
     oversubscription: Annotated[
         float | None,
-        Parameter(help="slurm: what enters a switch from below over what leaves it upwards; 1 if absent."),
+        Parameter(
+            help="slurm: what enters a switch from below over what leaves it upwards; 1 if absent.",
+            validator=validators.Number(gt=0),
+        ),
     ] = None,
     pcie_bandwidth: Annotated[
         str | None, Parameter(help="nccl, nvidia-smi: of a slot whose speed is not stated, as '31.5 GB/s'.")
@@ -34,7 +35,9 @@ def import_(
     ] = None,
     link: Annotated[
         tuple[str, ...],
-        Parameter(negative=(), show_default=False, help="infragraph: a link class, as 'pcie=31.5 GB/s,1 us'; repeatable."),
+        Parameter(
+            negative=(), show_default=False, help="infragraph: a link class, as 'pcie=31.5 GB/s,1 us'; repeatable."
+        ),
     ] = (),
 ) -> None:
     """Make a topology file of another tool's description of a cluster.

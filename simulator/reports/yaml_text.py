@@ -1,4 +1,4 @@
-"""Plain data as YAML that people read: short mappings in one line, and long text that repeats written once."""
+"""Plain data as YAML that people read: an entry of a list in one line, and long text that repeats written once."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ LONG = 40
 
 
 class _Text(str):
-    """Long text, one object for all places where it stands, so that YAML writes it once (&id) and refers to it (*id)."""
+    """Long text, one object for all places where it stands; YAML writes it once (&id) and refers to it (*id)."""
 
     __slots__ = ()
 
 
 class _Row(dict[str, Any]):
-    """A mapping of scalars (and lists of them) that stands in one line."""
+    """A mapping that stands in one line."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -27,7 +27,9 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Dumper.add_representer(_Text, lambda dumper, text: dumper.represent_str(str(text)))
-_Dumper.add_representer(_Row, lambda dumper, row: dumper.represent_mapping("tag:yaml.org,2002:map", row, flow_style=True))
+_Dumper.add_representer(
+    _Row, lambda dumper, row: dumper.represent_mapping("tag:yaml.org,2002:map", row, flow_style=True)
+)
 
 
 def yaml_text(data: dict[str, Any]) -> str:
@@ -56,7 +58,7 @@ def _prepared(value: Any, known: dict[str, _Text]) -> Any:
 
 
 def _row(value: dict[str, Any], known: dict[str, _Text]) -> dict[str, Any]:
-    """A list's entry in one line, unless something in it is itself made of mappings."""
-    nested = any(isinstance(each, dict) or (each and isinstance(each, list) and isinstance(each[0], dict)) for each in value.values())
-    prepared = _prepared(value, known)
-    return prepared if nested else _Row(prepared)
+    """A list's entry in one line, unless it has a list of such entries inside."""
+    inner = [each for each in value.values() if isinstance(each, list)]
+    prepared: dict[str, Any] = _prepared(value, known)
+    return prepared if any(isinstance(each, dict) for entries in inner for each in entries) else _Row(prepared)

@@ -1,7 +1,7 @@
 """A topology -> InfraGraph (https://infragraph.dev), whose schema is ``importers/infragraph_schema.py``.
 
-Each node becomes an instance of a device; nodes that are built alike share one. What belongs to no node (the switches of a
-fabric, or everything of an explicit graph) is a device of its own.
+Each node becomes an instance of a device; nodes that are built alike share one. What belongs to no node (the switches
+of a fabric, or everything of an explicit graph) is a device of its own.
 """
 
 import re
@@ -28,7 +28,7 @@ _Cable = tuple[str, str, _Rate]
 
 @dataclass(slots=True)
 class _Owner:
-    """A node, or what belongs to none: choice and count of its components, where each endpoint is, and its own cables."""
+    """A node, or what belongs to none: choice and count of its components, places of its endpoints, its own cables."""
 
     components: dict[str, tuple[str, int]] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
@@ -55,7 +55,9 @@ def to_infragraph(topology: Topology) -> dict[str, Any]:
         The topology has more links than a file can name, or a cable that is not the same in both directions.
     """
     if len(topology.links) > MAX_LINKS:
-        _refuse(topology, f"has {len(topology.links):,} directed links; {MAX_LINKS:,} can be written", "set fewer nodes")
+        _refuse(
+            topology, f"has {len(topology.links):,} directed links; {MAX_LINKS:,} can be written", "set fewer nodes"
+        )
     cables = _cables(topology)
     owner_of = _owner_names(topology, cables)
     owners = _owners(topology, cables, owner_of)
@@ -90,7 +92,9 @@ def _cables(topology: Topology) -> list[_Cable]:
     for (a, b), (bandwidth, latency) in directed.items():
         back = directed.get((b, a), (0.0, 0.0))
         if back[0] != bandwidth:
-            _refuse(topology, f"has a cable with unlike directions, {a} to {b}", "InfraGraph cannot say so; make them equal")
+            _refuse(
+                topology, f"has a cable with unlike directions, {a} to {b}", "InfraGraph cannot say so; make them equal"
+            )
         if (b, a) not in cables:
             cables[a, b] = bandwidth, (latency + back[1]) / 2
     return [(a, b, rate) for (a, b), rate in cables.items()]
@@ -148,7 +152,8 @@ def _devices(
 
 def _device(name: str, owner: _Owner, names: Mapping[_Rate, str]) -> dict[str, Any]:
     edges = [
-        _edge({"component": owner.places[a]}, {"component": owner.places[b]}, names[rate]) for a, b, rate in owner.cables
+        _edge({"component": owner.places[a]}, {"component": owner.places[b]}, names[rate])
+        for a, b, rate in owner.cables
     ]
     return {
         "name": name,

@@ -1,6 +1,6 @@
 """Other tools' descriptions of clusters -> topology files; one module a format.
 
-What a format does not say is asked for (`Facts`) or, for latencies, a default that every imported link's `source` names.
+What a format does not say is asked for (`Facts`) or, for latencies, a default that the `source` of each link names.
 """
 
 from collections.abc import Callable

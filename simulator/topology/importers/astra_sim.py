@@ -1,7 +1,8 @@
 """ASTRA-sim's network YAML (its analytical backend): dimensions of rings, full meshes and switches over all NPUs.
 
-Format: ``topology``, ``npus_count``, ``bandwidth`` and ``latency``, one entry a dimension, the first one innermost. Bandwidth is
-per link and direction; its "GB/s" are 2^30 bytes/s (``bw_GBps_to_Bpns`` in astra-network-analytical's NetworkFunction.cc).
+Format: ``topology``, ``npus_count``, ``bandwidth`` and ``latency``, one entry a dimension, the first one innermost.
+Bandwidth is per link and direction; its "GB/s" are 2^30 bytes/s (``bw_GBps_to_Bpns`` in astra-network-analytical's
+NetworkFunction.cc).
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,13 +43,17 @@ def read_astra_sim(path: str, facts: Facts) -> dict[str, Any]:
     spec = validate(document, _NetworkSchema, problems)
     for key in ("npus_count", "bandwidth", "latency") if spec else ():
         if (given := len(getattr(spec, key))) != len(spec.topology if spec else ()):
-            problems.add(f"network.{key}", f"has {given} entries for the {len(spec.topology if spec else ())} of topology")
+            problems.add(
+                f"network.{key}", f"has {given} entries for the {len(spec.topology if spec else ())} of topology"
+            )
     problems.raise_if_any()
     assert spec
     sizes = spec.npus_count
     total = sum(_count(block, size) * (prod(sizes) // size) for block, size in zip(spec.topology, sizes, strict=True))
     if total > MAX_CABLES:
-        refuse(document.locate("network.npus_count"), f"makes {total:,} cables; a topology file may name {MAX_CABLES:,}")
+        refuse(
+            document.locate("network.npus_count"), f"makes {total:,} cables; a topology file may name {MAX_CABLES:,}"
+        )
     kind, block = choose_kind(facts.device, None, document.locate("network"))
     cluster = Cluster(path)
     for rank in range(prod(sizes)):
@@ -70,7 +75,7 @@ def _count(block: Block, size: int) -> int:
 
 
 def _groups(sizes: Sequence[int], dimension: int) -> Iterator[list[str]]:
-    """The NPUs that differ in one coordinate only, for every choice of the others; the first coordinate runs fastest."""
+    """The NPUs that differ in one coordinate only, for each choice of the others; the first coordinate runs fastest."""
     strides = [prod(sizes[:i]) for i in range(len(sizes))]
     others = [i for i in range(len(sizes)) if i != dimension]
     for coordinates in product(*(range(sizes[i]) for i in reversed(others))):

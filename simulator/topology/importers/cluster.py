@@ -9,14 +9,14 @@ from simulator.topology.importers.facts import refuse
 from simulator.units import write_bandwidth, write_seconds
 
 MAX_CABLES = 10_000
-"""More would exceed what a topology file may hold (`plain_yaml.MAX_NODES` keys and values, seven or more a cable)."""
+"""More would exceed what a topology file may hold (`plain_yaml.MAX_NODES` keys and values; a cable is seven)."""
 
 TRUNK = " Parallel cables are one trunk with the sum of their bandwidth."
 
 
 @dataclass(frozen=True, slots=True)
 class Cable:
-    """A full-duplex cable: bytes/s per direction (infinite where nothing limits it yet), seconds one way, and the source."""
+    """A full-duplex cable: bytes/s per direction (infinite where not known yet), seconds one way, and the source."""
 
     bandwidth: float
     latency: float
@@ -65,9 +65,9 @@ class Cluster:
     def simplify(self, passive: Collection[str] = ()) -> None:
         """Leave out what routes do not need, until nothing is left to leave out.
 
-        A switch with at most one cable carries nothing. A `passive` part (a port, a network card) with two cables is one
-        cable: the narrower bandwidth, both latencies. Switches with the same neighbours are one switch with trunks of
-        summed bandwidth: an ideal spread of the traffic over them.
+        A switch with at most one cable carries nothing. A `passive` part (a port, a network card) with two cables is
+        one cable: the narrower bandwidth, both latencies. Switches with the same neighbours are one switch with trunks
+        of summed bandwidth: an ideal spread of the traffic over them.
         """
         before = -1
         while before != (before := len(self.switches)):

@@ -1,7 +1,7 @@
 """InfraGraph (https://infragraph.dev), the open topology format that ASTRA-sim reads too: YAML or JSON.
 
-Its links may lack a bandwidth or a latency. Ports and network cards that only pass traffic on are left out with their inner
-links, and whatever still lacks a bandwidth then is asked for.
+Its links may lack a bandwidth or a latency. Ports and network cards that only pass traffic on are left out with their
+inner links, and whatever still lacks a bandwidth then is asked for.
 """
 
 import re

@@ -1,6 +1,6 @@
 """InfraGraph's file: the parts of its schema that say what is joined to what.
 
-Source: the OpenAPI description of InfraGraph 2.4 (https://infragraph.dev/openapi.html). Older files say `npu` for `xpu`.
+Source: InfraGraph's OpenAPI description, 2.4 (https://infragraph.dev/openapi.html). Older files say `npu` for `xpu`.
 """
 
 from typing import Literal

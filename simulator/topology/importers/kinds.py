@@ -17,10 +17,12 @@ NVLINK_GENERATIONS = {
     "B200": (18, "50 GB/s"),
     "GB200": (18, "50 GB/s"),
 }
-"""GPU model -> number of NVLinks and bandwidth of one per direction. NVIDIA data sheets: V100 300 GB/s, A100 600 GB/s, H100
-and H200 900 GB/s, B200 and GB200 1.8 TB/s, all links and both directions together."""
+"""GPU model -> number of NVLinks and bandwidth of one per direction. NVIDIA data sheets: V100 300 GB/s, A100 600 GB/s,
+H100 and H200 900 GB/s, B200 and GB200 1.8 TB/s, all links and both directions together."""
 
-NVLINK_SOURCE = "NVIDIA data sheets, NVLink: V100 300 GB/s for 6 links, A100 600 for 12, H100 900 for 18, B200 1,800 for 18"
+NVLINK_SOURCE = (
+    "NVIDIA data sheets, NVLink: V100 300 GB/s for 6 links, A100 600 for 12, H100 900 for 18, B200 1,800 for 18"
+)
 
 
 def choose_kind(given: str | None, model: str | None, location: str) -> tuple[str, Any]:

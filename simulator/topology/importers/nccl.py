@@ -1,4 +1,4 @@
-"""NCCL's topology XML, as ``NCCL_TOPO_DUMP_FILE`` writes it: one node with its GPUs, NVLinks, PCI tree and network cards.
+"""NCCL's topology XML, as ``NCCL_TOPO_DUMP_FILE`` writes it: one node's GPUs, NVLinks, PCI tree and network cards.
 
 Format: NCCL's ``src/graph/xml.cc`` and ``src/graph/topo.cc``. ``speed`` of a network card is in Mb/s.
 """
@@ -41,8 +41,8 @@ GPUS = {
 """PCI device id of vendor 0x10de -> model. Source: the PCI ID database (pci.ids)."""
 
 NVLINK_BY_SM = {60: "20 GB/s", 70: "25 GB/s", 80: "25 GB/s", 90: "25 GB/s", 100: "50 GB/s", 103: "50 GB/s"}
-"""Compute capability -> bandwidth of one NVLink per direction. NVIDIA data sheets, both directions together: P100 160 GB/s
-for 4 links, V100 300 for 6, A100 600 for 12, H100 900 for 18, B200 1,800 for 18."""
+"""Compute capability -> bandwidth of one NVLink per direction. NVIDIA data sheets, both directions together: P100
+160 GB/s for 4 links, V100 300 for 6, A100 600 for 12, H100 900 for 18, B200 1,800 for 18."""
 
 INTEL_CPUS = ((207, "40 GB/s"), (143, "22 GB/s"), (85, "10 GB/s"))
 AMD_CPUS = ((191, "32 GB/s"), (175, "24 GB/s"), (143, "16 GB/s"))
@@ -50,7 +50,7 @@ OTHER_CPUS = "6 GB/s"
 """Between two CPUs, by Intel's modelid or AMD's familyid from newest to oldest: NCCL's estimates (src/graph/topo.h)."""
 
 PCIE_ENCODINGS = ((5, 8 / 10), (32, 128 / 130), (float("inf"), 242 / 256))
-"""Up to so many GT/s: the share of the bits that are payload. PCI Express 1 and 2: 8b/10b, 3 to 5: 128b/130b, 6: FLITs."""
+"""Up to so many GT/s: the share of the bits that is payload. PCI Express 1, 2: 8b/10b; 3 to 5: 128b/130b; 6: FLITs."""
 
 _NVSWITCH, _NVIDIA = "0x068000", "0x10de"
 _GPU_CLASSES = ("0x030200", "0x030000", "")
@@ -85,7 +85,9 @@ class _Machine:
         models = {(pci.get("vendor"), pci.get("device")) for pci, _ in self._gpus}
         first = self._gpus[0][0]
         if len(models) > 1 and self._facts.device is None:
-            refuse(first.place, f"GPUs of {len(models)} models are in one node", "a node has one kind: write --device KIND")
+            refuse(
+                first.place, f"GPUs of {len(models)} models are in one node", "a node has one kind: write --device KIND"
+            )
         model = GPUS.get(first.get("device").lower()) if first.get("vendor") == _NVIDIA else None
         kind, block = choose_kind(self._facts.device, model, first.place)
         for name in self._names.values():
@@ -93,16 +95,18 @@ class _Machine:
         for pci, gpu in self._gpus:
             self._add_nvlinks(pci, gpu)
         self._add_cpus()
+        found = f"{len(self._gpus)} GPUs and {len(self._uplinks)} network ports"
         return {
-            "description": f"Imported from NCCL's topology dump: {len(self._gpus)} GPUs and {len(self._uplinks)} network ports; "
-            "to join several nodes, set nodes and add a fabric.",
+            "description": f"Imported from NCCL's topology dump: {found}; to join nodes, set nodes and add a fabric.",
             "devices": {kind: block},
             "node": self._cluster.node(self._uplinks),
         }
 
     def _add_nvlinks(self, pci: Element, gpu: Element) -> None:
         if gpu.all("xgmi", "c2c"):
-            refuse(gpu.all("xgmi", "c2c")[0].place, "XGMI and C2C links are not read, and leaving them out would be wrong")
+            refuse(
+                gpu.all("xgmi", "c2c")[0].place, "XGMI and C2C links are not read, and leaving them out would be wrong"
+            )
         name = self._names[pci.get("busid").lower()]
         for nvlink in gpu.all("nvlink"):
             peer = self._names.get(nvlink.get("target").lower())
@@ -125,7 +129,9 @@ class _Machine:
             wrong = f"one NVLink of sm {sm} has no known bandwidth" if count else "has no links: count is 0"
             refuse(nvlink.place, wrong, "write --nvlink-bandwidth '25 GB/s' (one link, one direction)")
         per_link = generation if self._facts.nvlink_bandwidth is None else "the bandwidth given by --nvlink-bandwidth"
-        source = f"{self._path}: NVLinks of sm {sm}, {per_link} each per direction (NVIDIA data sheets). {NVLINK_REASON}"
+        source = (
+            f"{self._path}: NVLinks of sm {sm}, {per_link} each per direction (NVIDIA data sheets). {NVLINK_REASON}"
+        )
         return Cable(count * each, NVLINK_LATENCY, source)
 
     def _add_cpus(self) -> None:
@@ -174,7 +180,9 @@ class _Machine:
         speed = net.number("speed")
         if not speed:
             refuse(net.place, "network card without speed", "remove the <net>, or write its speed in Mb/s")
-        source = f"{self._path}: port {net.get('name')}, {speed} Mb/s, or its PCI slot where that is narrower. {CARD_REASON}"
+        source = (
+            f"{self._path}: port {net.get('name')}, {speed} Mb/s, or its PCI slot where that is narrower. {CARD_REASON}"
+        )
         self._uplinks.append((above, Cable(min(parse_bandwidth(f"{speed} Mb/s"), narrowest), CARD_LATENCY, source)))
 
     def _slot(self, pci: Element) -> float:

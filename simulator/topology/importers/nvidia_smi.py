@@ -71,7 +71,7 @@ def _read_matrix(path: str, text: str) -> _Matrix:
     for number, line in enumerate(text.splitlines(), 1):
         words = _ESCAPE.sub("", line).split()
         if not names and words[:1] == ["GPU0"]:
-            names = [word for word in words[: words.index("CPU") if "CPU" in words else None]]
+            names = words[: words.index("CPU") if "CPU" in words else None]
             place = f"{path}:{number}:1"
             if len(names) != len(set(names)) or len(names) > MAX_COLUMNS:
                 refuse(place, f"has columns of the same name, or more than {MAX_COLUMNS}")
@@ -107,9 +107,8 @@ class _Machine:
         self._add_nvlinks()
         left_out = self._add_pcie()
         return {
-            "description": f"Imported from nvidia-smi topo -m: {len(self._devices)} GPUs, {len(self._uplinks)} network ports."
-            + left_out
-            + " To join several nodes, set nodes and add a fabric.",
+            "description": f"Imported from nvidia-smi topo -m: {len(self._devices)} GPUs, {len(self._uplinks)} network "
+            f"ports.{left_out} To join several nodes, set nodes and add a fabric.",
             "devices": {self._kind: self._block},
             "node": self._cluster.node(self._uplinks),
         }

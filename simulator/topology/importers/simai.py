@@ -1,7 +1,7 @@
-"""SimAI's topology text, as ``gen_Topo_Template.py`` writes it for its ns-3 backend: every endpoint a number, every link a line.
+"""SimAI's topology text, as its ``gen_Topo_Template.py`` writes it: every endpoint is a number, every link a line.
 
-The first line is ``nodes gpus_per_server nvswitches switches links gpu_type``, the second lists the switches' numbers; then
-``source destination bandwidth latency error_rate`` (``0 16 2400Gbps 0.000025ms 0``). GPUs are the first numbers.
+The first line is ``nodes gpus_per_server nvswitches switches links gpu_type``, the second lists the switches' numbers;
+then ``source destination bandwidth latency error_rate`` (``0 16 2400Gbps 0.000025ms 0``). GPUs are the first numbers.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,9 @@ def read_simai(path: str, facts: Facts) -> dict[str, Any]:
     nodes, per_server, nvswitches, others, count = (header.number(i, limit) for i in range(5))
     gpus = nodes - nvswitches - others
     if gpus < 1:
-        refuse(header.place, f"{nodes} nodes - {nvswitches} NVSwitches - {others} switches = {gpus} GPUs; one is needed")
+        refuse(
+            header.place, f"{nodes} nodes - {nvswitches} NVSwitches - {others} switches = {gpus} GPUs; one is needed"
+        )
     if len(links) != count:
         refuse(header.place, f"announces {count} links, and {len(links)} lines follow")
     switches = [listing.number(i, nodes) for i in range(len(listing.words))]
@@ -64,8 +66,8 @@ def read_simai(path: str, facts: Facts) -> dict[str, Any]:
     lossy = [_join(cluster, line, nodes, gpus, nvswitches) for line in links]
     cluster.simplify()
     description = (
-        f"Imported from SimAI's topology text: {gpus} {header.words[5]} GPUs, {per_server} a server. Switches with the same "
-        f"neighbours are one switch with trunks." + (" Error rates are not modelled." if any(lossy) else "")
+        f"Imported from SimAI's topology text: {gpus} {header.words[5]} GPUs, {per_server} a server. Switches with the "
+        "same neighbours are one switch with trunks." + (" Error rates are not modelled." if any(lossy) else "")
     )
     return cluster.document({"description": description, "devices": {kind: block}})
 

@@ -1,4 +1,4 @@
-"""XML text -> elements that know their lines. A document type is refused, and with it every entity but the five of XML."""
+"""XML text -> elements that know their lines. A document type is refused, and with it every entity but XML's five."""
 
 from dataclasses import dataclass, field
 from typing import Any

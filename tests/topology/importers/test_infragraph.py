@@ -74,7 +74,7 @@ def changed(old: str, new: str) -> str:
         (changed("device: server, count: 2", "device: serv, count: 2"), '"serv" is no device'),
         (changed("device: server, count: 2", "device: server, count: 1000000000"), "more than 100,000 components"),
         (changed("choice: port, count: 16", "choice: port, count: 1000000000"), "more than 100,000 components"),
-        (changed("instance: \"host[1]\"", "instance: \"host[2]\""), "[2] takes nothing, or more than the 2 there are"),
+        (changed('instance: "host[1]"', 'instance: "host[2]"'), "[2] takes nothing, or more than the 2 there are"),
         (changed("xpu[0:2]", "xpu[0:3]"), "[0:3] takes nothing, or more than the 2 there are"),
         (changed("xpu[0:2]", "xpu[0:2:0]"), "takes nothing"),
         (changed("xpu[0:2]", "gpu[0:2]"), '"gpu" is no component of server'),

@@ -78,13 +78,19 @@ def test_entities_are_refused_unread(file: str, imported: Import) -> None:
         ("not xml", "given:1:1: is not XML"),
         ("<a>" * (MAX_DEPTH + 1), f"is nested deeper than {MAX_DEPTH} levels"),
         (f"<system>\n<cpu>{PCI}<gpu dev='x'/></pci></cpu></system>", "is no whole number"),
-        (f"<system><cpu>{PCI}<gpu dev='0' sm='80'/></pci>{PCI}<gpu dev='1' sm='80'/></pci></cpu></system>", "no bus id"),
+        (
+            f"<system><cpu>{PCI}<gpu dev='0' sm='80'/></pci>{PCI}<gpu dev='1' sm='80'/></pci></cpu></system>",
+            "no bus id",
+        ),
         (f"<system><cpu>{PCI}<gpu dev='0' sm='94'><xgmi/></gpu></pci></cpu></system>", "XGMI"),
         (
             f"<system><cpu>{PCI}<gpu dev='0' sm='71'><nvlink target='1' count='2'/></gpu></pci></cpu></system>",
             "--nvlink-bandwidth",
         ),
-        (f"<system><cpu>{PCI.replace('20b2', '20b0')}<gpu dev='0'/></pci></cpu></system>", "A100-SXM-40GB, which is in no"),
+        (
+            f"<system><cpu>{PCI.replace('20b2', '20b0')}<gpu dev='0'/></pci></cpu></system>",
+            "A100-SXM-40GB, which is in no",
+        ),
         (f"<system><cpu>{PCI.replace('0x10de', '0x1002')}<gpu dev='0'/></pci></cpu></system>", "--device KIND"),
     ],
 )

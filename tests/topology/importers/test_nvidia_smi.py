@@ -65,7 +65,11 @@ def test_a_pcie_box_is_a_tree(imported: Import) -> None:
     [
         ("", {"device": "A100-SXM-80GB"}, "given: holds no matrix"),
         ("GPU0 GPU1\nGPU0 X NV4\n", {"device": "A100-SXM-80GB"}, "given:1:1: has no row for GPU1"),
-        ("GPU0 GPU1\nGPU0 X\nGPU1 X X\n", {"device": "A100-SXM-80GB"}, "given:2:1: row GPU0: has 1 cells for 2 columns"),
+        (
+            "GPU0 GPU1\nGPU0 X\nGPU1 X X\n",
+            {"device": "A100-SXM-80GB"},
+            "given:2:1: row GPU0: has 1 cells for 2 columns",
+        ),
         ("GPU0 GPU1\nGPU0 X QQ\nGPU1 QQ X\n", {"device": "A100-SXM-80GB"}, 'given:2:1: row GPU0: "QQ" is no cell'),
         ("GPU0 GPU0\n", {"device": "A100-SXM-80GB"}, "columns of the same name"),
         ("GPU0 GPU1\nGPU0 X NV4\nGPU1 NV4 X\n", {}, "given:1:1: does not say which GPU it has; write --device"),

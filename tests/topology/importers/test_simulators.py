@@ -51,13 +51,19 @@ def test_astra_sim_ring(size: int, imported: Import, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("topology: [Mesh]\nnpus_count: [2]\nbandwidth: [1]\nlatency: [1]\n", 'given:1:12: network.topology.0: "Mesh" is not'),
-        ("topology: [Ring]\nnpus_count: [2, 3]\nbandwidth: [1]\nlatency: [1]\n", "given:2:1: network.npus_count: has 2 entries"),
+        (
+            "topology: [Mesh]\nnpus_count: [2]\nbandwidth: [1]\nlatency: [1]\n",
+            'given:1:12: network.topology.0: "Mesh" is not',
+        ),
+        (
+            "topology: [Ring]\nnpus_count: [2, 3]\nbandwidth: [1]\nlatency: [1]\n",
+            "given:2:1: network.npus_count: has 2 entries",
+        ),
         ("topology: [Ring]\nnpus_count: [2]\nbandwidth: [0]\nlatency: [1]\n", "network.bandwidth.0"),
         ("topology: [Ring]\nnpus_count: [2]\nbandwidth: [1]\nlatency: [-1]\n", "network.latency.0"),
         ("topology: [Ring]\nnpus_count: [2]\nbandwidth: [1]\n", "network.latency: is missing"),
         (
-            "topology: [FullyConnected, Ring]\nnpus_count: [1000000000, 1000000000]\nbandwidth: [1, 1]\nlatency: [1, 1]\n",
+            "topology: [FullyConnected, Ring]\nnpus_count: [1000000000, 9]\nbandwidth: [1, 1]\nlatency: [1, 1]\n",
             "cables; a topology file may name 10,000",
         ),
     ],

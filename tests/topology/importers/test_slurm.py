@@ -73,7 +73,9 @@ def test_host_lists(text: str, names: list[str]) -> None:
     assert expand_hostlist(text) == names
 
 
-@pytest.mark.parametrize("text", ["", "a,,b", "n[", "n[1-", "n[2-1]", "n[]", "n[a]", "n]", f"n[0-{MAX_HOSTS}]", "a[0-999]b[0-999]"])
+@pytest.mark.parametrize(
+    "text", ["", "a,,b", "n[", "n[1-", "n[2-1]", "n[]", "n[a]", "n]", f"n[0-{MAX_HOSTS}]", "a[0-999]b[0-999]"]
+)
 def test_wrong_host_lists(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         expand_hostlist(text)
@@ -88,14 +90,26 @@ def test_wrong_host_lists(text: str) -> None:
         ("\nNodeName=a\n", {"node": "dgx-a100"}, 'given:2:1: "NodeName=a" is not read'),
         ("SwitchName=a Nodes=n[0-\n", {"node": "dgx-a100"}, "given:1:1: "),
         ("SwitchName=a Nodes=n0\nSwitchName=a Nodes=n1\n", {"node": "dgx-a100"}, "switch a is there twice"),
-        ("SwitchName=a Nodes=n0\nSwitchName=b Nodes=n0\n", {"node": "dgx-a100"}, "given:2:1: host n0 is under a already"),
+        (
+            "SwitchName=a Nodes=n0\nSwitchName=b Nodes=n0\n",
+            {"node": "dgx-a100"},
+            "given:2:1: host n0 is under a already",
+        ),
         ("SwitchName=a Switches=b\n", {"node": "dgx-a100"}, "given:1:1: switch b is not described"),
         ("SwitchName=a Switches=b\nSwitchName=b Switches=a Nodes=n0\n", {"node": "dgx-a100"}, "is below itself"),
         ("# nothing\n", {"node": "dgx-a100"}, "given: names no hosts"),
-        ("SwitchName=a Nodes=n[0-999]\nSwitchName=b Nodes=m\n", {"node": "dgx-a100"}, "1,001 hosts x 16 cables = 16,016"),
+        (
+            "SwitchName=a Nodes=n[0-999]\nSwitchName=b Nodes=m\n",
+            {"node": "dgx-a100"},
+            "1,001 hosts x 16 cables = 16,016",
+        ),
         ("- topology: x\n  flat: true\n", {"node": "dgx-a100"}, "given:1:3: is neither tree nor block"),
         ("- topology: x\n  tree: {switches: [{nodes: a}]}\n", {"node": "dgx-a100"}, "switch: is missing"),
-        ("- {topology: x, flat: true}\n- {topology: y, flat: true}\n", {"node": "dgx-a100"}, "mark one with cluster_default"),
+        (
+            "- {topology: x, flat: true}\n- {topology: y, flat: true}\n",
+            {"node": "dgx-a100"},
+            "mark one with cluster_default",
+        ),
     ],
 )
 def test_what_is_refused(text: str, facts: dict[str, object], message: str, refused: Refused) -> None:
