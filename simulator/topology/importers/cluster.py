@@ -41,12 +41,17 @@ class Cluster:
 
     def add_device(self, name: str, kind: str) -> None:
         """Add a device; ranks follow the order of the calls."""
+        self._add(name)
         self.devices[name] = kind
-        self._cables[name] = {}
 
     def add_switch(self, name: str) -> None:
         """Add something that forwards."""
+        self._add(name)
         self.switches[name] = None
+
+    def _add(self, name: str) -> None:
+        if name in self._cables:
+            refuse(self._location, f"names {name} twice")
         self._cables[name] = {}
 
     def join(self, one: str, other: str, cable: Cable) -> None:

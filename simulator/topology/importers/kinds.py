@@ -1,5 +1,6 @@
 """Device kinds for imported clusters: taken from the shipped topologies, never made up."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def choose_kind(given: str | None, model: str | None, location: str) -> tuple[st
     return fitting[0], kinds[fitting[0]]
 
 
+@cache
 def shipped_kinds() -> dict[str, Any]:
     """Every device kind of the shipped topologies with its block, as written there."""
     kinds: dict[str, Any] = {}

@@ -44,8 +44,9 @@ NVLINK_BY_SM = {60: "20 GB/s", 70: "25 GB/s", 80: "25 GB/s", 90: "25 GB/s", 100:
 """Compute capability -> bandwidth of one NVLink per direction. NVIDIA data sheets, both directions together: P100
 160 GB/s for 4 links, V100 300 for 6, A100 600 for 12, H100 900 for 18, B200 1,800 for 18."""
 
-INTEL_CPUS = ((207, "40 GB/s"), (143, "22 GB/s"), (85, "10 GB/s"))
-AMD_CPUS = ((191, "32 GB/s"), (175, "24 GB/s"), (143, "16 GB/s"))
+_Rates = tuple[tuple[int, str], ...]
+INTEL_CPUS: _Rates = ((207, "40 GB/s"), (143, "22 GB/s"), (85, "10 GB/s"))
+AMD_CPUS: _Rates = ((191, "32 GB/s"), (175, "24 GB/s"), (143, "16 GB/s"))
 OTHER_CPUS = "6 GB/s"
 """Between two CPUs, by Intel's modelid or AMD's familyid from newest to oldest: NCCL's estimates (src/graph/topo.h)."""
 
@@ -147,10 +148,11 @@ class _Machine:
                 self._cluster.join(one, other, self._between_cpus(cpu))
 
     def _between_cpus(self, cpu: Element) -> Cable:
-        number, known = {
+        vendors: dict[str, tuple[str, _Rates]] = {
             "GenuineIntel": ("modelid", INTEL_CPUS),
             "AuthenticAMD": ("familyid", AMD_CPUS),
-        }.get(cpu.get("vendor"), ("", ()))
+        }
+        number, known = vendors.get(cpu.get("vendor"), ("", ()))
         found = (rate for oldest, rate in known if cpu.number(number) >= oldest)
         source = f"Estimate by NCCL for this CPU (src/graph/topo.h). {BRIDGE_REASON}"
         return Cable(parse_bandwidth(next(found, OTHER_CPUS)), BRIDGE_LATENCY, source)
