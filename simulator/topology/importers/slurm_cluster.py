@@ -38,7 +38,8 @@ def build_cluster(path: str, switches: Sequence[Switch], facts: Facts) -> dict[s
     head = {"description": about, "devices": document.data["devices"]}
     if len(tree.switches) == 1:
         default = {"kind": "switch", "latency": write_seconds(SWITCH_LATENCY), "source": SWITCH_REASON}
-        fabric = document.data.get("fabric", default)
+        given = document.data.get("fabric")
+        fabric = given if isinstance(given, dict) and given.get("kind") == "switch" else default
         return {**head, "node": document.data["node"], "nodes": len(hosts), "fabric": fabric}
     head["description"] += f" Oversubscription {facts.oversubscription or 1:g}:1 at every switch."
     return _build_graph(path, tree, node, facts).document(head)

@@ -88,8 +88,8 @@ def test_entities_are_refused_unread(file: str, imported: Import) -> None:
             "--nvlink-bandwidth",
         ),
         (
-            f"<system><cpu>{PCI.replace('20b2', '20b0')}<gpu dev='0'/></pci></cpu></system>",
-            "A100-SXM-40GB, which is in no",
+            f"<system><cpu>{PCI.replace('20b2', '26b9')}<gpu dev='0'/></pci></cpu></system>",
+            "L40S, which is in no",
         ),
         (f"<system><cpu>{PCI.replace('0x10de', '0x1002')}<gpu dev='0'/></pci></cpu></system>", "--device KIND"),
     ],
