@@ -4,7 +4,6 @@ What is inside a host is a topology with `node`, given by the user. Formats: the
 topology.yaml(5).
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -106,8 +105,7 @@ def _read_yaml(path: str, text: str) -> Iterator[Switch]:
 
 
 def _read_conf(path: str, text: str) -> Iterator[Switch]:
-    lines = re.sub(r"\\\n", "  ", text).splitlines()
-    for number, line in enumerate(lines, 1):
+    for number, line in _logical_lines(text):
         place = f"{path}:{number}:1"
         words = line.partition("#")[0].split()
         pairs = {key.lower(): value for key, _, value in (word.partition("=") for word in words)}
@@ -120,3 +118,15 @@ def _read_conf(path: str, text: str) -> Iterator[Switch]:
         elif words and "blocksizes" not in pairs:
             hint = "every line begins with SwitchName=, BlockName= or BlockSizes="
             refuse(place, f'"{words[0][:40]}" is not read', hint)
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines, joined where one ends with a backslash, each with the number of its first."""
+    first, joined = 1, ""
+    for number, line in enumerate(text.splitlines(), 1):
+        joined += line.removesuffix("\\") + " "
+        if not line.endswith("\\"):
+            yield first, joined
+            first, joined = number + 1, ""
+    if joined:
+        yield first, joined

@@ -72,6 +72,6 @@ def test_long_text_is_written_once() -> None:
     reason = "words " * 20
     data = {"links": [{"between": ["a", "b"], "source": reason}, {"between": ["b", "c"], "source": reason}]}
     text = yaml_text(data)
-    assert text.count("words words") == pytest.approx(text.count("words") // 2, abs=2)
+    assert text.count("&id001") == 1
     assert text.count("*id001") == 1
     assert yaml.safe_load(text) == data

@@ -135,7 +135,7 @@ def test_equal_nodes_share_a_device() -> None:
     assert len(graph["edges"]) == 4 * 8
     physical = graph["links"][0]["physical"]
     assert physical["bandwidth"] == {"choice": "gigabytes_per_second", "gigabytes_per_second": 50.0}
-    assert physical["latency"] == {"choice": "ns", "ns": 2500.0}  # half of the fabric's 1 us each way
+    assert physical["latency"] == {"choice": "ns", "ns": pytest.approx(2500)}  # half of the fabric's 1 us each way
 
 
 def test_too_many_links_are_refused() -> None:

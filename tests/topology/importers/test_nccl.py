@@ -13,7 +13,7 @@ from simulator.units import parse_bandwidth, parse_seconds
 Import = Callable[..., Topology]
 Refused = Callable[..., str]
 FIXTURES = Path(__file__).parent / "fixtures"
-GEN4 = parse_bandwidth("16 Gb/s") * 16 * 128 / 130
+GEN4 = parse_bandwidth("16 Gb/s") * 16 * (128 / 130)
 PCI = '<pci busid="0:{bus}" vendor="0x10de" device="0x20b2" link_speed="16.0 GT/s PCIe" link_width="16">'
 
 
