@@ -71,8 +71,8 @@ class Cluster:
         """Leave out what routes do not need, until nothing is left to leave out.
 
         A switch with at most one cable carries nothing. A `passive` part (a port, a network card) with two cables is
-        one cable: the narrower bandwidth, both latencies. Switches with the same neighbours are one switch with trunks
-        of summed bandwidth: an ideal spread of the traffic over them.
+        one cable: the narrower bandwidth, both latencies. Switches with equal cables to the same neighbours are one
+        switch with trunks of summed bandwidth: an ideal spread of the traffic over them.
         """
         before = -1
         while before != (before := len(self.switches)):
@@ -91,9 +91,10 @@ class Cluster:
             self.join(one, other, replace(narrow, latency=first.latency + second.latency))
 
     def _merge_equal_switches(self) -> None:
-        kept: dict[frozenset[str], str] = {}
+        kept: dict[frozenset[tuple[str, float, float]], str] = {}
         for name in list(self.switches):
-            first = kept.setdefault(frozenset(self._cables[name]), name)
+            cables = frozenset((other, each.bandwidth, each.latency) for other, each in self._cables[name].items())
+            first = kept.setdefault(cables, name)
             if first != name:
                 for other, cable in list(self._cables[name].items()):
                     self.join(first, other, cable)

@@ -66,8 +66,9 @@ def read_simai(path: str, facts: Facts) -> dict[str, Any]:
     lossy = [_join(cluster, line, nodes, gpus, nvswitches) for line in links]
     cluster.simplify()
     description = (
-        f"Imported from SimAI's topology text: {gpus} {header.words[5]} GPUs, {per_server} a server. Switches with the "
-        "same neighbours are one switch with trunks." + (" Error rates are not modelled." if any(lossy) else "")
+        f"Imported from SimAI's topology text: {gpus} {header.words[5]} GPUs, {per_server} a server. Equal switches "
+        "with the same neighbours are one switch with trunks."
+        + (" Error rates are not modelled." if any(lossy) else "")
     )
     return cluster.document({"description": description, "devices": {kind: block}})
 

@@ -39,9 +39,21 @@ def test_a_passive_part_is_a_piece_of_cable() -> None:
 
 
 def test_switches_with_the_same_neighbours_are_one() -> None:
-    made = cluster(("d0", "a", WIDE), ("d1", "a", WIDE), ("d0", "b", NARROW), ("d1", "b", NARROW))
+    made = cluster(*((device, switch, WIDE) for switch in "abc" for device in ("d0", "d1")))
     made.simplify()
-    assert shown(made) == [("d0", "a", 7.0, 2.0), ("d1", "a", 7.0, 2.0)]
+    assert shown(made) == [("d0", "a", 12.0, 1.0), ("d1", "a", 12.0, 1.0)]
+
+
+def test_unlike_switches_stay_apart() -> None:
+    """NVSwitch and a network that join the same GPUs are two ways, not one wider one."""
+    made = cluster(("d0", "a", NARROW), ("d1", "a", NARROW), ("d0", "b", WIDE), ("d1", "b", WIDE))
+    made.simplify()
+    assert [cable[:3] for cable in shown(made)] == [
+        ("d0", "b", 4.0),
+        ("d1", "b", 4.0),
+        ("d0", "a", 3.0),
+        ("d1", "a", 3.0),
+    ]
 
 
 def test_dead_ends_go() -> None:
