@@ -88,8 +88,8 @@ def _read_yaml(path: str, text: str) -> Iterator[Switch]:
     assert spec
     candidates = [each for each in spec.topologies if each.cluster_default] or spec.topologies
     if len(spec.topologies) > 1 and len(candidates) > 1 and not candidates[0].cluster_default:
-        names = ", ".join(each.topology for each in candidates)
-        refuse(path, f"describes {len(candidates)} topologies: {names}", "mark one with cluster_default: true")
+        listed = ", ".join(each.topology for each in candidates)
+        refuse(path, f"describes {len(candidates)} topologies: {listed}", "mark one with cluster_default: true")
     chosen = candidates[0] if candidates else None
     key = f"slurm.topologies.{spec.topologies.index(chosen)}" if chosen else "slurm"
     if chosen and chosen.tree:

@@ -35,7 +35,7 @@ def build_cluster(path: str, switches: Sequence[Switch], facts: Facts) -> dict[s
     tree = _Tree(path, switches)
     hosts = list(tree.leaf)
     about = f"Imported from Slurm: {len(hosts)} hosts under {len(switches)} switches, each host as in {document.path}."
-    head = {"description": about, "devices": document.data["devices"]}
+    head: dict[str, Any] = {"description": about, "devices": document.data["devices"]}
     if len(tree.switches) == 1:
         default = {"kind": "switch", "latency": write_seconds(SWITCH_LATENCY), "source": SWITCH_REASON}
         given = document.data.get("fabric")
