@@ -29,6 +29,7 @@ __all__ = [
     "Fraction",
     "Name",
     "NonNegativeInt",
+    "NonNegativeNumber",
     "PositiveFraction",
     "PositiveInt",
     "PositiveNumber",
@@ -145,6 +146,9 @@ NonNegativeInt = Annotated[int, Strict(), Field(ge=0, le=MAX_INT)]
 
 PositiveNumber = Annotated[float, BeforeValidator(_read_number), Field(gt=0)]
 """A number without dimension, more than zero, such as a multiplier."""
+
+NonNegativeNumber = Annotated[float, BeforeValidator(_read_number), Field(ge=0)]
+"""A number without dimension, zero or more."""
 
 Flag = Annotated[bool, Strict()]
 """true or false."""
