@@ -123,7 +123,8 @@ def _on_a_plane(topology: Topology, graph: nx.DiGraph[str]) -> dict[str, Point]:
     dims = fabric.dims if isinstance(fabric, Torus) and len(fabric.dims) > 1 else ()
     others = [name for name in graph if name not in set(centres)]
     reach = 2.2 * STEP if others else 1.4 * STEP
-    places = {name: _grid(i, dims, reach) if dims else _circle(i, len(centres), reach) for i, name in enumerate(centres)}
+    count = len(centres)
+    places = {name: _grid(i, dims, reach) if dims else _circle(i, count, reach) for i, name in enumerate(centres)}
     by_node: dict[str, list[str]] = {}
     for name in others:
         by_node.setdefault(_node_of(name), []).append(name)

@@ -79,7 +79,11 @@ def _sources(
         sources[f"device {kind}"] = device.source
         sources[f"efficiency of {kind}"] = device.efficiency_source
     cables: dict[str, list[str]] = {}
-    for cable in [*(link for node in nodes for link in node.links), *(spec.graph.links if spec.graph else ())]:
+    for node in nodes:
+        whose = f" of {node.device} nodes" * (len(nodes) > 1)
+        for cable in node.links:
+            cables.setdefault(cable.source, []).append(" - ".join(cable.between) + whose)
+    for cable in spec.graph.links if spec.graph else ():
         cables.setdefault(cable.source, []).append(" - ".join(cable.between))
     for source, ends in cables.items():
         sources[f"link {ends[0]}" + (f" and {len(ends) - 1} more" if len(ends) > 1 else "")] = source

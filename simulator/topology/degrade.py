@@ -25,6 +25,8 @@ def damaged(
 
     Entries that mean the same link or device multiply. Routes stay as they are.
     """
+    if not degrade and not slow:
+        return topology
     factors: dict[int, float] = {}
     speeds: dict[int, float] = {}
     right = True

@@ -127,8 +127,9 @@ class Links(Sequence[Link]):
         table = np.array([numbers[column] for section in self._sections for numbers in section.numbers])
         periods = np.array([len(section.numbers) for section in self._sections])
         offsets = np.cumsum(periods) - periods
-        section = np.searchsorted(np.array(self._first), ids, side="right") - 1
-        values: NDArray[np.float64] = table[offsets[section] + (ids - np.array(self._first)[section]) % periods[section]]
+        firsts = np.array(self._first)
+        section = np.searchsorted(firsts, ids, side="right") - 1
+        values: NDArray[np.float64] = table[offsets[section] + (ids - firsts[section]) % periods[section]]
         return values
 
     def classes(self) -> list[tuple[int, int, float, float]]:

@@ -129,7 +129,7 @@ class TopologySchema(StrictModel):
     description: str = ""
     devices: dict[Name, DeviceSchema] = Field(min_length=1, description="Kinds of device.")
     node: NodeSchema | None = None
-    nodes: Nodes = Field(default=1, description="How many nodes; or a list of {node: ..., count: ...} where they differ.")
+    nodes: Nodes = Field(default=1, description="How many nodes; where they differ, a list of {node: ..., count: ...}.")
     fabric: FabricSchema | None = Field(default=None, description="What joins the nodes; needed for two or more.")
     graph: GraphSchema | None = None
     degrade: list[DegradeSchema] = Field(default=[], description="Links that have lost bandwidth.")

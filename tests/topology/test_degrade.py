@@ -77,7 +77,7 @@ def test_slow_devices(shipped: Build) -> None:
             'topology.degrade.0.link: "node0/device1->node0/nvswich" names nothing here; '
             "did you mean node0/device1->node0/nvswitch?",
         ),
-        ("dgx-a100", "degrade", '[{link: "node7/*", bandwidth: 50%}]', '"node7/*" names nothing here; no node has that'),
+        ("dgx-a100", "degrade", '[{link: "node7/*", bandwidth: 50%}]', '"node7/*" names nothing here; no node'),
         ("ring-8", "degrade", '[{link: "gpu0->gpu2", bandwidth: 50%}]', "did you mean gpu"),
         ("dgx-a100", "slow", "[{device: node0/device8, speed: 80%}]", "topology.slow.0.device: "),
         ("dgx-a100", "slow", "[{device: node9/device0, speed: 80%}]", "names nothing here; no node has that number"),
@@ -109,7 +109,8 @@ def test_a_straggler_slows_the_step(shipped: Build) -> None:
 MIXED = """\
 nodes:
   - {count: 2, node: {device: gpu, count: 2, switches: [sw], links: [LINK], uplinks: [CARD]}}
-  - {count: 1, node: {device: old, count: 4, switches: [hub], host: {cores: 8, memory: 64 GB}, links: [OTHER], uplinks: [CARD]}}
+  - count: 1
+    node: {device: old, count: 4, switches: [hub], host: {cores: 8, memory: 64 GB}, links: [OTHER], uplinks: [CARD]}
 fabric: {kind: switch, latency: 1 us, source: x}
 """
 NUMBERS = "bandwidth: 8 GB/s, latency: 1 us, source: x"
@@ -117,8 +118,9 @@ NUMBERS = "bandwidth: 8 GB/s, latency: 1 us, source: x"
 
 def mixed(built: Build, **overrides: str) -> Topology:
     text = MIXED.replace("LINK", f"{{between: [device, sw], {NUMBERS}}}")
-    text = text.replace("OTHER", f"{{between: [device, hub], {NUMBERS}}}").replace("CARD", f"{{from: device, {NUMBERS}}}")
-    old = "  old: {memory: 40 GB, memory_bandwidth: 1 TB/s, peak: {bf16: 50 TFLOP/s}, launch_overhead: 5 us, source: x}\n"
+    text = text.replace("OTHER", f"{{between: [device, hub], {NUMBERS}}}")
+    text = text.replace("CARD", f"{{from: device, {NUMBERS}}}")
+    old = "  old: {memory: 40 GB, memory_bandwidth: 1 TB/s, peak: {bf16: 5 TFLOP/s}, launch_overhead: 5 us, source: x}\n"
     return built(old + text, overrides)
 
 

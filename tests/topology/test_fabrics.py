@@ -34,7 +34,8 @@ def spec(fabric: dict[str, object], nodes: int, count: int = 2, **others: object
 
 def build(*arguments: object, **others: object) -> Topology:
     problems = Problems()
-    topology = build_topology(TopologySchema.model_validate(spec(*arguments, **others)), problems)  # type: ignore[arg-type]
+    schema = TopologySchema.model_validate(spec(*arguments, **others))  # type: ignore[arg-type]
+    topology = build_topology(schema, problems)
     problems.raise_if_any()
     assert topology is not None
     return topology

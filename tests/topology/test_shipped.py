@@ -78,7 +78,7 @@ def test_names_and_ids_of_links_are_unique(name: str, shipped: Build) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_file_takes_a_plan_and_is_simulated(name: str) -> None:
-    """A step of a small model, replicated on every rank or on those of few nodes; unequal devices wait for each other."""
+    """A step of a small model, replicated on every rank; of large clusters, on two nodes."""
     small = {"nodes": "2"} if name in (*SMALLER, "fat-tree-4to1", "gb200-nvl72") else {}
     settings = [f"topology.{key}={value}" for key, value in small.items()]
     ranks = load_topology(name, settings).world_size

@@ -61,7 +61,7 @@ class TorusSchema(DirectSchema):
 
     kind: Literal["torus"]
     dims: list[PositiveInt] = Field(
-        min_length=1, max_length=6, description="Nodes along each dimension, [4, 4, 4]; the last one is numbered fastest."
+        min_length=1, max_length=6, description="Nodes along each dimension, [4, 4, 4]; the last is numbered fastest."
     )
     wrap: Flag = Field(default=True, description="The last node of each line is joined to its first; false is a mesh.")
 
