@@ -41,7 +41,7 @@ def _rows(graph: "nx.DiGraph[str]", name: str, drawn: set[str]) -> Iterator[str]
             continue
         edge, back = graph[name][neighbour], graph.get_edge_data(neighbour, name)
         cable = f"{format_bandwidth(edge['bandwidth'])}, {format_seconds(edge['latency'])}"
-        if back is not None and back["bandwidth"] != edge["bandwidth"]:
+        if back and back["bandwidth"] != edge["bandwidth"]:
             cable += f" (back {format_bandwidth(back['bandwidth'])})"
         if not groups or groups[-1][0] != cable:
             groups.append((cable, []))

@@ -161,7 +161,7 @@ def _cables(graph: nx.DiGraph[str], places: Mapping[str, Point], classes: Sequen
     parts = []
     for one, other, edge in graph.edges(data=True):
         back = graph.get_edge_data(other, one)
-        if back is not None and back["bandwidth"] == edge["bandwidth"] and other < one:
+        if back and back["bandwidth"] == edge["bandwidth"] and other < one:
             continue
         (x1, y1), (x2, y2) = places[one], places[other]
         # A wrap-around cable of a grid runs beside those that it would otherwise cover.

@@ -70,9 +70,7 @@ def _device(kind: str, spec: DeviceSchema) -> Device:
     )
 
 
-def _sources(
-    spec: TopologySchema, nodes: Sequence[NodeSchema], devices: Mapping[str, Device]
-) -> dict[str, str]:
+def _sources(spec: TopologySchema, nodes: Sequence[NodeSchema], devices: Mapping[str, Device]) -> dict[str, str]:
     """Where the numbers come from, by what they describe; cables that share a source share an entry."""
     sources: dict[str, str] = {}
     for kind, device in devices.items():

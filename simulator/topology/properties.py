@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
+from simulator.topology.link import Link
 from simulator.topology.topology import Topology
 
 MAX_SEARCHED = 256
@@ -44,7 +45,8 @@ def bisection(topology: Topology) -> float | None:
 def injection(topology: Topology) -> float:
     """Bytes/s that half of the nodes can send, were the fabric ideal; half of the ranks where there is one node."""
     if topology.num_nodes == 1:
-        return sum(_leaving(topology, rank) for rank in range(topology.world_size // 2))
+        senders = {topology.router.endpoint(rank) for rank in range(topology.world_size // 2)}
+        return sum(link.bandwidth for link in _used(topology) if link.source in senders)
     fabric = topology.fabric
     if fabric is not None and fabric.direct:
         whole = sum(section.size * section.numbers[0][0] for section in fabric.sections())
@@ -73,11 +75,11 @@ def _examples(topology: Topology) -> list[int]:
     return [sum(counts[:i]) for i in range(len(counts))]
 
 
-def _leaving(topology: Topology, rank: int) -> float:
-    """Bytes/s of all links out of a rank's device."""
-    name = topology.router.endpoint(rank)
-    near = (topology.links[i] for i in topology.router.links_near(topology.node(rank)))
-    return sum(link.bandwidth for link in near if link.source == name)
+def _used(topology: Topology) -> list[Link]:
+    """The links that some route crosses; of a lone node not those to a fabric that none of its messages need."""
+    ranks = np.arange(topology.world_size)
+    routes = topology.routes(np.repeat(ranks, len(ranks)), np.tile(ranks, len(ranks)))
+    return [topology.links[i] for i in np.unique(routes.links).tolist()]
 
 
 def _leaving_node(topology: Topology, node: int) -> float:
@@ -90,7 +92,10 @@ def _leaving_node(topology: Topology, node: int) -> float:
 
 def _cut(topology: Topology) -> float:
     """Maximum flow from the first half of the ranks to the second (Ford and Fulkerson: the minimum cut)."""
-    graph = topology.graph()
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    for link in _used(topology):
+        wide = graph.get_edge_data(link.source, link.destination, {"bandwidth": 0.0})["bandwidth"]
+        graph.add_edge(link.source, link.destination, bandwidth=wide + link.bandwidth)
     for rank in range(topology.world_size):
         name = topology.router.endpoint(rank)
         if rank < topology.world_size // 2:

@@ -55,9 +55,7 @@ def build_template(
         name=spec.name,
         description=spec.description,
         devices=tuple(device for node, ranks in _repeated(built, layout) for device in (node.device,) * ranks),
-        hosts=tuple(
-            replace(built[group].host, index=k) for k in range(num_nodes) for group in [layout.group(k)[0]]
-        ),
+        hosts=tuple(replace(built[group].host, index=k) for k in range(num_nodes) for group in [layout.group(k)[0]]),
         layout=layout,
         links=Links([*_node_sections(built, layout, fabric), *(fabric.sections() if fabric else [])]),
         fabric=fabric,
@@ -123,5 +121,5 @@ def _ends(node: NodeTemplate, fabric: Fabric | None, first_node: int, index: int
     outward, card = j - inside < len(node.uplinks), (j - inside) % len(node.uplinks)
     uplink = node.uplinks[card]
     suffix = uplink.name[len(f"{uplink.source}->{FABRIC}") :]
-    ends = prefix + uplink.source, fabric.attach(first_node + repeat, card)
-    return Ends(*ends, suffix) if outward else Ends(*reversed(ends), suffix)
+    node_end, fabric_end = prefix + uplink.source, fabric.attach(first_node + repeat, card)
+    return Ends(node_end, fabric_end, suffix) if outward else Ends(fabric_end, node_end, suffix)

@@ -117,8 +117,8 @@ class Topology:
         indptr, links = self.router.paths(sources, destinations)
         owners = np.repeat(np.arange(len(sources)), np.diff(indptr))
         # Adds the links of a route one by one, as `route` does, so that both agree to the last bit.
-        latencies = np.bincount(owners, weights=self.links.latencies(links), minlength=len(sources))
-        return Routes(indptr=indptr, links=links, latencies=latencies)
+        summed = np.bincount(owners, weights=self.links.latencies(links), minlength=len(sources))
+        return Routes(indptr=indptr, links=links, latencies=summed.astype(np.float64))
 
     def bandwidths(self, links: Ints) -> NDArray[np.float64]:
         """Bytes/s of many links, by id; float64 of the shape of `links`."""

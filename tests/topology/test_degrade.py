@@ -120,7 +120,9 @@ def mixed(built: Build, **overrides: str) -> Topology:
     text = MIXED.replace("LINK", f"{{between: [device, sw], {NUMBERS}}}")
     text = text.replace("OTHER", f"{{between: [device, hub], {NUMBERS}}}")
     text = text.replace("CARD", f"{{from: device, {NUMBERS}}}")
-    old = "  old: {memory: 40 GB, memory_bandwidth: 1 TB/s, peak: {bf16: 5 TFLOP/s}, launch_overhead: 5 us, source: x}\n"
+    old = (
+        "  old: {memory: 40 GB, memory_bandwidth: 1 TB/s, peak: {bf16: 5 TFLOP/s}, launch_overhead: 5 us, source: x}\n"
+    )
     return built(old + text, overrides)
 
 

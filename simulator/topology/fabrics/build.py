@@ -12,6 +12,7 @@ from simulator.topology.fabrics.schema import (
     DragonflySchema,
     FabricSchema,
     FatTreeSchema,
+    HashSchema,
     RailOptimizedSchema,
     RingSchema,
     SwitchSchema,
@@ -55,8 +56,8 @@ def build_fabric(
 
 def seed_of(spec: FabricSchema | None) -> int | None:
     """The seed of the hash that chooses among parallel links; None where they are ideal trunks."""
-    ecmp = getattr(spec, "ecmp", "ideal")
-    return None if ecmp == "ideal" else ecmp.hash
+    ecmp = getattr(spec, "ecmp", None)
+    return ecmp.hash if isinstance(ecmp, HashSchema) else None
 
 
 def _check_dims(spec: FabricSchema, num_nodes: int, problems: Problems) -> bool:

@@ -123,12 +123,6 @@ class DragonflySchema(StrictModel):
 
 
 FabricSchema = Annotated[
-    SwitchSchema
-    | RingSchema
-    | TorusSchema
-    | FullMeshSchema
-    | FatTreeSchema
-    | RailOptimizedSchema
-    | DragonflySchema,
+    SwitchSchema | RingSchema | TorusSchema | FullMeshSchema | FatTreeSchema | RailOptimizedSchema | DragonflySchema,
     Field(discriminator="kind"),
 ]
