@@ -2,7 +2,8 @@
 
 from simulator.topology.build import build_topology
 from simulator.topology.device import Device, Efficiency, Host
-from simulator.topology.link import Link, Route
+from simulator.topology.layout import Layout
+from simulator.topology.link import Link, Route, Routes
 from simulator.topology.schema import TopologySchema, json_schema
 from simulator.topology.topology import Topology
 
@@ -10,8 +11,10 @@ __all__ = [
     "Device",
     "Efficiency",
     "Host",
+    "Layout",
     "Link",
     "Route",
+    "Routes",
     "Topology",
     "TopologySchema",
     "build_topology",
