@@ -23,6 +23,7 @@ VERBS = {
     "calibrate": ("simulator.commands.calibrate:calibrate", "Measure the layers and links of this machine."),
     "demo": ("simulator.commands.demo:demo", "The tour: calibrate, predict and measure six plans on two processes."),
     "sweep": ("simulator.commands.sweep:sweep", "Predict every point of a grid over any keys."),
+    "collective": ("simulator.commands.collective:collective", "Predict a collective, algorithm by algorithm."),
     "topology show": ("simulator.commands.topology:show", "Show devices, links and routes of a topology."),
     "program show": ("simulator.commands.program:show", "Show the instructions that each rank runs."),
     "schedules": ("simulator.commands.schedules:schedules", "Compare all pipeline schedules by bubble and memory."),

@@ -13,10 +13,12 @@ from simulator.inputs.fields import (
     Name,
     PositiveFraction,
     PositiveInt,
+    PositiveScale,
     Seconds,
     StrictModel,
     Text,
 )
+from simulator.topology.protocols import AlgorithmName, OperationName, Scope
 
 Dtype = Literal["fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "fp4"]
 
@@ -77,6 +79,7 @@ class NodeSchema(StrictModel):
     device: Name = Field(description="A kind under `devices`.")
     count: PositiveInt = Field(description="Devices, and so ranks, in a node.")
     switches: list[Name] = Field(default=[], description="They forward everything; devices forward nothing.")
+    reduces: list[Name] = Field(default=[], description="Switches that can sum what passes (NVLink SHARP).")
     host: HostSchema | None = Field(default=None, description="For CPU nodes.")
     links: list[LinkSchema] = Field(default=[], description="Inside the node.")
     uplinks: list[UplinkSchema] = Field(default=[], description="From the node to the fabric.")
@@ -95,8 +98,41 @@ class GraphSchema(StrictModel):
 
     devices: dict[Name, Name] = Field(min_length=1, description="Name: kind under `devices`. Rank r is the r-th.")
     switches: list[Name] = Field(default=[], description="They forward everything.")
+    reduces: list[Name] = Field(default=[], description="Switches that can sum what passes (NVLink SHARP).")
     transit: Flag = Field(default=False, description="Devices forward the traffic of others, as in a ring.")
     links: list[LinkSchema] = Field(default=[], description="All cables.")
+
+
+class ProtocolSchema(StrictModel):
+    """What an algorithm costs in one protocol of the communication library, beside the links."""
+
+    algorithm: AlgorithmName
+    name: Name = Field(description="The library's name: Simple, LL, LL128.")
+    operations: list[OperationName] = Field(default=[], description="Default: all that the algorithm does.")
+    scope: Scope = Field(default="any", description="node: groups within a node; cluster: over several nodes.")
+    min_ranks: PositiveInt = Field(default=2, description="The library does not use it for smaller groups.")
+    overhead: Seconds = Field(default="0 s", validate_default=True, description="What each call costs.")
+    latency: PositiveScale = Field(
+        default="100%", validate_default=True, description="What a step takes, of its route's latency."
+    )
+    efficiency: PositiveFraction = Field(
+        default="100%", validate_default=True, description="Of the links' bandwidth, what payload gets."
+    )
+    own_part: Bandwidth | None = Field(
+        default=None, alias="copy", description="Rate at which a rank copies its own part; default: no time."
+    )
+    source: Text = SOURCE
+
+
+class CollectivesSchema(StrictModel):
+    """How the communication library runs collectives here."""
+
+    choice: dict[OperationName, AlgorithmName] = Field(
+        default={}, description="Operation: algorithm, whatever the size. Default: the fastest."
+    )
+    protocols: list[ProtocolSchema] = Field(
+        default=[], description="The library's; without any, algorithms run at the links' own speed."
+    )
 
 
 class TopologySchema(StrictModel):
@@ -109,6 +145,7 @@ class TopologySchema(StrictModel):
     nodes: PositiveInt = Field(default=1, description="How many nodes.")
     fabric: SwitchFabricSchema | None = Field(default=None, description="What joins the nodes; needed for two or more.")
     graph: GraphSchema | None = None
+    collectives: CollectivesSchema | None = None
 
 
 def json_schema() -> str:

@@ -7,6 +7,7 @@ import networkx as nx
 
 from simulator.topology.device import Device, Host
 from simulator.topology.link import Link, Route
+from simulator.topology.protocols import Collectives
 from simulator.topology.routes import Router
 
 
@@ -28,6 +29,10 @@ class Topology:
         Finds the links between two ranks.
     sources : Mapping[str, str]
         Where the numbers come from, by what they describe.
+    collectives : Collectives
+        What the communication library makes of the links.
+    reducers : frozenset[str]
+        Names of the switches that can sum what passes, without the node's prefix.
     """
 
     name: str
@@ -37,6 +42,8 @@ class Topology:
     links: Sequence[Link] = field(repr=False)
     router: Router = field(repr=False, compare=False)
     sources: Mapping[str, str] = field(repr=False, hash=False)
+    collectives: Collectives = Collectives()
+    reducers: frozenset[str] = frozenset()
 
     @property
     def world_size(self) -> int:
@@ -80,6 +87,10 @@ class Topology:
         ids = self.router.path(self._checked(src_rank), self._checked(dst_rank))
         links = self.links
         return Route(links=ids, latency=sum([links[i].latency for i in ids]))
+
+    def reduces(self, endpoint: str) -> bool:
+        """Whether an endpoint is a switch that can sum what passes."""
+        return endpoint.rpartition("/")[2] in self.reducers
 
     def bottleneck(self, route: Route) -> float:
         """Bytes/s of the narrowest link on the route; infinite from a rank to itself."""
