@@ -162,7 +162,8 @@ def _line(row: Row) -> Line:
     names = [row.algorithm] if row.algorithm else ["ring", "tree", "in_network", "direct"]
     features = {}
     for each in place.algorithms(row.operation):
-        if each.name in names and (each.in_libraries or row.operation == "send"):
+        # Where links of their own join all ranks, libraries also sum by direct exchange.
+        if each.name in names and (each.in_libraries or place.shape.direct_links):
             phases = place.routed(row.operation, each.name)
             latency = sum(one.phase.repeats * one.latency for one in phases)
             carried = sum(one.pace for one in phases) * row.size

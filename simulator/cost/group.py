@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import permutations
 
@@ -226,15 +226,22 @@ def shape_of(topology: Topology, ranks: Sequence[int]) -> GroupShape:
         """Endpoints between two ranks."""
         return [links[i].destination for i in topology.route(one, other).links[:-1]]
 
-    nodes = tuple(topology.node(rank) for rank in ranks)
-    on_one = len(set(nodes)) == 1
-    following = zip(ranks, (*ranks[1:], ranks[0]), strict=True)
-    summing = on_one and bool(topology.reducers)
-    return GroupShape(
-        nodes=nodes,
+    def sums(one: int, other: int) -> bool:
+        """Say whether nothing but one summing switch is between two members."""
+        between = joins(ranks[one], ranks[other])
+        return len(between) == 1 and topology.reduces(between[0])
+
+    shape = GroupShape(
+        nodes=tuple(topology.node(rank) for rank in ranks),
         local_ranks=tuple(topology.local_rank(rank) for rank in ranks),
-        in_network=summing and all(len(via := joins(*pair)) == 1 and topology.reduces(via[0]) for pair in following),
-        direct_links=on_one and len(ranks) <= SMALL_GROUP and not any(joins(*pair) for pair in permutations(ranks, 2)),
+    )
+    groups = shape.by_node()
+    summing = bool(topology.reducers) and all(len(group) > 1 and all(map(sums, group, group[1:])) for group in groups)
+    meshed = len(groups) == 1 and len(ranks) <= SMALL_GROUP
+    return replace(
+        shape,
+        in_network=summing,
+        direct_links=meshed and not any(joins(*pair) for pair in permutations(ranks, 2)),
     )
 
 

@@ -120,6 +120,16 @@ def test_in_network_sums(built) -> None:  # type: ignore[no-untyped-def]
     assert collective_seconds(summing, range(8), "all_reduce", S, "in_network") == pytest.approx(expected)
 
 
+def test_in_network_sums_over_nodes_go_up_trees(built) -> None:  # type: ignore[no-untyped-def]
+    from tests.cost.conftest import BOXES
+
+    summing = built(BOXES.replace("  links:", "  reduces: [switch]\n  links:").replace("nodes: 4", "nodes: 2"))
+    # Two trees of two nodes: on each rail S / 8 / 2 up in one and down in the other, each way. The links inside take
+    # S 9 / 8 at ten times the speed.
+    expected = 2 * 2e-6 + 2 * 5e-6 + S / 8 / 2e9
+    assert collective_seconds(summing, range(16), "all_reduce", S, "in_network") == pytest.approx(expected)
+
+
 def test_an_oversubscribed_leaf(leaves: Topology) -> None:
     # One hop of the ring crosses between the pairs, each way; of the exchange four messages do, 4 x S / 4.
     assert collective_seconds(leaves, range(4), "all_reduce", S, "ring") == pytest.approx(6 * (3e-6 + S / 4 / 10e9))

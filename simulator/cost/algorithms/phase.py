@@ -44,7 +44,7 @@ class GroupShape:
     local_ranks
         Index of each member within its node.
     in_network
-        A switch that can sum joins each member with the next.
+        A switch that can sum joins the members of each node.
     direct_links
         A link of its own joins every two members.
     """
