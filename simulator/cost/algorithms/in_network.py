@@ -38,7 +38,7 @@ def all_reduce(shape: GroupShape) -> tuple[Phase, ...]:
         if above is not None
     ]
     down = [(above, member) for member, above in up]
-    fill = (hops(star, 0.0, 2), hops(up, 0.0, 2 * depth(plans[0])))
+    fill = (hops(star, 0.0, 2), hops(up, 0.0, 2 * depth(plans[0]) - 1))
     # All of it is one pipeline. A hop in a tree carries S / 2 m; one between neighbours 2 (m + 1) times as much.
     return (*fill, hops(up + down + 2 * (width + 1) * star, 1 / (2 * width)))
 

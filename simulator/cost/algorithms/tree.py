@@ -76,11 +76,12 @@ def all_reduce(shape: GroupShape) -> tuple[Phase, ...]:
     down = [(above, member) for member, above in up]
     inside = [pair for pair in up if nodes[pair[0]] == nodes[pair[1]]]
     between = [pair for pair in up if nodes[pair[0]] != nodes[pair[1]]]
-    levels = depth(parents(len(shape.by_node()) if between else shape.num_ranks))
-    longest = max(map(len, shape.by_node())) - 1 if between else levels
-    fill = [hops(inside, 0.0, 2 * longest)] if inside else []
-    fill += [hops(between, 0.0, 2 * levels)] if between else []
-    # The first piece has crossed each level when the pipeline is full; what follows costs no latency of its own.
+    # The first piece crosses every level twice; the last of these hops is that of the flow itself.
+    groups = shape.by_node()
+    if not between:
+        return (hops(inside, 0.0, 2 * depth(parents(shape.num_ranks)) - 1), hops(up + down, 1 / len(plans)))
+    fill = [hops(inside, 0.0, 2 * (max(map(len, groups)) - 1))] if inside else []
+    fill.append(hops(between, 0.0, 2 * depth(parents(len(groups))) - 1))
     return (*fill, hops(up + down, 1 / len(plans)))
 
 
