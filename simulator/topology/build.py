@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import inf
 
 from simulator.errors import Problems, quote
 from simulator.topology.device import DEFAULT_EFFICIENCY, DEFAULT_EFFICIENCY_SOURCE, Device, Efficiency, Host
-from simulator.topology.protocols import Collectives, Protocol
+from simulator.topology.library import build_collectives, build_reducers
 from simulator.topology.routes import GraphRouter, Paths, unreached
-from simulator.topology.schema import CollectivesSchema, DeviceSchema, GraphSchema, TopologySchema
+from simulator.topology.schema import DeviceSchema, GraphSchema, TopologySchema
 from simulator.topology.template import build_template
 from simulator.topology.topology import Topology
 from simulator.topology.wiring import Wiring, listed, suggest
@@ -30,11 +29,11 @@ def build_topology(spec: TopologySchema, problems: Problems) -> Topology | None:
         None when a problem was found. In a topology every rank has a route to every other.
     """
     topology = _build_links(spec, problems)
-    reducers = _reducers(spec, problems)
+    reducers = build_reducers({"node": spec.node, "graph": spec.graph}, problems)
     if topology is None:
         return None
-    collectives = _collectives(spec.collectives) if spec.collectives else Collectives()
-    sources = {**topology.sources, **{f"{each.algorithm} {each.name}": each.source for each in collectives.protocols}}
+    collectives = build_collectives(spec.collectives)
+    sources = {**topology.sources, **collectives.sources()}
     return replace(topology, sources=sources, collectives=collectives, reducers=reducers)
 
 
@@ -50,41 +49,6 @@ def _build_links(spec: TopologySchema, problems: Problems) -> Topology | None:
     else:
         problems.add("topology", "has neither node nor graph", "write node (a template) or graph (everything by name)")
     return None
-
-
-def _reducers(spec: TopologySchema, problems: Problems) -> frozenset[str]:
-    """Switches that sum what passes; say which of the names are no switches."""
-    found: set[str] = set()
-    for form, part in (("node", spec.node), ("graph", spec.graph)):
-        for i, name in enumerate(part.reduces if part else ()):
-            if part and name not in part.switches:
-                known = dict.fromkeys(part.switches)
-                problems.add(
-                    f"topology.{form}.reduces.{i}", f"{quote(name)} is not under switches", suggest(name, known)
-                )
-            found.add(name)
-    return frozenset(found)
-
-
-def _collectives(spec: CollectivesSchema) -> Collectives:
-    return Collectives(
-        choice={str(operation): str(algorithm) for operation, algorithm in spec.choice.items()},
-        protocols=tuple(
-            Protocol(
-                algorithm=each.algorithm,
-                name=each.name,
-                operations=tuple(each.operations),
-                scope=each.scope,
-                min_ranks=each.min_ranks,
-                overhead=each.overhead,
-                latency=each.latency,
-                efficiency=each.efficiency,
-                copy=inf if each.own_part is None else each.own_part,
-                source=each.source,
-            )
-            for each in spec.protocols
-        ),
-    )
 
 
 def _device(kind: str, spec: DeviceSchema) -> Device:

@@ -70,3 +70,13 @@ class Collectives:
 
     choice: Mapping[str, str] = field(default_factory=dict, hash=False)
     protocols: tuple[Protocol, ...] = ()
+
+    def sources(self) -> dict[str, str]:
+        """Return where the protocols come from; those of one source share an entry."""
+        shared: dict[str, list[str]] = {}
+        for each in self.protocols:
+            shared.setdefault(each.source, []).append(f"{each.algorithm} {each.name}")
+        return {
+            f"protocol {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else ""): source
+            for source, names in shared.items()
+        }

@@ -13,12 +13,11 @@ from simulator.inputs.fields import (
     Name,
     PositiveFraction,
     PositiveInt,
-    PositiveScale,
     Seconds,
     StrictModel,
     Text,
 )
-from simulator.topology.protocols import AlgorithmName, OperationName, Scope
+from simulator.topology.library import CollectivesSchema
 
 Dtype = Literal["fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "fp4"]
 
@@ -101,38 +100,6 @@ class GraphSchema(StrictModel):
     reduces: list[Name] = Field(default=[], description="Switches that can sum what passes (NVLink SHARP).")
     transit: Flag = Field(default=False, description="Devices forward the traffic of others, as in a ring.")
     links: list[LinkSchema] = Field(default=[], description="All cables.")
-
-
-class ProtocolSchema(StrictModel):
-    """What an algorithm costs in one protocol of the communication library, beside the links."""
-
-    algorithm: AlgorithmName
-    name: Name = Field(description="The library's name: Simple, LL, LL128.")
-    operations: list[OperationName] = Field(default=[], description="Default: all that the algorithm does.")
-    scope: Scope = Field(default="any", description="node: groups within a node; cluster: over several nodes.")
-    min_ranks: PositiveInt = Field(default=2, description="The library does not use it for smaller groups.")
-    overhead: Seconds = Field(default="0 s", validate_default=True, description="What each call costs.")
-    latency: PositiveScale = Field(
-        default="100%", validate_default=True, description="What a step takes, of its route's latency."
-    )
-    efficiency: PositiveFraction = Field(
-        default="100%", validate_default=True, description="Of the links' bandwidth, what payload gets."
-    )
-    own_part: Bandwidth | None = Field(
-        default=None, alias="copy", description="Rate at which a rank copies its own part; default: no time."
-    )
-    source: Text = SOURCE
-
-
-class CollectivesSchema(StrictModel):
-    """How the communication library runs collectives here."""
-
-    choice: dict[OperationName, AlgorithmName] = Field(
-        default={}, description="Operation: algorithm, whatever the size. Default: the fastest."
-    )
-    protocols: list[ProtocolSchema] = Field(
-        default=[], description="The library's; without any, algorithms run at the links' own speed."
-    )
 
 
 class TopologySchema(StrictModel):

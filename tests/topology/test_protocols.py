@@ -25,7 +25,7 @@ def test_a_protocol_is_read(built: Build) -> None:
     (ring,) = topology.collectives.protocols
     assert (ring.overhead, ring.latency, ring.efficiency) == pytest.approx((3e-6, 1.5, 0.25))
     assert topology.collectives.choice == {"all_gather": "ring"}
-    assert topology.sources["ring LL"] == "lab"
+    assert topology.sources["protocol ring LL"] == "lab"
     assert ring.covers("all_reduce", 4, 1)
     assert not ring.covers("all_reduce", 2, 1)
     assert not ring.covers("all_reduce", 8, 2)
@@ -40,7 +40,7 @@ def test_switches_that_sum(built: Build) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (NODE.replace("reduces: [switch]", "reduces: [swich]"), "did you mean switch?"),
+        (NODE.replace("reduces: [switch]", "reduces: [swich]"), "there are: switch"),
         (NODE + "collectives: {choice: {all_reduce: rng}}\n", "topology.collectives.choice"),
         (NODE + f"collectives: {{protocols: [{RING.replace('25%', '125%')}]}}\n", "too much"),
         (NODE + f"collectives: {{protocols: [{RING.replace('3 us', '3')}]}}\n", "has no unit"),
