@@ -36,8 +36,15 @@ MACHINES = {
     "A100-SXM4-80GB (DGX)": "dgx-a100",
     "A100 (DGX class)": "dgx-a100",
     "H100-SXM5-80GB": "dgx-h100",
+    "H200-SXM": "dgx-h200",
+    "H200-SXM-141GB": "dgx-h200",
+    "B200-SXM": "dgx-b200",
+    "GB200": "gb200-nvl72",
+    "GB200-NVL72": "gb200-nvl72",
 }
-"""Hardware in the file -> topology."""
+"""Hardware in the file -> topology, where there is one."""
+
+PRESETS = {path.stem for path in (ROOT / "topologies").glob("*.yaml")}
 
 UNKNOWN_NETWORK = ("not stated",)
 """Networks that no topology can describe."""
@@ -69,7 +76,8 @@ def read_rows(path: Path) -> list[Row]:
     with path.open(encoding="utf-8") as file:
         for line in csv.DictReader(file):
             operation = OPERATIONS.get(line["op"], line["op"])
-            usable = line["hardware"] in MACHINES and not any(word in line["network"] for word in UNKNOWN_NETWORK)
+            known = MACHINES.get(line["hardware"]) in PRESETS
+            usable = known and not any(word in line["network"] for word in UNKNOWN_NETWORK)
             if not usable or operation.startswith("moe") or not (line["nodes"] and float(line["bytes"])):
                 continue
             size, gpus = float(line["bytes"]), int(line["gpus"])
