@@ -176,9 +176,7 @@ class Group:
 
     def _protocols(self, operation: str) -> list[Protocol]:
         nodes = len(set(self.shape.nodes))
-        return [
-            each for each in self.topology.collectives.protocols if each.covers(operation, len(self.ranks), nodes)
-        ]
+        return [each for each in self.topology.collectives.protocols if each.covers(operation, len(self.ranks), nodes)]
 
     def _in_protocols(self, algorithm: Algorithm, size: float) -> list[Option]:
         listed = [each for each in self._protocols(algorithm.operation) if each.algorithm == algorithm.name]

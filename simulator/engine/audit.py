@@ -46,7 +46,9 @@ class Transfer:
     behind: tuple[int, ...]
 
 
-def step_by_step_seconds(topology: Topology, ranks: Sequence[int], operation: str, size: float, algorithm: str) -> float:
+def step_by_step_seconds(
+    topology: Topology, ranks: Sequence[int], operation: str, size: float, algorithm: str
+) -> float:
     """Return the seconds of a collective whose transfers are simulated one by one, at the links' own speed.
 
     Parameters

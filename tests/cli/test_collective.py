@@ -41,7 +41,7 @@ def test_ranks_of_several_nodes(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--op", "all_redcue"), 'did you mean all_reduce?'),
+        (("--op", "all_redcue"), "did you mean all_reduce?"),
         (("--size", "256"), "has no unit"),
         (("--size", "0 B"), "less than a byte"),
         (("--ranks", "0-8"), "ranks 0 to 7 of dgx-h100"),

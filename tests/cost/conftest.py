@@ -23,12 +23,15 @@ node:
   links:
     - {between: [device, switch], bandwidth: 20 GB/s, latency: 1 us, source: made up}
 """
-BOXES = STAR + """\
+BOXES = (
+    STAR
+    + """\
   uplinks:
     - {from: device, bandwidth: 2 GB/s, latency: 2 us, source: made up}
 nodes: 4
 fabric: {kind: switch, latency: 1 us, source: made up}
 """
+)
 MESH = """\
 node:
   device: gpu

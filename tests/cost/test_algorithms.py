@@ -72,7 +72,9 @@ def test_trees_reach_everyone_in_few_levels(size: int) -> None:
 
 def test_trees_over_nodes_use_every_card() -> None:
     plans = trees(box(4, nodes=2))
-    heads = {member for plan in plans for member, above in enumerate(plan) if above is not None and member // 4 != above // 4}
+    heads = {
+        member for plan in plans for member, above in enumerate(plan) if above is not None and member // 4 != above // 4
+    }
     assert len(plans) == 2 * 4
     assert heads == set(range(8))
 
