@@ -3,8 +3,8 @@
 Usage: python benchmarks/collectives.py [--measured FILE] [--rows] [--write] [--fit NAME ...] [--save]
 
 Prints the error per hardware (with --rows also every row); --write puts the table into docs/collectives.md. --fit
-prints the `collectives:` block of each named topology, fitted only on rows whose role is `calibration`; --save writes it
-to the topology's file, as its last key.
+prints the `collectives:` block of each named topology, fitted only on rows whose role is `calibration`; --save writes
+it to the topology's file, as its last key.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Fits the protocols of a communication library: overhead, latency, efficiency and copy rate of each.
 
-A call takes o + l L + C / e + (S / n) / c seconds in a protocol: L is the latency and C the time of the bytes on the bare
-links, S / n a rank's own part. The library takes the fastest protocol that it has, so the prediction is the minimum
-over them, and that minimum is what is fitted: the mean of |log(predicted / measured)| goes down, one coefficient at a time.
+A call takes o + l L + C / e + (S / n) / c seconds in a protocol: L is the latency and C the time of the bytes on the
+bare links, S / n a rank's own part. The library takes the fastest protocol that it has, so the prediction is the
+minimum over them, and that is what is fitted: the mean of |log(predicted / measured)| goes down, one coefficient at a
+time.
 """
 
 from __future__ import annotations

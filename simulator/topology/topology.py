@@ -42,7 +42,7 @@ class Topology:
     links: Sequence[Link] = field(repr=False)
     router: Router = field(repr=False, compare=False)
     sources: Mapping[str, str] = field(repr=False, hash=False)
-    collectives: Collectives = Collectives()
+    collectives: Collectives = field(default_factory=Collectives, repr=False)
     reducers: frozenset[str] = frozenset()
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from math import gcd
 
 from simulator.cost.algorithms.phase import Algorithm, GroupShape, Phase, hops
@@ -45,7 +46,7 @@ def _chain(shape: GroupShape) -> tuple[Phase, ...]:
     """Pass the bytes on from member 0 in small pieces: the chain fills, then all its hops work at once."""
     orders = channels(shape)
     begun = [order[order.index(0) :] + order[: order.index(0)] for order in orders]
-    pairs = [pair for order in begun for pair in zip(order, order[1:], strict=False)]
+    pairs = [pair for order in begun for pair in pairwise(order)]
     return (hops(pairs, 0.0, shape.num_ranks - 2), hops(pairs, 1 / len(orders)))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from simulator.cost.algorithms.phase import Algorithm, GroupShape, Phase, hops
 
 SOURCE = "Sanders, Speck, Träff 2009; NCCL's double binary tree (src/graph/trees.cc)"
@@ -63,7 +65,7 @@ def trees(shape: GroupShape) -> list[list[int | None]]:
             above: list[int | None] = [None] * shape.num_ranks
             for chain, upper in zip(chains, tree, strict=True):
                 above[chain[0]] = None if upper is None else chains[upper][0]
-                for nearer, member in zip(chain, chain[1:], strict=False):
+                for nearer, member in pairwise(chain):
                     above[member] = nearer
             found.append(above)
     return found
