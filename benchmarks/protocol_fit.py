@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill, indent
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ NVLS_RANKS = 8
 """NCCL's tuning prefers rings to in-switch sums in smaller groups: its model gives them (n - 1) / n of the speed."""
 
 STEPS = (2.0, 1.4, 1.15, 1.05, 1.02, 1.005)
+WIDTH = 110
 SEED, RESTARTS = 0, 6
 
 
@@ -86,7 +88,8 @@ def fit_block(lines: Sequence[Line], source: str, by: str) -> str:
     error, best = min(found, key=lambda each: each[0])
     taken = np.bincount(np.argmin(_seconds(features, best) + closed, axis=1), minlength=len(candidates))
     text = "collectives:\n  protocols:\n"
-    anchor = f"&fit >-\n        {source} (benchmarks/{by}); mean |log error| {error:.3f}."
+    words = f"{source} (benchmarks/{by}); mean |log error| {error:.3f}."
+    anchor = "&fit >-\n" + indent(fill(words, WIDTH), " " * 8)
     for candidate, values, count in zip(candidates, best, taken.tolist(), strict=True):
         # A protocol that is never the fastest is none.
         if count:

@@ -17,7 +17,8 @@ node:
   links:
     - {between: [device, switch], bandwidth: 20 GB/s, latency: 1 us, source: made up}
 """
-RING = "{algorithm: ring, name: LL, scope: node, min_ranks: 4, overhead: 3 us, latency: 150%, efficiency: 25%, source: lab}"
+COSTS = "overhead: 3 us, latency: 150%, efficiency: 25%, source: lab"
+RING = f"{{algorithm: ring, name: LL, scope: node, min_ranks: 4, {COSTS}}}"
 
 
 def test_a_protocol_is_read(built: Build) -> None:
