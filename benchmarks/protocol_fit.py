@@ -87,13 +87,14 @@ def fit_block(lines: Sequence[Line], source: str, by: str) -> str:
     found = [_descend(features, closed, target, weights, each) for each in starts]
     error, best = min(found, key=lambda each: each[0])
     taken = np.bincount(np.argmin(_seconds(features, best) + closed, axis=1), minlength=len(candidates))
+    summed = any(line.operation == "all_reduce" and "direct" in line.features for line in lines)
     text = "collectives:\n  protocols:\n"
     words = f"{source} (benchmarks/{by}); mean |log error| {error:.3f}."
     anchor = "&fit >-\n" + indent(fill(words, WIDTH), " " * 8)
     for candidate, values, count in zip(candidates, best, taken.tolist(), strict=True):
         # A protocol that is never the fastest is none.
         if count:
-            text += _entry(candidate, values, anchor)
+            text += _entry(candidate, values, anchor, summed)
             anchor = "*fit"
     return text
 
@@ -136,7 +137,8 @@ def _descend(
     return best, values
 
 
-def _entry(candidate: Candidate, values: NDArray[np.float64], source: str) -> str:
+def _entry(candidate: Candidate, values: NDArray[np.float64], source: str, summed: bool) -> str:
+    """Return the YAML of a protocol; ``summed`` says that direct exchanges were also measured as sums."""
     overhead, latency, slowness, copy = values.tolist()
     fields = {
         "algorithm": candidate.algorithm,
@@ -149,5 +151,7 @@ def _entry(candidate: Candidate, values: NDArray[np.float64], source: str) -> st
         "copy": f"{1 / copy / GIGABYTE_PER_SECOND:.4g} GB/s",
         "source": source,
     }
+    if candidate.algorithm == "direct" and not summed:
+        fields["operations"] = "[all_to_all, send]"
     lines = [f"{key}: {value}" for key, value in fields.items() if (key, value) != ("min_ranks", "2")]
     return "    - " + "\n      ".join(lines) + "\n"
