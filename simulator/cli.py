@@ -23,6 +23,7 @@ VERBS = {
     "calibrate": ("simulator.commands.calibrate:calibrate", "Measure the layers and links of this machine."),
     "demo": ("simulator.commands.demo:demo", "The tour: calibrate, predict and measure six plans on two processes."),
     "sweep": ("simulator.commands.sweep:sweep", "Predict every point of a grid over any keys."),
+    "collective": ("simulator.commands.collective:collective", "Predict a collective, algorithm by algorithm."),
     "topology show": ("simulator.commands.topology:show", "Show devices, links and routes of a topology."),
     "topology import": ("simulator.commands.topology_import:import_", "Make a topology file of another tool's."),
     "topology export": ("simulator.commands.topology_export:export", "Write a topology for another tool."),

@@ -33,6 +33,7 @@ __all__ = [
     "PositiveFraction",
     "PositiveInt",
     "PositiveNumber",
+    "PositiveScale",
     "PositiveSeconds",
     "Quantity",
     "Seconds",
@@ -137,6 +138,9 @@ Fraction = Annotated[float, Quantity(parse_fraction, ("80%", "2.5%"), zero=True,
 
 PositiveFraction = Annotated[float, Quantity(parse_fraction, ("80%", "2.5%"), maximum=1.0)]
 """A fraction (1) above 0%, up to 100%."""
+
+PositiveScale = Annotated[float, Quantity(parse_fraction, ("85%", "170%"))]
+"""A multiple (1) above 0%; more than 100% is legal."""
 
 PositiveInt = Annotated[int, Strict(), Field(ge=1, le=MAX_INT)]
 """A count of at least one."""

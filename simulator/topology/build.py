@@ -1,11 +1,13 @@
 """From a validated topology file to a `Topology`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from simulator.errors import Problems, quote
 from simulator.topology.degrade import damaged
 from simulator.topology.device import DEFAULT_EFFICIENCY, DEFAULT_EFFICIENCY_SOURCE, Device, Efficiency, Host
 from simulator.topology.layout import Layout
+from simulator.topology.library import build_collectives, build_reducers
 from simulator.topology.links import listed_links
 from simulator.topology.routes import GraphRouter, Paths, unreached
 from simulator.topology.schema import DeviceSchema, GraphSchema, NodeSchema, TopologySchema
@@ -29,6 +31,17 @@ def build_topology(spec: TopologySchema, problems: Problems) -> Topology | None:
     Topology or None
         None when a problem was found. In a topology every rank has a route to every other.
     """
+    topology = _build_links(spec, problems)
+    nodes = {key.removeprefix("topology."): node for key, node, _ in node_groups(spec)}
+    reducers = build_reducers({**nodes, "graph": spec.graph}, problems)
+    if topology is None:
+        return None
+    collectives = build_collectives(spec.collectives)
+    sources = {**topology.sources, **collectives.sources()}
+    return replace(topology, sources=sources, collectives=collectives, reducers=reducers)
+
+
+def _build_links(spec: TopologySchema, problems: Problems) -> Topology | None:
     devices = {kind: _device(kind, device) for kind, device in spec.devices.items()}
     templates = node_groups(spec)
     sources = _sources(spec, [node for _, node, _ in templates], devices)

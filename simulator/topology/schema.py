@@ -18,6 +18,7 @@ from simulator.inputs.fields import (
     Text,
 )
 from simulator.topology.fabrics.schema import SOURCE, FabricSchema
+from simulator.topology.library import CollectivesSchema
 
 Dtype = Literal["fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "fp4"]
 
@@ -76,6 +77,7 @@ class NodeSchema(StrictModel):
     device: Name = Field(description="A kind under `devices`.")
     count: PositiveInt = Field(description="Devices, and so ranks, in a node.")
     switches: list[Name] = Field(default=[], description="They forward everything; devices forward nothing.")
+    reduces: list[Name] = Field(default=[], description="Switches that can sum what passes (NVLink SHARP).")
     host: HostSchema | None = Field(default=None, description="For CPU nodes.")
     links: list[LinkSchema] = Field(default=[], description="Inside the node.")
     uplinks: list[UplinkSchema] = Field(default=[], description="From the node to the fabric.")
@@ -93,6 +95,7 @@ class GraphSchema(StrictModel):
 
     devices: dict[Name, Name] = Field(min_length=1, description="Name: kind under `devices`. Rank r is the r-th.")
     switches: list[Name] = Field(default=[], description="They forward everything.")
+    reduces: list[Name] = Field(default=[], description="Switches that can sum what passes (NVLink SHARP).")
     transit: Flag = Field(default=False, description="Devices forward the traffic of others, as in a ring.")
     links: list[LinkSchema] = Field(default=[], description="All cables.")
 
@@ -134,6 +137,7 @@ class TopologySchema(StrictModel):
     graph: GraphSchema | None = None
     degrade: list[DegradeSchema] = Field(default=[], description="Links that have lost bandwidth.")
     slow: list[SlowSchema] = Field(default=[], description="Devices that are slower than their kind.")
+    collectives: CollectivesSchema | None = None
 
 
 def json_schema() -> str:

@@ -12,6 +12,7 @@ from simulator.topology.fabrics import Fabric
 from simulator.topology.layout import Ints, Layout
 from simulator.topology.link import Route, Routes
 from simulator.topology.links import Links
+from simulator.topology.protocols import Collectives
 from simulator.topology.routes import Router
 
 
@@ -37,6 +38,10 @@ class Topology:
         Finds the links between two ranks.
     sources : Mapping[str, str]
         Where the numbers come from, by what they describe.
+    collectives : Collectives
+        What the communication library makes of the links.
+    reducers : frozenset[str]
+        Names of the switches that can sum what passes, without the node's prefix.
     """
 
     name: str
@@ -48,6 +53,8 @@ class Topology:
     fabric: Fabric | None = field(default=None, repr=False, compare=False)
     router: Router = field(repr=False, compare=False)
     sources: Mapping[str, str] = field(repr=False, hash=False)
+    collectives: Collectives = field(default_factory=Collectives, repr=False)
+    reducers: frozenset[str] = frozenset()
 
     @property
     def world_size(self) -> int:
@@ -123,6 +130,10 @@ class Topology:
     def bandwidths(self, links: Ints) -> NDArray[np.float64]:
         """Bytes/s of many links, by id; float64 of the shape of `links`."""
         return self.links.bandwidths(np.asarray(links, dtype=np.int64))
+
+    def reduces(self, endpoint: str) -> bool:
+        """Whether an endpoint is a switch that can sum what passes."""
+        return endpoint.rpartition("/")[2] in self.reducers
 
     def bottleneck(self, route: Route) -> float:
         """Bytes/s of the narrowest link on the route; infinite from a rank to itself."""
