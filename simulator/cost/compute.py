@@ -64,6 +64,7 @@ class ComputeCost:
             for instructions in program.lists
             if any(instruction.kind is Kind.W for instruction in instructions)
             for instruction in instructions
+            if instruction.kind in (Kind.B, Kind.I, Kind.W)
         }
         self._correction = self._median_ratio() if calibration.layers else 1.0
 
