@@ -52,4 +52,4 @@ def _rows(graph: "nx.DiGraph[str]", name: str, drawn: set[str]) -> Iterator[str]
 
 
 def _run(names: list[str]) -> str:
-    return ", ".join(names) if len(names) < 4 else f"{names[0]} ... {names[-1]}"
+    return ", ".join(names) if len(names) <= 6 else f"{names[0]} ... {names[-1]}"
