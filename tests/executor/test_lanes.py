@@ -100,6 +100,7 @@ def test_a_lost_message_raises_where_it_is_needed() -> None:
 
 def test_what_was_sent_is_let_go_when_it_has_arrived() -> None:
     lanes, handle, gone = HostLanes(), FakeHandle(), threading.Event()
+    lanes.watches_sends = True
     lanes.launch(0, parse("0SEND_F0"), (), lambda: ([handle], gone.set))
     lanes.launch(1, parse("0F1"), (), nothing)
     assert not gone.is_set()
