@@ -29,6 +29,7 @@ __all__ = [
     "Fraction",
     "Name",
     "NonNegativeInt",
+    "OverlapFraction",
     "PositiveFraction",
     "PositiveInt",
     "PositiveNumber",
@@ -136,6 +137,9 @@ Fraction = Annotated[float, Quantity(parse_fraction, ("80%", "2.5%"), zero=True,
 
 PositiveFraction = Annotated[float, Quantity(parse_fraction, ("80%", "2.5%"), maximum=1.0)]
 """A fraction (1) above 0%, up to 100%."""
+
+OverlapFraction = Annotated[float, Quantity(parse_fraction, ("15%", "2.5%"), zero=True, maximum=0.9)]
+"""A fraction (1) from 0% to 90%: what remains must be worth calling overlap."""
 
 PositiveInt = Annotated[int, Strict(), Field(ge=1, le=MAX_INT)]
 """A count of at least one."""

@@ -51,6 +51,7 @@ def _device(kind: str, spec: DeviceSchema) -> Device:
         efficiency_source=given.source if given else DEFAULT_EFFICIENCY_SOURCE,
         launch_overhead=spec.launch_overhead,
         speed=spec.speed,
+        overlap_slowdown=spec.overlap_slowdown.fraction if spec.overlap_slowdown else 0.0,
         source=spec.source,
     )
 
@@ -61,6 +62,9 @@ def _sources(spec: TopologySchema, devices: Mapping[str, Device]) -> dict[str, s
     for kind, device in devices.items():
         sources[f"device {kind}"] = device.source
         sources[f"efficiency of {kind}"] = device.efficiency_source
+        overlap = spec.devices[kind].overlap_slowdown
+        if overlap:
+            sources[f"overlap of {kind}"] = overlap.source
     cables: dict[str, list[str]] = {}
     for cable in [*(spec.node.links if spec.node else ()), *(spec.graph.links if spec.graph else ())]:
         cables.setdefault(cable.source, []).append(" - ".join(cable.between))

@@ -5,6 +5,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import overload
 
+import numpy as np
+from numpy.typing import NDArray
+
 FABRIC = "fabric"
 """Endpoint name of the switch that joins the nodes of a template."""
 
@@ -49,6 +52,25 @@ class Route:
     latency: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Routes:
+    """Many routes at once; route k crosses `links[indptr[k]:indptr[k + 1]]`.
+
+    Parameters
+    ----------
+    indptr : int64[n + 1]
+        Where each route begins in `links`, and where the last one ends.
+    links : int64[...]
+        Ids of links, each route's in crossing order, one route after the other.
+    latencies : float64[n]
+        Seconds.
+    """
+
+    indptr: NDArray[np.int64]
+    links: NDArray[np.int64]
+    latencies: NDArray[np.float64]
+
+
 class RepeatedLinks(Sequence[Link]):
     """The links of equal nodes, created when asked for; link j of node k has the id k * len(pattern) + j.
 
@@ -61,12 +83,12 @@ class RepeatedLinks(Sequence[Link]):
     """
 
     def __init__(self, pattern: Sequence[Link], num_nodes: int) -> None:
-        self._pattern = tuple(pattern)
+        self.pattern = tuple(pattern)
         self._num_nodes = num_nodes
         self._made: dict[int, Link] = {}
 
     def __len__(self) -> int:
-        return len(self._pattern) * self._num_nodes
+        return len(self.pattern) * self._num_nodes
 
     @overload
     def __getitem__(self, index: int) -> Link: ...
@@ -80,8 +102,8 @@ class RepeatedLinks(Sequence[Link]):
 
     def _make(self, index: int) -> Link:
         position = range(len(self))[index]  # negative and out-of-range indices behave as in a list
-        node, j = divmod(position, len(self._pattern))
-        link = self._pattern[j]
+        node, j = divmod(position, len(self.pattern))
+        link = self.pattern[j]
         source, destination = qualify(link.source, node), qualify(link.destination, node)
         name = f"{source}->{destination}" + link.name[len(f"{link.source}->{link.destination}") :]
         made = replace(link, name=name, source=source, destination=destination)

@@ -125,7 +125,8 @@ class TemplateRouter:
     ) -> None:
         self._paths, self._devices = paths, tuple(devices)
         self._out, self._into = out, into
-        self._links_per_node = links_per_node
+        self.links_per_node = links_per_node
+        self.devices_per_node = len(self._devices)
         self._within: dict[tuple[int, int], tuple[int, ...] | None] = {}
 
     def endpoint(self, rank: int) -> str:
@@ -137,13 +138,13 @@ class TemplateRouter:
         """Ids of the links from one rank to the other, in constant time."""
         src_node, src = divmod(src_rank, len(self._devices))
         dst_node, dst = divmod(dst_rank, len(self._devices))
-        first = src_node * self._links_per_node
+        first = src_node * self.links_per_node
         if src_node == dst_node:
             within = self._local(src, dst)
             if within is not None:
                 return tuple([first + i for i in within])
         # Also for two devices of one node that nothing but their network cards joins.
-        dst_first = dst_node * self._links_per_node
+        dst_first = dst_node * self.links_per_node
         return (*[first + i for i in self._out[src]], *[dst_first + i for i in self._into[dst]])
 
     def _local(self, src: int, dst: int) -> tuple[int, ...] | None:

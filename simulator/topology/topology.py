@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
 
+from simulator.topology.bulk import find_bandwidths, find_routes
 from simulator.topology.device import Device, Host
-from simulator.topology.link import Link, Route
+from simulator.topology.link import Link, Route, Routes
 from simulator.topology.routes import Router
 
 
@@ -80,6 +83,14 @@ class Topology:
         ids = self.router.path(self._checked(src_rank), self._checked(dst_rank))
         links = self.links
         return Route(links=ids, latency=sum([links[i].latency for i in ids]))
+
+    def routes(self, sources: NDArray[np.int64], destinations: NDArray[np.int64]) -> Routes:
+        """The routes from many ranks to as many others; see `route`."""
+        return find_routes(self.router, self.links, sources, destinations)
+
+    def bandwidths(self, link_ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Bytes/s of many links."""
+        return find_bandwidths(self.links, link_ids)
 
     def bottleneck(self, route: Route) -> float:
         """Bytes/s of the narrowest link on the route; infinite from a rank to itself."""
