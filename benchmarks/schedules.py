@@ -1,4 +1,4 @@
-"""How right the bubbles are: every pipeline schedule predicted and run, computing and emulated; writes a page.
+"""How right the bubbles are: every pipeline schedule predicted and run, computing and emulated (docs/schedules.md).
 
 Usage: python benchmarks/schedules.py [--topology NAME] [--schedule NAME ...] [--rounds N] [--out FILE]
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import platform
 import tempfile
 from collections.abc import Sequence
@@ -19,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from sections import write_section
+
 from simulator.launch import Launch
 from simulator.planning.validate import Validation, validate
 from simulator.program.schedules import SCHEDULES
 from simulator.results.compare import Comparison
-from simulator.results.recording import Recording, write_bytes
+from simulator.results.recording import Recording
 from simulator.units import format_seconds
 
 NAMES = tuple(name for name in SCHEDULES if name != "custom")
@@ -124,17 +125,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("docs/schedules.md"))
     arguments = parser.parse_args()
-    lines: list[str] = []
-    about: dict[str, str] = {}
-    for case in CASES:
-        schedules = [name for name in case.schedules if name in (arguments.schedule or NAMES)]
-        if schedules and arguments.topology in (None, case.topology):
-            load = os.getloadavg()[0]
-            results, about = run(case, schedules, arguments.rounds)
-            lines += section(case, results, load)
-    text = "\n".join([*header(about, arguments.rounds), *lines, ""])
-    print(text)
-    write_bytes(arguments.out, text.encode())
+    for topology in dict.fromkeys(case.topology for case in CASES):
+        lines: list[str] = []
+        about: dict[str, str] = {}
+        for case in CASES:
+            schedules = [name for name in case.schedules if name in (arguments.schedule or NAMES)]
+            if schedules and arguments.topology in (None, topology) and case.topology == topology:
+                results, about = run(case, schedules, arguments.rounds)
+                lines += section(case, results)
+        if lines:
+            body = "\n".join([conditions(about, arguments.rounds), *lines])
+            print(body)
+            write_section(arguments.out, topology, body)
 
 
 def run(case: Case, schedules: Sequence[str], rounds: int) -> tuple[list[Validation], dict[str, str]]:
@@ -170,36 +172,22 @@ def write_plan(path: Path, case: Case, schedule: str) -> str:
     return str(path)
 
 
-def header(about: dict[str, str], rounds: int) -> list[str]:
-    """Return the head of the page: when, where, how."""
-    return [
-        "# Pipeline schedules, predicted and run",
-        "",
-        "Written by `python benchmarks/schedules.py`; do not edit.",
-        "",
+def conditions(about: dict[str, str], rounds: int) -> str:
+    """Return when, where and how long."""
+    return (
         f"{datetime.date.today():%d %B %Y}; {about['device']}, {about['machine']}; torch {about['torch']} with gloo, "
-        f"Python {platform.python_version()}. {rounds} rounds of four steps of each schedule, the schedules by turns.",
-        "",
-        "Ranks that compute train for real, one on each core, and are predicted from calibration samples taken "
-        "between the steps, as `plancast validate` does. Emulated ranks (`topologies/emulated.yaml`) wait for the "
-        "predicted time of each computation instead of computing and really send the messages; they are predicted from "
-        "the topology alone.",
-        "",
-        "Bubble = mean share of the step in which a rank neither computes nor communicates, medians over the steps; "
-        "difference = predicted - measured, in percentage points. Same order = on every stream of every rank the spans "
-        "of every measured step came in the predicted order. Error = (predicted - measured) / measured of the step.",
-    ]
+        f"Python {platform.python_version()}. {rounds} rounds of four steps of each schedule, the schedules by turns."
+    )
 
 
-def section(case: Case, results: Sequence[Validation], load: float) -> list[str]:
-    """Return the table of one case, how busy the machine was, and how it stands to its goals."""
+def section(case: Case, results: Sequence[Validation]) -> list[str]:
+    """Return the table of one case, and how it stands to its goals."""
     lines = [
         "",
         f"## {case.title}",
         "",
         f"{case.model} {' '.join(f'`--set {setting}`' for setting in case.settings)}".rstrip()
-        + f", {case.ranks} stages or twice as many, {case.num_microbatches} micro-batches of {case.microbatch_size}. "
-        f"Load average of the machine at its start: {load:.1f}.",
+        + f", {case.ranks} stages or twice as many, {case.num_microbatches} micro-batches of {case.microbatch_size}.",
         "",
         "| schedule | step predicted | measured | error | bubble predicted | measured | difference | same order |",
         "|---|---|---|---|---|---|---|---|",

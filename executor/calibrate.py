@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from executor.lanes import Arrivals, RawSpan
 from executor.layer_times import time_segment
 from executor.optimizer import Update
 from executor.runtime import Runtime
@@ -26,7 +27,7 @@ from executor.stage import TARGET
 from simulator.cost.calibration import Calibration, layer_key, message_key, update_key
 from simulator.model.graph import Node
 from simulator.plan.plan import Optimizer
-from simulator.program.instructions import STREAMS_OF_GROUPS, Stream
+from simulator.program.instructions import STREAMS_OF_GROUPS, Instruction, Kind, Stream
 from simulator.units import parse_bytes, parse_seconds
 
 BURST = parse_seconds("3 ms")
@@ -66,12 +67,15 @@ class Samples:
     passes
         (stage, segment, forward, backward, or either half of a split backward) -> seconds: the compute between two
         meetings of ranks.
+    starts
+        Part of the calibration -> seconds that a backward takes before its first layer.
     """
 
     layers: dict[tuple[str, str], list[float]] = field(default_factory=_lists)
     messages: dict[MessageKey, Moments] = field(default_factory=_lists)
     updates: dict[tuple[str, int], list[float]] = field(default_factory=_lists)
     passes: dict[tuple[int, int, str], list[float]] = field(default_factory=_lists)
+    starts: dict[str, list[float]] = field(default_factory=_lists)
 
 
 class Calibrator:
@@ -95,6 +99,7 @@ class Calibrator:
         self.offset = offset
         self.sizes = self._sizes(SWEEP if sweep else ())
         self.samples = Samples()
+        self._arrivals = Arrivals()
         self._between: list[tuple[Stream, str, float]] = []
         self._sent: Counter[tuple[Stream, str, float]] = Counter()
         self._buffers: dict[float, Tensor] = {}
@@ -181,6 +186,8 @@ class Calibrator:
                     self._note(node, name, seconds)
                 for name, seconds in times.passes.items():
                     self.samples.passes[(index, part, name)].append(seconds)
+                for name, seconds in times.starts.items():
+                    self.samples.starts[name].append(seconds)
             if index in self.runtime.gradients:
                 self.runtime.gradients[index].zero()
 
@@ -231,7 +238,13 @@ class Calibrator:
             handle = transport.send(stream, buffer, ranks[1])
         else:
             handle = transport.receive(stream, buffer, ranks[0])
-        handle.wait()
+        # What comes long before it is needed has a thread that notes its time and wakes the one that computes.
+        awaited = operation == "all_gather" or (operation == "send" and rank != ranks[0])
+        if awaited and self.runtime.device.type == "cpu":
+            span = RawSpan(Instruction(Kind.RECV_F, 0), arrival)
+            self._arrivals.wait(self._arrivals.expect(span, ([handle], None)))
+        else:
+            handle.wait()
         end = self._clock()
         self.samples.messages[(operation, ranks, size)].append((arrival + self.offset, end + self.offset))
 
@@ -263,7 +276,10 @@ def combine(
     layers: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     updates: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     records: dict[MessageKey, dict[int, Moments]] = defaultdict(dict)
+    starts: dict[str, list[float]] = defaultdict(list)
     for rank, samples in enumerate(by_rank):
+        for part, seconds in samples.starts.items():
+            starts[part] += seconds
         for (key, part), seconds in samples.layers.items():
             layers[key][part] += seconds
         for (kind, parameters), seconds in samples.updates.items():
@@ -282,6 +298,7 @@ def combine(
             for (operation, num_ranks), by_size in messages.items()
         },
         updates={kind: _line({n: fmean(seconds) for n, seconds in points.items()}) for kind, points in updates.items()},
+        starts={part: trimmed_mean(seconds) for part, seconds in starts.items()},
         jitter=jitter_of(by_rank),
         about=dict(about),
     )

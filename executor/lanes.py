@@ -16,13 +16,13 @@ from typing import Protocol
 import torch
 
 from executor.transport import Handle
-from simulator.program.instructions import ENDS, RECEIVES, Instruction, Kind, Lane, Stream
+from simulator.program.instructions import RECEIVES, SENDS, Instruction, Kind, Lane, Stream
 from simulator.units import parse_seconds
 
 MILLISECOND = parse_seconds("1 ms")
 """torch's unit of elapsed time between CUDA events, in seconds."""
 
-AWAITED = (*ENDS, Kind.UNSHARD)
+AWAITED = (*RECEIVES, Kind.UNSHARD)
 """Kinds that come long before they are needed, so that a thread of their own must tell when they were there."""
 
 Finish = Callable[[], None]
@@ -100,9 +100,17 @@ class Arrivals:
 
 
 class HostLanes:
-    """CPU: computation blocks the thread; messages go on beside it until somebody needs them."""
+    """CPU: computation blocks the thread; messages go on beside it until somebody needs them.
+
+    Attributes
+    ----------
+    watches_sends
+        Let threads wait for sent messages too, so that their tensors die on arrival and not at the end of the step. A
+        thread that wakes up takes a core from one that computes, so steps that are timed do without.
+    """
 
     def __init__(self) -> None:
+        self.watches_sends = False
         self.current: RawSpan | None = None
         self.spans: list[RawSpan] = []
         self._pending: dict[int, tuple[RawSpan, Message]] = {}
@@ -119,7 +127,7 @@ class HostLanes:
         self.spans.append(span)
         message = action()
         if message:
-            if instruction.kind in AWAITED:
+            if instruction.kind in AWAITED or (self.watches_sends and instruction.kind in SENDS):
                 message = self._expect(position, span, message)
             self._pending[position] = (span, message)
             return

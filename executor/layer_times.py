@@ -36,10 +36,13 @@ class SegmentTimes:
         (layer, part of the calibration, seconds).
     passes
         Seconds of the whole segment: forward, and backward or its two halves.
+    starts
+        Seconds that a backward takes before its first layer: waking autograd.
     """
 
     layers: list[tuple[Node, str, float]] = field(default_factory=list)
     passes: dict[str, float] = field(default_factory=dict)
+    starts: dict[str, float] = field(default_factory=dict)
 
 
 def time_segment(
@@ -71,6 +74,7 @@ def time_segment(
     queue: list[Closure] = []
     outputs = _forward(stage, part, borders, clock, times, lambda node: marks.append(Mark(clock(), len(queue), node)))
     pause()
+    began = clock()
     roots = [output for output in outputs if output.requires_grad]
     if not roots:
         return times
@@ -84,6 +88,7 @@ def time_segment(
         name = whole if graph.needs_input_grad(module.node) else first
         times.layers.append((module.node, name, seconds.get(module.node.name, 0.0)))
     times.passes[whole] = marks[-1].time - marks[0].time
+    times.starts[whole] = marks[0].time - began
     if stage.deferred:
         stage.deferred.queue = []
         _weights(stage, part, queue, marks, clock, times)
@@ -105,18 +110,19 @@ def _forward(
         name: borders[name].detach().requires_grad_(borders[name].is_floating_point() and name != "input")
         for name in segment.inputs
     }
-    began = clock()
+    began = start = clock()
     for module in stage.segments[part]:
         inputs = [tensors[name] for name in module.node.inputs]
         if module.node.name == stage.loss:
             inputs.append(borders[TARGET])
-        start = clock()
         output = module(*inputs)
-        times.layers.append((module.node, FORWARD, clock() - start))
         if output.requires_grad:
             output.register_hook(lambda _, node=module.node: reached(node))
         tensors[module.node.name] = output
-    times.passes[FORWARD] = clock() - began
+        # What the host does between layers is theirs too.
+        start, before = clock(), start
+        times.layers.append((module.node, FORWARD, start - before))
+    times.passes[FORWARD] = start - began
     return [tensors[name] for name in segment.outputs]
 
 

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from executor.interpreter import Interpreter
+from executor.lanes import HostLanes
 from simulator.units import parse_seconds
 
 PAUSE = parse_seconds("2 ms")
@@ -97,6 +98,8 @@ def meter_for(device: torch.device) -> Meter:
 def held_bytes(interpreter: Interpreter) -> list[float]:
     """Run a step and return the bytes of activations after each of its computations."""
     held: list[float] = []
+    if isinstance(interpreter.lanes, HostLanes):
+        interpreter.lanes.watches_sends = True
     with meter_for(interpreter.device) as meter:
         interpreter.step(lambda: held.append(meter.read()))
     return held

@@ -32,6 +32,8 @@ __all__ = [
     "parse_flop_rate",
     "parse_fraction",
     "parse_seconds",
+    "write_bandwidth",
+    "write_seconds",
 ]
 
 _LARGE = ("", "k", "K", "M", "G", "T", "P", "E")
@@ -238,3 +240,27 @@ def format_percent(value: float, *, signed: bool = False) -> str:
     percent = 100 * value
     digits = ".0f" if 100 <= abs(percent) < math.inf else ".3g"
     return f"{percent:{sign}{digits}} %"
+
+
+def write_bandwidth(value: float) -> str:
+    """Write bytes/s for a file: ``parse_bandwidth`` reads the very same float again.
+
+    Examples
+    --------
+    >>> write_bandwidth(31507692307.692307)
+    '31.507692307692307 GB/s'
+    """
+    return _write(value, ("TB/s", "GB/s", "MB/s", "kB/s", "B/s"), _BANDWIDTH)
+
+
+def write_seconds(value: float) -> str:
+    """Write seconds for a file: ``parse_seconds`` reads the very same float again."""
+    return _write(value, ("s", "ms", "us", "ns"), _SECONDS)
+
+
+def _write(value: float, units: tuple[str, ...], dimension: _Dimension) -> str:
+    """Write all digits of a value, in the first of `units` that makes it one or more, or else in the last."""
+    unit = next((unit for unit in units if abs(value) >= dimension.units[unit]), units[-1] if value else units[0])
+    # Decimal: a float divided by 1e-6 would be another number.
+    number = Decimal(repr(value)) / Decimal(str(dimension.units[unit]))
+    return f"{number.normalize():f} {unit}"

@@ -9,6 +9,56 @@ PAGE = "# Page\n\nmine\n\n<!-- begin one -->\nold\n<!-- end one -->\n\nmore\n"
 
 
 @pytest.fixture
+def collectives(monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    import collectives
+
+    yield collectives
+    for name in ("collectives", "protocol_fit", "sections"):
+        sys.modules.pop(name, None)
+
+
+HEADER = "hardware,nodes,gpus,op,bytes,time_us,busbw_GBps,source_ref,network,algo_or_settings,dtype,notes,role\n"
+
+
+def figures(test_microseconds: float) -> str:
+    """All-gathers of 8 GPUs that take 20 us and what 300 GB/s need, and one more that is only for tests."""
+    lines = [
+        f"A100-SXM4-80GB,1,8,all_gather,{size},{20 + size * 7 / 8 / 300e3},,,NVLink,,,,calibration"
+        for size in (2**power for power in range(10, 30))
+    ]
+    return HEADER + "\n".join([*lines, f"A100-SXM4-80GB,1,8,all_gather,1024,{test_microseconds},,,NVLink,,,,test"])
+
+
+def test_a_fit_finds_the_library_again_and_never_looks_at_test_rows(collectives, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    blocks = []
+    for microseconds in (20.0, 9e6):
+        path = tmp_path / "measured.csv"
+        path.write_text(figures(microseconds))
+        blocks.append(collectives.fit("dgx-a100", collectives.read_rows(path)))
+    assert blocks[0] == blocks[1]
+    assert "20 calibration rows" in blocks[0]
+    error = float(blocks[0].partition("mean |log error| ")[2].partition("\n")[0].rstrip("."))
+    assert error < 0.02
+
+
+def test_rows_become_seconds_ranks_and_operations(collectives, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "measured.csv"
+    path.write_text(
+        HEADER
+        + "A100-SXM4-80GB,2,16,alltoall,16000,,1.5,,8x200,,,,test\n"
+        + "A100-SXM4-80GB,1,8,all_reduce,16000,10,,,NVLink,NCCL_ALGO=Ring,,,test\n"
+        + "A100-SXM4-80GB,2,16,all_reduce,16000,10,,,cloud (not stated),,,,test\n"
+        + "Abacus,1,8,all_reduce,16000,10,,,beads,,,,test\n"
+    )
+    exchange, ring = collectives.read_rows(path)
+    # busbw = S / t x 15 / 16
+    assert (exchange.operation, exchange.seconds) == ("all_to_all", pytest.approx(10e-6))
+    assert (ring.algorithm, ring.seconds) == ("ring", pytest.approx(10e-6))
+    assert collectives.group("dgx-a100", 2, 4).ranks == (0, 1, 8, 9)
+
+
+@pytest.fixture
 def sections(monkeypatch: pytest.MonkeyPatch) -> object:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
     import sections

@@ -36,6 +36,8 @@ def attention(ops: Operations, layer: Attention, parameters: Parameters, x_BSH: 
     qkv_bias = parameters.get("qkv_bias")
     qkv = ops.linear(x_BSH, parameters["qkv_weight"], qkv_bias)
     q_BASD, k_BASD, v_BASD = qkv.view(batch, sequence, 3, layer.num_heads, layer.head_dim).permute(2, 0, 3, 1, 4)
+    # Products copy them unless the batch is 1; then views would keep all of qkv alive until backward.
+    k_BASD, v_BASD = k_BASD.contiguous(), v_BASD.contiguous()
     scores_BASS = (q_BASD / math.sqrt(layer.head_dim)) @ k_BASD.transpose(-1, -2)
     if layer.causal:
         future = torch.ones(sequence, sequence, dtype=torch.bool, device=x_BSH.device).triu(1)

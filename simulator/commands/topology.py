@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from simulator.commands.options import Format, Settings, print_csv, print_json
 
 
-def show(topology: str, /, *, settings: Settings = (), format: Format = "table") -> None:
-    """Show devices, links, routes and the sources of the numbers; as csv, one line a class of links.
+def show(
+    topology: str,
+    /,
+    *,
+    settings: Settings = (),
+    output: Annotated[Path | None, Parameter(alias="-o", help="Write a picture as well (OUT.svg).")] = None,
+    format: Format = "table",
+) -> None:
+    """Show devices, links, routes, bisection and the sources of the numbers; as csv, one line a class of links.
 
     Parameters
     ----------
@@ -16,7 +28,13 @@ def show(topology: str, /, *, settings: Settings = (), format: Format = "table")
     from simulator.load import load_topology
     from simulator.reports.topology import describe, render
 
+    _check_picture(output)
     built = load_topology(topology, settings)
+    if output:
+        from simulator.reports.topology_picture import svg
+        from simulator.results.recording import write_bytes
+
+        write_bytes(output, svg(built).encode())
     if format == "json":
         print_json(describe(built))
     elif format == "csv":
@@ -25,3 +43,11 @@ def show(topology: str, /, *, settings: Settings = (), format: Format = "table")
         from simulator.reports.terminal import show as show_on_terminal
 
         show_on_terminal(render(built))
+
+
+def _check_picture(output: Path | None) -> None:
+    if output and output.suffix != ".svg":
+        from simulator.errors import Diagnostic, InputError
+
+        hint = f"write {output.with_suffix('.svg').name}; browsers and Inkscape turn it into anything else"
+        raise InputError([Diagnostic(f"-o {output}", "", "pictures are SVG", hint)])

@@ -47,6 +47,9 @@ class Calibration:
         ``message_key`` -> ascending (bytes, seconds) pairs.
     updates
         ``update_key`` -> (seconds each step, seconds a parameter).
+    starts
+        Part of a backward (``backward``, ``input_grad``) -> seconds before its first layer: what each B or I costs
+        beside its layers.
     jitter
         Relative standard deviation of the times of F and B instructions, beyond the drift that all ranks share.
     about
@@ -56,6 +59,7 @@ class Calibration:
     layers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     messages: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     updates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    starts: Mapping[str, float] = field(default_factory=dict)
     jitter: float = 0.0
     about: Mapping[str, str] = field(default_factory=dict)
 
@@ -79,6 +83,7 @@ class Calibration:
             "format": FORMAT,
             "about": dict(self.about),
             "jitter": self.jitter,
+            "starts": dict(self.starts),
             "updates": {kind: list(pair) for kind, pair in self.updates.items()},
             "messages": {key: [list(point) for point in points] for key, points in self.messages.items()},
             "layers": {key: dict(parts) for key, parts in self.layers.items()},
@@ -97,6 +102,7 @@ class Calibration:
                     key: tuple((float(x), float(y)) for x, y in points) for key, points in data["messages"].items()
                 },
                 updates={kind: (float(fixed), float(slope)) for kind, (fixed, slope) in data["updates"].items()},
+                starts=_seconds(data.get("starts", {})),
                 jitter=float(data["jitter"]),
                 about=dict(data["about"]),
             )

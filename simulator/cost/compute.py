@@ -86,7 +86,10 @@ class ComputeCost:
         if work.kind is Kind.OPTIM:
             return self._update_seconds(work)
         apart = work.stage in self.program.stages_with_split_backward
-        return sum(self._node_seconds(node, work.kind, apart) for node in self.program.segment(work).nodes)
+        layers = sum(self._node_seconds(node, work.kind, apart) for node in self.program.segment(work).nodes)
+        if work.kind not in (Kind.B, Kind.I):
+            return layers
+        return layers + self.calibration.starts.get(INPUT_GRAD if apart else BACKWARD, 0.0)
 
     def _node_seconds(self, node: Node, kind: Kind, apart: bool) -> float:
         key = (node.name, kind, apart)

@@ -101,4 +101,4 @@ def capacity(topology: Topology, rank: int) -> float:
     """Return the bytes that one rank may use: its device's memory, or its share of a host's."""
     shared = topology.host(rank).memory
     own = topology.device(rank).memory
-    return own if shared is None else min(own, shared / topology.devices_per_node)
+    return own if shared is None else min(own, shared / topology.local_world_size(rank))

@@ -29,10 +29,12 @@ __all__ = [
     "Fraction",
     "Name",
     "NonNegativeInt",
+    "NonNegativeNumber",
     "OverlapFraction",
     "PositiveFraction",
     "PositiveInt",
     "PositiveNumber",
+    "PositiveScale",
     "PositiveSeconds",
     "Quantity",
     "Seconds",
@@ -140,6 +142,8 @@ PositiveFraction = Annotated[float, Quantity(parse_fraction, ("80%", "2.5%"), ma
 
 OverlapFraction = Annotated[float, Quantity(parse_fraction, ("15%", "2.5%"), zero=True, maximum=0.9)]
 """A fraction (1) from 0% to 90%: what remains must be worth calling overlap."""
+PositiveScale = Annotated[float, Quantity(parse_fraction, ("85%", "170%"))]
+"""A multiple (1) above 0%; more than 100% is legal."""
 
 PositiveInt = Annotated[int, Strict(), Field(ge=1, le=MAX_INT)]
 """A count of at least one."""
@@ -149,6 +153,9 @@ NonNegativeInt = Annotated[int, Strict(), Field(ge=0, le=MAX_INT)]
 
 PositiveNumber = Annotated[float, BeforeValidator(_read_number), Field(gt=0)]
 """A number without dimension, more than zero, such as a multiplier."""
+
+NonNegativeNumber = Annotated[float, BeforeValidator(_read_number), Field(ge=0)]
+"""A number without dimension, zero or more."""
 
 Flag = Annotated[bool, Strict()]
 """true or false."""

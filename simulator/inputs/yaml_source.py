@@ -10,7 +10,7 @@ from simulator.errors import Diagnostic, InputError, quote
 from simulator.inputs.plain_yaml import MAX_DEPTH, Plain, read_plain
 from simulator.units import format_bytes, parse_bytes
 
-__all__ = ["Document", "locator", "read_document"]
+__all__ = ["Document", "locator", "read_document", "read_text"]
 
 MAX_SIZE = int(parse_bytes("8 MiB"))
 """Bytes; a topology that lists thousands of links one by one has about one MiB."""
@@ -119,7 +119,7 @@ def read_document(path: str, name: str) -> Document:
         If the file cannot be read, is too big, is empty, is not YAML, repeats a key, or is not a mapping.
     """
     places: dict[str, str] = {}
-    data = read_plain(_read_text(path), name, lambda line, column: f"{path}:{line}:{column}", places)
+    data = read_plain(read_text(path), name, lambda line, column: f"{path}:{line}:{column}", places)
     if data is None:
         _refuse(path, "", "is empty", f"a {name} is written as keys and values, as in name: example")
     if not isinstance(data, dict):
@@ -139,7 +139,14 @@ def locator(documents: Iterable[Document]) -> Callable[[str], str]:
     return locate
 
 
-def _read_text(path: str) -> str:
+def read_text(path: str) -> str:
+    """Return the text of a UTF-8 file of at most `MAX_SIZE` bytes.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is too big, or is not UTF-8.
+    """
     try:
         with open(path, "rb") as file:
             raw = file.read(MAX_SIZE + 1)

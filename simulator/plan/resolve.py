@@ -21,6 +21,10 @@ class ScheduleRules(Protocol):
     def usual_stages_per_rank(self) -> int:
         """Virtual stages of a rank when the plan names none."""
 
+    @property
+    def limits_activations(self) -> bool:
+        """Whether it can be told how many micro-batches a rank may hold."""
+
     def check(self, num_ranks: int, num_microbatches: int, num_stages_per_rank: int) -> tuple[str, str] | None:
         """Return what is not allowed and a way out, or None."""
 
@@ -129,6 +133,9 @@ def _stages_per_rank(
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(schedules)}"
         problems.add("plan.schedule", f"{spec.schedule!r} is not a schedule", hint)
         return 1
+    if spec.activation_limit is not None and not rules.limits_activations:
+        message = f"is not read by schedule {spec.schedule}"
+        problems.add("plan.activation_limit", message, "leave it out, or set schedule: zb_auto")
     number = spec.num_stages_per_rank or rules.usual_stages_per_rank
     broken = rules.check(spec.pp, num_microbatches, number) if num_microbatches else None
     if broken:
@@ -151,7 +158,7 @@ def _schedule_text(spec: PlanSchema, problems: Problems) -> str:
     if spec.schedule_file is None:
         return ""
     try:
-        return Path(spec.schedule_file).read_text(encoding="utf-8")
+        return Path(spec.schedule_file).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         problems.add("plan.schedule_file", f"{spec.schedule_file} cannot be read: {error}")
         return ""

@@ -37,11 +37,8 @@ def cut_stages(graph: LayerGraph, plan: Plan, device: Device, problems: Problems
         return _by_hand(blocks, plan, problems)
     if plan.num_stages > len(blocks):
         names = ", ".join(name for name, _ in blocks[:8])
-        problems.add(
-            "plan.pp",
-            f"{plan.num_stages} stages, but {graph.name} can be cut into at most {len(blocks)} blocks ({names}...)",
-            f"use pp {len(blocks)} or less",
-        )
+        message = f"but {graph.name} can be cut into at most {len(blocks)} blocks ({names}...)"
+        _refuse(plan, f"{_product(plan)} stages, {message}", range(1, len(blocks) + 1), problems)
         return None
 
     def cost(node: Node) -> float:
@@ -115,17 +112,33 @@ def _dominates(graph: LayerGraph, blocks: list[tuple[str, int]], run: tuple[int,
     return inside >= sum(cost(node) for node in graph.nodes) / 2
 
 
+def _product(plan: Plan) -> str:
+    """Return the number of stages with its arithmetic."""
+    if plan.num_stages_per_rank == 1:
+        return f"pp({plan.pp})"
+    return f"pp({plan.pp}) * num_stages_per_rank({plan.num_stages_per_rank}) = {plan.num_stages}"
+
+
+def _refuse(plan: Plan, message: str, legal: Iterable[int], problems: Problems, other: str = "") -> None:
+    """Report a number of stages that the model does not allow, at the key that can mend it."""
+    virtual = [number // plan.pp for number in legal if number % plan.pp == 0]
+    if plan.num_stages_per_rank > 1 and virtual:
+        key, near = "num_stages_per_rank", neighbours(plan.num_stages_per_rank, virtual)
+    else:
+        shares = [number // plan.num_stages_per_rank for number in legal if number % plan.num_stages_per_rank == 0]
+        key, near = "pp", neighbours(plan.pp, shares)
+    hint = f"legal neighbour: {key} {near}" if near else "use fewer stages"
+    problems.add(f"plan.{key}", message, f"{hint}{other}")
+
+
 def _even(
     blocks: list[tuple[str, int]], run: tuple[int, int], plan: Plan, problems: Problems
 ) -> tuple[int, ...] | None:
     """Give each stage the same number of repeated blocks; what is before and after them stays at the ends."""
     length = run[1] - run[0]
     if length % plan.num_stages:
-        problems.add(
-            "plan.pp",
-            f"{plan.num_stages} does not divide the {length} repeated blocks (remainder {length % plan.num_stages})",
-            f"legal neighbour: pp {neighbours(plan.num_stages, divisors(length))}, or set stages: balanced",
-        )
+        message = f"does not divide the {length} repeated blocks (remainder {length % plan.num_stages})"
+        _refuse(plan, f"{_product(plan)} {message}", divisors(length), problems, ", or set stages: balanced")
         return None
     share = length // plan.num_stages
     return (0, *(blocks[run[0] + share * stage][1] for stage in range(1, plan.num_stages)))
@@ -158,7 +171,7 @@ def _by_hand(blocks: list[tuple[str, int]], plan: Plan, problems: Problems) -> t
     starts = dict(reversed(blocks))
     legal = ", ".join(name for name, _ in blocks)
     if len(plan.stages) != plan.num_stages:
-        message = f"{len(plan.stages)} blocks named for pp({plan.num_stages}) stages"
+        message = f"{len(plan.stages)} blocks named for {_product(plan)} stages"
         problems.add("plan.stages", message, "name one for each stage")
         return None
     unknown = [name for name in plan.stages if name not in starts]

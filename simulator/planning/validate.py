@@ -113,6 +113,10 @@ def merge(parts: list[Calibration]) -> Calibration:
             kind: tuple(median(e.updates[kind][i] for e in parts if kind in e.updates) for i in (0, 1))  # type: ignore[misc]
             for kind in {kind for each in parts for kind in each.updates}
         },
+        starts={
+            part: median(e.starts[part] for e in parts if part in e.starts)
+            for part in {part for each in parts for part in each.starts}
+        },
         jitter=median(each.jitter for each in parts),
         about=parts[-1].about,
     )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from simulator.model.graph import LayerGraph
 from simulator.model.layers.base import INDEX_BYTES, count
 from simulator.plan.plan import Plan
-from simulator.program.instructions import COLLECTIVE_AXIS, ENDS, Instruction, Kind
+from simulator.program.instructions import BACKWARD, COLLECTIVE_AXIS, ENDS, Instruction, Kind
 from simulator.program.stage import Segment, Stage
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ class Program:
             for instructions in self.lists
             if any(instruction.kind is Kind.W for instruction in instructions)
             for instruction in instructions
+            if instruction.kind in BACKWARD
         )
 
     def model_stage(self, stage: int) -> int:

@@ -45,13 +45,14 @@ def actions(timeline: Timeline, rank: int) -> Iterator[Span]:
 
 def draw(timeline: Timeline, width: int) -> Text:
     """Return the grid for a terminal: each column is ``step / width`` seconds, numbers are micro-batches."""
-    scale = width / timeline.step_time
+    begin = timeline.first
+    scale = width / (timeline.end - begin)
     picture = Text(no_wrap=True, overflow="crop")
     for rank in sorted(timeline.ranks):
         cells: list[tuple[str, Kind | None]] = [(" ", None)] * width
         for span in actions(timeline, rank):
-            first = round((max(span.start, timeline.begin) - timeline.begin) * scale)
-            last = max(first + 1, round((span.end - timeline.begin) * scale))
+            first = round((span.start - begin) * scale)
+            last = max(first + 1, round((span.end - begin) * scale))
             number = str(span.instruction.microbatch) if span.instruction.microbatch >= 0 else ""
             for column in range(max(0, first), min(last, width)):
                 offset = column - first
@@ -79,7 +80,8 @@ def _legend(timeline: Timeline) -> Text:
 
 def svg(timeline: Timeline, width: int = 1200) -> str:
     """Return the grid as a picture for papers and slides."""
-    scale = (width - LABEL) / timeline.step_time
+    begin = timeline.first
+    scale = (width - LABEL) / (timeline.end - begin)
     ranks = sorted(timeline.ranks)
     height = len(ranks) * (ROW + GAP) + ROW
     parts = [
@@ -91,8 +93,8 @@ def svg(timeline: Timeline, width: int = 1200) -> str:
         top = row * (ROW + GAP) + GAP
         parts.append(f'<text x="4" y="{top + ROW * 0.65:.1f}">rank {rank}</text>')
         for span in actions(timeline, rank):
-            left = LABEL + (max(span.start, timeline.begin) - timeline.begin) * scale
-            size = max(0.5, (span.end - max(span.start, timeline.begin)) * scale)
+            left = LABEL + (span.start - begin) * scale
+            size = max(0.5, (span.end - span.start) * scale)
             title = escape(f"{span.instruction}: {format_seconds(span.end - span.start)}")
             parts.append(
                 f'<rect x="{left:.2f}" y="{top}" width="{size:.2f}" height="{ROW}" stroke="white" stroke-width="0.5" '

@@ -1,5 +1,6 @@
 """What a topology holds: as plain values for programs, as tables for people."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,7 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from simulator.reports.topology_drawing import draw
 from simulator.topology import Device, Topology
+from simulator.topology.properties import bisection, diameter, oversubscription
 from simulator.units import (
     format_bandwidth,
     format_bytes,
@@ -24,10 +27,11 @@ def describe(topology: Topology) -> dict[str, Any]:
     -------
     dict
         `devices`: one entry a kind, with its `count`. `links`: one entry a class of directed links that share bandwidth
-        (bytes/s) and latency (seconds). `paths`: latency (alpha, seconds) and bottleneck bandwidth (1/beta, bytes/s) of
-        representative routes from rank 0. `sources`: where the numbers come from.
+        (bytes/s) and latency (seconds). `bisection` (bytes/s), `oversubscription` (1) and `diameter` (links, seconds).
+        `paths`: latency (alpha, seconds) and bottleneck bandwidth (1/beta, bytes/s) of representative routes from
+        rank 0. `sources`: where the numbers come from.
     """
-    host = topology.hosts[0]
+    host, longest = topology.hosts[0], diameter(topology)
     return {
         "name": topology.name,
         "description": topology.description,
@@ -36,6 +40,9 @@ def describe(topology: Topology) -> dict[str, Any]:
         "host": {"cores": host.cores, "memory": host.memory},
         "devices": _devices(topology),
         "links": _link_classes(topology),
+        "bisection": bisection(topology),
+        "oversubscription": oversubscription(topology),
+        "diameter": {"hops": longest.hops, "latency": longest.latency},
         "paths": [_path(topology, label, rank) for label, rank in _destinations(topology)],
         "sources": dict(topology.sources),
     }
@@ -53,23 +60,26 @@ def render(topology: Topology) -> RenderableType:
     if cores is not None:
         shared = f" and {format_bytes(memory)}" if memory is not None else ""
         parts.append(Text(f"the ranks of a node share {cores} core{'s'[: cores != 1]}{shared}"))
+    drawing = draw(topology)
+    if drawing is not None:
+        parts.append(drawing)
     parts += [_device_table(values), _link_table(values)]
     if values["paths"]:
-        parts.append(_path_table(values))
+        parts += [_whole_table(values), _path_table(values)]
     parts.append(_source_table(values))
     return Group(*parts)
 
 
 def _devices(topology: Topology) -> list[dict[str, Any]]:
-    counts: dict[str, int] = {}
-    kinds: dict[str, Device] = {}
-    for device in topology.devices:
-        counts[device.kind] = counts.get(device.kind, 0) + 1
-        kinds.setdefault(device.kind, device)
+    # Equal devices are nearly always one object, and a hundred thousand of them take long to compare.
+    objects = {id(device): device for device in topology.devices}
+    counts: Counter[Device] = Counter()
+    for key, count in Counter(map(id, topology.devices)).items():
+        counts[objects[key]] += count
     return [
         {
-            "kind": kind,
-            "count": counts[kind],
+            "kind": device.kind,
+            "count": count,
             "backend": device.backend,
             "memory": device.memory,
             "memory_bandwidth": device.memory_bandwidth,
@@ -78,28 +88,28 @@ def _devices(topology: Topology) -> list[dict[str, Any]]:
             "launch_overhead": device.launch_overhead,
             "speed": device.speed,
         }
-        for kind, device in kinds.items()
+        for device, count in counts.items()
     ]
 
 
 def _link_classes(topology: Topology) -> list[dict[str, Any]]:
-    classes: dict[tuple[float, float], dict[str, Any]] = {}
-    for link in topology.links:
-        new = {"example": link.name, "count": 0, "bandwidth": link.bandwidth, "latency": link.latency}
-        classes.setdefault((link.bandwidth, link.latency), new)["count"] += 1
-    return list(classes.values())
+    return [
+        {"example": topology.links[first].name, "count": count, "bandwidth": bandwidth, "latency": latency}
+        for first, count, bandwidth, latency in topology.links.classes()
+    ]
 
 
 def _destinations(topology: Topology) -> Iterator[tuple[str, int]]:
-    """Ranks that stand for all that rank 0 can talk to: a neighbour, the farthest of its node, one in another node."""
-    per_node = topology.devices_per_node
-    if per_node > 1:
+    """Ranks that stand for all that rank 0 can talk to: a neighbour, the farthest of its node, those in other nodes."""
+    local = topology.layout.ranks(0)
+    if len(local) > 1:
         yield "same node", 1
-        hops = [len(topology.route(0, rank).links) for rank in range(per_node)]
+        hops = [len(topology.route(0, rank).links) for rank in local]
         if max(hops) > hops[1]:
             yield "same node, farthest", hops.index(max(hops))
-    if topology.num_nodes > 1:
-        yield "other node", per_node
+    for label, node, card in topology.fabric.landmarks() if topology.fabric else ():
+        ranks = topology.layout.ranks(node)
+        yield label, ranks[min(card, len(ranks) - 1)]
 
 
 def _path(topology: Topology, label: str, rank: int) -> dict[str, Any]:
@@ -138,6 +148,17 @@ def _link_table(values: dict[str, Any]) -> Table:
     for link in values["links"]:
         bandwidth, latency = format_bandwidth(link["bandwidth"]), format_seconds(link["latency"])
         table.add_row(Text(link["example"]), bandwidth, latency, str(link["count"]))
+    return table
+
+
+def _whole_table(values: dict[str, Any]) -> Table:
+    across, ratio, longest = values["bisection"], values["oversubscription"], values["diameter"]
+    table = Table("the whole", "")
+    table.add_row("bisection, one direction", "not searched for" if across is None else format_bandwidth(across))
+    if ratio is not None:
+        table.add_row("oversubscription", f"{ratio:.3g}:1")
+    hops = longest["hops"]
+    table.add_row("diameter", f"{hops} link{'s'[: hops != 1]}, {format_seconds(longest['latency'])}")
     return table
 
 

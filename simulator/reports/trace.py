@@ -56,10 +56,10 @@ def _events(timelines: Mapping[str, Timeline]) -> Iterator[dict[str, Any]]:
             yield _name(process, "thread_name", label, thread)
             sort = {"sort_index": thread}
             yield {"ph": "M", "pid": process, "tid": thread, "name": "thread_sort_index", "args": sort}
-            for event in _slices(lanes[lane], timeline.begin):
+            for event in _slices(lanes[lane], timeline.first):
                 yield {"ph": "X", "pid": process, "tid": thread, **event}
         for instant, size in timeline.memory.get(rank, ()):
-            ticks = max(0.0, instant - timeline.begin) / TICK
+            ticks = max(0.0, instant - timeline.first) / TICK
             yield {"ph": "C", "pid": process, "name": "activations", "ts": ticks, "args": {"bytes": size}}
 
 
@@ -68,7 +68,6 @@ def _name(process: int, kind: str, name: str, thread: int = 0) -> dict[str, Any]
 
 
 def _slices(spans: list[Span], begin: float) -> Iterator[dict[str, Any]]:
-    # What a rank does while another is not yet ready for the step lies before its begin, and metrics cut it too.
     reached = begin
     for span in sorted(spans, key=lambda each: (each.start, each.end)):
         start = max(span.start, reached)

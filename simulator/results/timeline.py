@@ -68,6 +68,11 @@ class Timeline:
         """Seconds of the step."""
         return self.end - self.begin
 
+    @property
+    def first(self) -> float:
+        """When the first rank began to work on the step: before ``begin`` if ranks do not wait for each other."""
+        return min([self.begin, *(span.start for span in self.spans)])
+
     def of(self, rank: int) -> list[Span]:
         """Return the spans of a recorded rank."""
         if not self._by_rank:

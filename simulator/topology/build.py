@@ -1,12 +1,17 @@
 """From a validated topology file to a `Topology`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from simulator.errors import Problems, quote
+from simulator.topology.degrade import damaged
 from simulator.topology.device import DEFAULT_EFFICIENCY, DEFAULT_EFFICIENCY_SOURCE, Device, Efficiency, Host
+from simulator.topology.layout import Layout
+from simulator.topology.library import build_collectives, build_reducers
+from simulator.topology.links import listed_links
 from simulator.topology.routes import GraphRouter, Paths, unreached
-from simulator.topology.schema import DeviceSchema, GraphSchema, TopologySchema
-from simulator.topology.template import build_template
+from simulator.topology.schema import DeviceSchema, GraphSchema, NodeSchema, TopologySchema
+from simulator.topology.template import build_template, node_groups
 from simulator.topology.topology import Topology
 from simulator.topology.wiring import Wiring, listed, suggest
 
@@ -26,17 +31,40 @@ def build_topology(spec: TopologySchema, problems: Problems) -> Topology | None:
     Topology or None
         None when a problem was found. In a topology every rank has a route to every other.
     """
+    topology = _build_links(spec, problems)
+    nodes = {key.removeprefix("topology."): node for key, node, _ in node_groups(spec)}
+    reducers = build_reducers({**nodes, "graph": spec.graph}, problems)
+    if topology is None:
+        return None
+    collectives = build_collectives(spec.collectives)
+    sources = {**topology.sources, **collectives.sources()}
+    return replace(topology, sources=sources, collectives=collectives, reducers=reducers)
+
+
+def _build_links(spec: TopologySchema, problems: Problems) -> Topology | None:
     devices = {kind: _device(kind, device) for kind, device in spec.devices.items()}
-    sources = _sources(spec, devices)
-    if spec.node is not None and spec.graph is not None:
-        problems.add("topology.graph", "stands beside node", "keep node (a template) or graph (everything by name)")
-    elif spec.node is not None:
-        return build_template(spec, spec.node, devices, sources, problems)
-    elif spec.graph is not None:
-        return _build_graph(spec, spec.graph, devices, sources, problems)
+    templates = node_groups(spec)
+    sources = _sources(spec, [node for _, node, _ in templates], devices)
+    if not _check_form(spec, bool(templates), problems):
+        return None
+    if spec.graph is not None:
+        built = _build_graph(spec, spec.graph, devices, sources, problems)
     else:
+        built = build_template(spec, templates, devices, sources, problems)
+    return damaged(built, spec.degrade, spec.slow, problems) if built is not None else None
+
+
+def _check_form(spec: TopologySchema, template: bool, problems: Problems) -> bool:
+    """Either a template or a graph; a template has one node or groups of them."""
+    if template and spec.graph is not None:
+        problems.add("topology.graph", "stands beside node", "keep node (a template) or graph (everything by name)")
+    elif spec.node is not None and not isinstance(spec.nodes, int):
+        problems.add("topology.node", "stands beside a list of nodes", "write node and nodes: 2, or the list alone")
+    elif not template and spec.graph is None:
         problems.add("topology", "has neither node nor graph", "write node (a template) or graph (everything by name)")
-    return None
+    else:
+        return True
+    return False
 
 
 def _device(kind: str, spec: DeviceSchema) -> Device:
@@ -56,7 +84,7 @@ def _device(kind: str, spec: DeviceSchema) -> Device:
     )
 
 
-def _sources(spec: TopologySchema, devices: Mapping[str, Device]) -> dict[str, str]:
+def _sources(spec: TopologySchema, nodes: Sequence[NodeSchema], devices: Mapping[str, Device]) -> dict[str, str]:
     """Where the numbers come from, by what they describe; cables that share a source share an entry."""
     sources: dict[str, str] = {}
     for kind, device in devices.items():
@@ -66,11 +94,15 @@ def _sources(spec: TopologySchema, devices: Mapping[str, Device]) -> dict[str, s
         if overlap:
             sources[f"overlap of {kind}"] = overlap.source
     cables: dict[str, list[str]] = {}
-    for cable in [*(spec.node.links if spec.node else ()), *(spec.graph.links if spec.graph else ())]:
+    for node in nodes:
+        whose = f" of {node.device} nodes" * (len(nodes) > 1)
+        for cable in node.links:
+            cables.setdefault(cable.source, []).append(" - ".join(cable.between) + whose)
+    for cable in spec.graph.links if spec.graph else ():
         cables.setdefault(cable.source, []).append(" - ".join(cable.between))
     for source, ends in cables.items():
         sources[f"link {ends[0]}" + (f" and {len(ends) - 1} more" if len(ends) > 1 else "")] = source
-    for i, uplink in enumerate(spec.node.uplinks if spec.node else ()):
+    for i, uplink in enumerate(uplink for node in nodes for uplink in node.uplinks):
         sources[f"uplink {i} from {uplink.origin}"] = uplink.source
     if spec.fabric is not None:
         sources["fabric"] = spec.fabric.source
@@ -85,8 +117,8 @@ def _build_graph(
     problems: Problems,
 ) -> Topology | None:
     checks = [_check_names(graph, devices, problems)]
-    if spec.nodes > 1 or spec.fabric is not None:
-        unused = "nodes" if spec.nodes > 1 else "fabric"
+    if spec.nodes != 1 or spec.fabric is not None:
+        unused = "nodes" if spec.nodes != 1 else "fabric"
         problems.add(f"topology.{unused}", "belongs to a node template; graph names everything", f"remove {unused}")
         checks.append(False)
     wiring = Wiring({name: [name] for name in [*graph.devices, *graph.switches]})
@@ -106,7 +138,8 @@ def _build_graph(
         description=spec.description,
         devices=tuple(devices[kind] for kind in graph.devices.values()),
         hosts=(Host(index=0),),
-        links=tuple(links),
+        layout=Layout([(1, len(names))]),
+        links=listed_links(links),
         router=GraphRouter(Paths(links, closed), names),
         sources=sources,
     )

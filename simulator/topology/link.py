@@ -1,15 +1,12 @@
 """A link (one direction of a cable) and a route (the links that a message crosses)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from typing import overload
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 FABRIC = "fabric"
-"""Endpoint name of the switch that joins the nodes of a template."""
+"""Endpoint name of the ideal switch that joins the nodes of a template."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +18,12 @@ class Link:
     name : str
         Unique in the topology, `node0/device3->node0/nvswitch`.
     source, destination : str
-        Endpoint names: a device, a switch, or the fabric.
+        Endpoint names: a device or a switch.
     bandwidth : float
         Bytes/s in this direction.
     latency : float
-        Seconds from the first byte in to the first byte out. What leaves the fabric includes the fabric's latency,
-        so that the latency of a route is the sum over its links.
+        Seconds from the first byte in to the first byte out. What leaves a switch of the fabric includes that
+        switch's latency, so that the latency of a route is the sum over its links.
     """
 
     name: str
@@ -69,55 +66,3 @@ class Routes:
     indptr: NDArray[np.int64]
     links: NDArray[np.int64]
     latencies: NDArray[np.float64]
-
-
-class RepeatedLinks(Sequence[Link]):
-    """The links of equal nodes, created when asked for; link j of node k has the id k * len(pattern) + j.
-
-    Parameters
-    ----------
-    pattern : Sequence[Link]
-        The links of one node, endpoints and names without the node's prefix.
-    num_nodes : int
-        How many times the pattern stands there.
-    """
-
-    def __init__(self, pattern: Sequence[Link], num_nodes: int) -> None:
-        self.pattern = tuple(pattern)
-        self._num_nodes = num_nodes
-        self._made: dict[int, Link] = {}
-
-    def __len__(self) -> int:
-        return len(self.pattern) * self._num_nodes
-
-    @overload
-    def __getitem__(self, index: int) -> Link: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Link]: ...
-    def __getitem__(self, index: int | slice) -> Link | Sequence[Link]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        link = self._made.get(index)
-        return link if link is not None else self._make(index)
-
-    def _make(self, index: int) -> Link:
-        position = range(len(self))[index]  # negative and out-of-range indices behave as in a list
-        node, j = divmod(position, len(self.pattern))
-        link = self.pattern[j]
-        source, destination = qualify(link.source, node), qualify(link.destination, node)
-        name = f"{source}->{destination}" + link.name[len(f"{link.source}->{link.destination}") :]
-        made = replace(link, name=name, source=source, destination=destination)
-        self._made[position] = made
-        return made
-
-
-@cache
-def qualify(endpoint: str, node: int) -> str:
-    """The endpoint's name in the whole cluster; the fabric belongs to no node.
-
-    Examples
-    --------
-    >>> qualify("device3", 1), qualify("fabric", 1)
-    ('node1/device3', 'fabric')
-    """
-    return endpoint if endpoint == FABRIC else f"node{node}/{endpoint}"

@@ -4,12 +4,14 @@ Devices do not forward the traffic of others unless they are said to (`transit: 
 static: no adaptive routing, no splitting over equal paths.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from typing import Protocol
 
 import networkx as nx
+import numpy as np
 
-from simulator.topology.link import Link, qualify
+from simulator.topology.layout import Ints
+from simulator.topology.link import Link
 
 
 class Router(Protocol):
@@ -19,8 +21,16 @@ class Router(Protocol):
         """Ids of the links from one rank to the other, in the order a message crosses them."""
         ...
 
+    def paths(self, sources: Ints, destinations: Ints) -> tuple[Ints, Ints]:
+        """Ids of the links of many routes, one after the other, and before them where each begins and the last ends."""
+        ...
+
     def endpoint(self, rank: int) -> str:
         """Endpoint name of the rank's device."""
+        ...
+
+    def links_near(self, node: int | None) -> Iterable[int]:
+        """Ids of the links whose names mention a node, and maybe of others; None means all links."""
         ...
 
 
@@ -36,6 +46,7 @@ class Paths:
     """
 
     def __init__(self, links: Sequence[Link], closed: Set[str]) -> None:
+        self.num_links = len(links)
         self._closed = closed
         self._graph: nx.DiGraph[str] = nx.DiGraph()
         for i, link in enumerate(links):
@@ -86,6 +97,10 @@ class GraphRouter:
         self._devices = tuple(devices)
         self._cache: dict[tuple[int, int], tuple[int, ...]] = {}
 
+    def links_near(self, node: int | None) -> Iterable[int]:
+        """All links: the names in a graph are free."""
+        return range(self._paths.num_links)
+
     def endpoint(self, rank: int) -> str:
         """Endpoint name of the rank's device."""
         return self._devices[rank]
@@ -99,59 +114,11 @@ class GraphRouter:
             self._cache[pair] = found
         return self._cache[pair]
 
-
-class TemplateRouter:
-    """Routes of equal nodes, from one node's paths: inside a node, or out of one and into another.
-
-    Parameters
-    ----------
-    paths : Paths
-        Shortest paths inside one node; ids are counted within the node.
-    devices : Sequence[str]
-        Endpoint names of one node's devices in rank order.
-    out, into : Sequence[tuple[int, ...]]
-        Link ids, counted within the node, from each device to the fabric and back; empty without a fabric.
-    links_per_node : int
-        How far apart the ids of one node and the next are.
-    """
-
-    def __init__(
-        self,
-        paths: Paths,
-        devices: Sequence[str],
-        out: Sequence[tuple[int, ...]],
-        into: Sequence[tuple[int, ...]],
-        links_per_node: int,
-    ) -> None:
-        self._paths, self._devices = paths, tuple(devices)
-        self._out, self._into = out, into
-        self.links_per_node = links_per_node
-        self.devices_per_node = len(self._devices)
-        self._within: dict[tuple[int, int], tuple[int, ...] | None] = {}
-
-    def endpoint(self, rank: int) -> str:
-        """Endpoint name of the rank's device."""
-        node, index = divmod(rank, len(self._devices))
-        return qualify(self._devices[index], node)
-
-    def path(self, src_rank: int, dst_rank: int) -> tuple[int, ...]:
-        """Ids of the links from one rank to the other, in constant time."""
-        src_node, src = divmod(src_rank, len(self._devices))
-        dst_node, dst = divmod(dst_rank, len(self._devices))
-        first = src_node * self.links_per_node
-        if src_node == dst_node:
-            within = self._local(src, dst)
-            if within is not None:
-                return tuple([first + i for i in within])
-        # Also for two devices of one node that nothing but their network cards joins.
-        dst_first = dst_node * self.links_per_node
-        return (*[first + i for i in self._out[src]], *[dst_first + i for i in self._into[dst]])
-
-    def _local(self, src: int, dst: int) -> tuple[int, ...] | None:
-        pair = src, dst
-        if pair not in self._within:
-            self._within[pair] = self._paths.find(self._devices[src], self._devices[dst])
-        return self._within[pair]
+    def paths(self, sources: Ints, destinations: Ints) -> tuple[Ints, Ints]:
+        """Where each route begins among the ids of all, and these ids."""
+        found = [self.path(*pair) for pair in zip(sources.tolist(), destinations.tolist(), strict=True)]
+        indptr = np.concatenate([[0], np.cumsum([len(path) for path in found], dtype=np.int64)])
+        return indptr, np.array([i for path in found for i in path], dtype=np.int64)
 
 
 def unreached(devices: Sequence[str], links: Sequence[Link], closed: Set[str]) -> tuple[str, list[str]] | None:

@@ -1,9 +1,9 @@
 """The topology file: which keys it has. Every dimensioned value is a string with a unit; bandwidth is per direction."""
 
 import json
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from simulator.inputs.fields import (
     Bandwidth,
@@ -18,10 +18,10 @@ from simulator.inputs.fields import (
     StrictModel,
     Text,
 )
+from simulator.topology.fabrics.schema import SOURCE, FabricSchema
+from simulator.topology.library import CollectivesSchema
 
 Dtype = Literal["fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "fp4"]
-
-SOURCE = Field(description="Where the numbers come from: a data sheet, a measurement, or the reasoning.")
 
 
 class EfficiencySchema(StrictModel):
@@ -88,17 +88,17 @@ class NodeSchema(StrictModel):
     device: Name = Field(description="A kind under `devices`.")
     count: PositiveInt = Field(description="Devices, and so ranks, in a node.")
     switches: list[Name] = Field(default=[], description="They forward everything; devices forward nothing.")
+    reduces: list[Name] = Field(default=[], description="Switches that can sum what passes (NVLink SHARP).")
     host: HostSchema | None = Field(default=None, description="For CPU nodes.")
     links: list[LinkSchema] = Field(default=[], description="Inside the node.")
     uplinks: list[UplinkSchema] = Field(default=[], description="From the node to the fabric.")
 
 
-class SwitchFabricSchema(StrictModel):
-    """One ideal switch that joins all nodes and never blocks."""
+class NodeGroupSchema(StrictModel):
+    """Equal nodes, among other groups of equal nodes."""
 
-    kind: Literal["switch"]
-    latency: Seconds = Field(description="Added once to every route between nodes.")
-    source: Text = SOURCE
+    node: NodeSchema
+    count: PositiveInt = Field(description="How many nodes like this.")
 
 
 class GraphSchema(StrictModel):
@@ -106,20 +106,49 @@ class GraphSchema(StrictModel):
 
     devices: dict[Name, Name] = Field(min_length=1, description="Name: kind under `devices`. Rank r is the r-th.")
     switches: list[Name] = Field(default=[], description="They forward everything.")
+    reduces: list[Name] = Field(default=[], description="Switches that can sum what passes (NVLink SHARP).")
     transit: Flag = Field(default=False, description="Devices forward the traffic of others, as in a ring.")
     links: list[LinkSchema] = Field(default=[], description="All cables.")
 
 
+class DegradeSchema(StrictModel):
+    """Links that have lost bandwidth; one direction of a cable each."""
+
+    link: Text = Field(description="A link's name, node3/device1->node3/nvswitch; * stands for anything.")
+    bandwidth: PositiveFraction = Field(description="What is left of it.")
+
+
+class SlowSchema(StrictModel):
+    """Devices that are slower than their kind."""
+
+    device: Text = Field(description="A device's name, node2/device5; * stands for anything.")
+    speed: PositiveFraction = Field(description="80% takes 1 / 0.8 of the time.")
+
+
+def _form_of_nodes(given: object) -> str:
+    return "groups" if isinstance(given, list) else "count"
+
+
+Nodes = Annotated[
+    Annotated[PositiveInt, Tag("count")]
+    | Annotated[list[NodeGroupSchema], Field(min_length=1, max_length=1000), Tag("groups")],
+    Discriminator(_form_of_nodes),
+]
+
+
 class TopologySchema(StrictModel):
-    """A cluster: either `node` (a template, repeated `nodes` times) or `graph` (everything by name)."""
+    """A cluster: `node` (a template, repeated `nodes` times), groups of nodes, or `graph` (everything by name)."""
 
     name: Name
     description: str = ""
     devices: dict[Name, DeviceSchema] = Field(min_length=1, description="Kinds of device.")
     node: NodeSchema | None = None
-    nodes: PositiveInt = Field(default=1, description="How many nodes.")
-    fabric: SwitchFabricSchema | None = Field(default=None, description="What joins the nodes; needed for two or more.")
+    nodes: Nodes = Field(default=1, description="How many nodes; where they differ, a list of {node: ..., count: ...}.")
+    fabric: FabricSchema | None = Field(default=None, description="What joins the nodes; needed for two or more.")
     graph: GraphSchema | None = None
+    degrade: list[DegradeSchema] = Field(default=[], description="Links that have lost bandwidth.")
+    slow: list[SlowSchema] = Field(default=[], description="Devices that are slower than their kind.")
+    collectives: CollectivesSchema | None = None
 
 
 def json_schema() -> str:

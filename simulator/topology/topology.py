@@ -1,15 +1,18 @@
 """The cluster: devices, hosts, links, and the route between any two ranks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.topology.bulk import find_bandwidths, find_routes
 from simulator.topology.device import Device, Host
-from simulator.topology.link import Link, Route, Routes
+from simulator.topology.fabrics import Fabric
+from simulator.topology.layout import Ints, Layout
+from simulator.topology.link import Route, Routes
+from simulator.topology.links import Links
+from simulator.topology.protocols import Collectives
 from simulator.topology.routes import Router
 
 
@@ -24,22 +27,34 @@ class Topology:
     devices : tuple[Device, ...]
         One a rank, in rank order.
     hosts : tuple[Host, ...]
-        One a node; each holds the same number of ranks.
-    links : Sequence[Link]
-        All directed links; a link's id is its position. Templates create them when asked for.
+        One a node.
+    layout : Layout
+        How ranks fill the nodes.
+    links : Links
+        All directed links; a link's id is its position. They are created when asked for.
+    fabric : Fabric or None
+        What joins the nodes of a template.
     router : Router
         Finds the links between two ranks.
     sources : Mapping[str, str]
         Where the numbers come from, by what they describe.
+    collectives : Collectives
+        What the communication library makes of the links.
+    reducers : frozenset[str]
+        Names of the switches that can sum what passes, without the node's prefix.
     """
 
     name: str
     description: str
     devices: tuple[Device, ...]
     hosts: tuple[Host, ...]
-    links: Sequence[Link] = field(repr=False)
+    layout: Layout = field(repr=False, compare=False)
+    links: Links = field(repr=False)
+    fabric: Fabric | None = field(default=None, repr=False, compare=False)
     router: Router = field(repr=False, compare=False)
     sources: Mapping[str, str] = field(repr=False, hash=False)
+    collectives: Collectives = field(default_factory=Collectives, repr=False)
+    reducers: frozenset[str] = frozenset()
 
     @property
     def world_size(self) -> int:
@@ -53,16 +68,20 @@ class Topology:
 
     @property
     def devices_per_node(self) -> int:
-        """Number of ranks on each node."""
-        return self.world_size // self.num_nodes
+        """Number of ranks on each node; on the largest one, where nodes differ."""
+        return max(ranks for _, ranks in self.layout.groups)
 
     def node(self, rank: int) -> int:
         """Index of the node that holds the rank."""
-        return self._checked(rank) // self.devices_per_node
+        return self.layout.place(self._checked(rank)).node
 
     def local_rank(self, rank: int) -> int:
         """Index of the rank within its node."""
-        return self._checked(rank) % self.devices_per_node
+        return self.layout.place(self._checked(rank)).local
+
+    def local_world_size(self, rank: int) -> int:
+        """Number of ranks on the rank's node."""
+        return self.layout.groups[self.layout.place(self._checked(rank)).group][1]
 
     def device(self, rank: int) -> Device:
         """The device that the rank runs on."""
@@ -84,13 +103,37 @@ class Topology:
         links = self.links
         return Route(links=ids, latency=sum([links[i].latency for i in ids]))
 
-    def routes(self, sources: NDArray[np.int64], destinations: NDArray[np.int64]) -> Routes:
-        """The routes from many ranks to as many others; see `route`."""
-        return find_routes(self.router, self.links, sources, destinations)
+    def routes(self, sources: Ints, destinations: Ints) -> Routes:
+        """Many routes at once, the k-th from `sources[k]` to `destinations[k]`.
 
-    def bandwidths(self, link_ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Bytes/s of many links."""
-        return find_bandwidths(self.links, link_ids)
+        Parameters
+        ----------
+        sources, destinations : int64[n]
+            Ranks.
+
+        Raises
+        ------
+        ValueError
+            If a rank does not exist.
+        """
+        sources, destinations = np.asarray(sources, dtype=np.int64), np.asarray(destinations, dtype=np.int64)
+        for ranks in (sources, destinations):
+            if ranks.size:
+                self._checked(int(ranks.min()))
+                self._checked(int(ranks.max()))
+        indptr, links = self.router.paths(sources, destinations)
+        owners = np.repeat(np.arange(len(sources)), np.diff(indptr))
+        # Adds the links of a route one by one, as `route` does, so that both agree to the last bit.
+        summed = np.bincount(owners, weights=self.links.latencies(links), minlength=len(sources))
+        return Routes(indptr=indptr, links=links, latencies=summed.astype(np.float64))
+
+    def bandwidths(self, links: Ints) -> NDArray[np.float64]:
+        """Bytes/s of many links, by id; float64 of the shape of `links`."""
+        return self.links.bandwidths(np.asarray(links, dtype=np.int64))
+
+    def reduces(self, endpoint: str) -> bool:
+        """Whether an endpoint is a switch that can sum what passes."""
+        return endpoint.rpartition("/")[2] in self.reducers
 
     def bottleneck(self, route: Route) -> float:
         """Bytes/s of the narrowest link on the route; infinite from a rank to itself."""

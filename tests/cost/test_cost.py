@@ -100,6 +100,18 @@ def test_gradients_that_were_measured_apart_are_priced_apart() -> None:
     assert prices(mlp, layers, *ACTIONS) == [3, 20.5, 300, 320.5, 7, 70, 700, 770]
 
 
+def test_each_backward_starts_at_a_price_of_its_own() -> None:
+    mlp, keys = pipelined("1f1b")
+    layers = {key: {FORWARD: 1.0, BACKWARD: 4.0, WEIGHT_ONLY: 2.0} for key in keys}
+    starts = {BACKWARD: 0.5, INPUT_GRAD: 0.25}
+    cost = ComputeCost(mlp.program, mlp.topology.device(0), Calibration(layers=layers, starts=starts))
+    assert [cost.seconds(Instruction.parse(each)) for each in ("0F0.0", "0B0.0", "1B0.0")] == [2, 6.5, 8.5]
+    split, keys = pipelined("zb_h1")
+    halves = {key: {FORWARD: 1.0, INPUT_GRAD: 4.0, INNER_GRAD: 1.0, WEIGHT_GRAD: 8.0} for key in keys}
+    cost = ComputeCost(split.program, split.topology.device(0), Calibration(layers=halves, starts=starts))
+    assert [cost.seconds(Instruction.parse(each)) for each in ("1I0.0", "1W0.0")] == [8.25, 16]
+
+
 def test_a_plan_that_never_splits_costs_the_whole_backward() -> None:
     mlp, keys = pipelined("1f1b")
     halves = {key: {FORWARD: 1.0, INNER_GRAD: 5.0, INPUT_GRAD: 10.0, WEIGHT_GRAD: 100.0} for key in keys}

@@ -88,6 +88,23 @@ def test_a_whole_backward_is_timed_as_one(monkeypatch: pytest.MonkeyPatch) -> No
         for name, seconds in BACKWARD_SECONDS.items()
     }
     assert times.passes == {FORWARD: 6.0, BACKWARD: 56.0}
+    assert times.starts == {BACKWARD: 0.0}
+
+
+def test_what_a_backward_takes_before_its_first_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the gradients that it starts from take two seconds to make."""
+    clocks: list[Clock] = []
+    ones_like = torch.ones_like
+
+    def slow_ones(tensor: Tensor) -> Tensor:
+        clocks[0].now += 2.0
+        return ones_like(tensor)
+
+    monkeypatch.setattr(Clock, "__init__", lambda self: (setattr(self, "now", 0.0), clocks.append(self))[0])
+    monkeypatch.setattr(torch, "ones_like", slow_ones)
+    times, _ = timed(monkeypatch, splits=False)
+    assert times.starts == {BACKWARD: 2.0}
+    assert times.passes == {FORWARD: 6.0, BACKWARD: 56.0}
 
 
 def test_both_compute_the_same_gradients_and_leave_nothing_queued(monkeypatch: pytest.MonkeyPatch) -> None:

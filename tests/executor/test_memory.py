@@ -52,11 +52,14 @@ def test_the_meter_sees_what_autograd_holds() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("microbatch_size", [1, 2])
 @pytest.mark.parametrize("recompute", ["none", "full"])
 @pytest.mark.parametrize("schedule", ["gpipe", "zb_h1", "interleaved_1f1b", "zbv"])
-def test_a_rank_alone_holds_what_the_program_says_to_the_byte(model: str, schedule: str, recompute: str) -> None:
+def test_a_rank_alone_holds_what_the_program_says_to_the_byte(
+    model: str, schedule: str, recompute: str, microbatch_size: int
+) -> None:
     """After each computation, whole and split, in one stage and in two that hand over to each other."""
-    plan = [f"plan.schedule={schedule}", f"plan.recompute={recompute}", "plan.microbatch_size=2"]
+    plan = [f"plan.schedule={schedule}", f"plan.recompute={recompute}", f"plan.microbatch_size={microbatch_size}"]
     settings = ["topology.node.count=1", *plan, *MODELS[model]]
     program = (inputs := load(model, "local-cpu", "single", [*settings, "plan.num_microbatches=4"])).program
     runtime = Runtime(inputs, 0, Transport(program), torch.device("cpu"))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from simulator.errors import InputError, Problems
 from simulator.topology import Topology, TopologySchema, build_topology
-from simulator.topology.link import Link, RepeatedLinks
+from simulator.topology.link import Link
+from simulator.topology.links import Ends, Links, Section
 from simulator.topology.routes import Paths, unreached
 from simulator.topology.wiring import directed
 
@@ -178,12 +179,16 @@ def test_all_problems_are_reported_at_once(built: Build) -> None:
     assert text.endswith("5 errors")
 
 
-def test_repeated_links_are_a_sequence() -> None:
-    links = RepeatedLinks([directed("a", "fabric", 1.0, 0.0), directed("fabric", "a", 1.0, 0.0)], 3)
+def test_links_are_a_sequence() -> None:
+    def ends(index: int) -> Ends:
+        return Ends(f"a{index}", "b")
+
+    links = Links([Section(0, [(1.0, 0.0)], ends), Section(3, [(1.0, 0.0), (2.0, 0.5)], ends)])
     assert len(links) == 6
     assert links[-1] == links[5] == list(links)[5]
     assert links[5] is links[5]
-    assert [link.name for link in links[2:4]] == ["node1/a->fabric", "fabric->node1/a"]
+    assert [link.name for link in links[2:4]] == ["a2->b", "a3->b"]
+    assert (links[3].bandwidth, links[3].latency) == (2.0, 0.5)
     with pytest.raises(IndexError):
         links[6]
 

@@ -103,6 +103,8 @@ class ScheduleKind:
         How many stages a rank runs: exactly one, any number, or exactly two.
     usual_stages_per_rank
         The number to take when the plan names none.
+    limits_activations
+        Whether it reads ``activation_limit``.
     placement
         ``loop``: stage s on rank s mod p; ``v``: there and back again; ``bidirectional``: two replicas, head to tail.
     rule
@@ -116,6 +118,7 @@ class ScheduleKind:
     splits_backward: bool = False
     stages_per_rank: Literal["one", "any", 2] = "one"
     usual_stages_per_rank: int = 1
+    limits_activations: bool = False
     placement: Literal["loop", "v", "bidirectional"] = "loop"
     rule: Rule | None = None
 

@@ -50,6 +50,7 @@ def _ticks(times: Times) -> dict[Kind, int]:
 
 KIND = ScheduleKind(
     name="zb_auto",
+    limits_activations=True,
     build=zb_auto,
     description="F, I and W placed greedily under activation_limit, for given times",
     source="after Qi et al. 2023, arXiv 2401.10241, section 3",

@@ -1,0 +1,111 @@
+"""What collective algorithms are made of: phases, in which hops between members of a group carry bytes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send")
+"""Operations on a group; `send` is one message from the first member to the second."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Phase:
+    """Equal steps in a row, in each of which the same hops carry the same number of bytes.
+
+    Parameters
+    ----------
+    sources, destinations
+        Members (positions in the group) between which each hop goes; shape (hops,).
+    fraction
+        Part of S, the buffer's bytes, that each hop carries in one step; 0 where only latency passes, as while a
+        pipeline fills.
+    repeats
+        Number of steps.
+    """
+
+    sources: NDArray[np.int64]
+    destinations: NDArray[np.int64]
+    fraction: float
+    repeats: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class GroupShape:
+    """Where the members of a group are, as far as algorithms care.
+
+    Parameters
+    ----------
+    nodes
+        Node of each member.
+    local_ranks
+        Index of each member within its node.
+    in_network
+        A switch that can sum joins the members of each node.
+    direct_links
+        A link of its own joins every two members.
+    """
+
+    nodes: tuple[int, ...]
+    local_ranks: tuple[int, ...]
+    in_network: bool = False
+    direct_links: bool = False
+
+    @property
+    def num_ranks(self) -> int:
+        """Number of members."""
+        return len(self.nodes)
+
+    def by_node(self) -> list[list[int]]:
+        """Members of each node in order of their local ranks; nodes in order of appearance."""
+        found: dict[int, list[int]] = {}
+        for member in sorted(range(self.num_ranks), key=lambda each: (self.local_ranks[each], each)):
+            found.setdefault(self.nodes[member], []).append(member)
+        return sorted(found.values(), key=min)
+
+    @property
+    def has_rails(self) -> bool:
+        """Whether there are several nodes with the same local ranks, and several in each."""
+        groups = self.by_node()
+        rails = {tuple(self.local_ranks[member] for member in group) for group in groups}
+        return len(groups) > 1 and len(rails) == 1 and len(groups[0]) > 1
+
+
+def always(shape: GroupShape) -> bool:
+    """Say that an algorithm works for every group."""
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Algorithm:
+    """One way to do one operation.
+
+    Parameters
+    ----------
+    name, operation
+        Together they are its key.
+    phases
+        What a group of this shape does, phase after phase.
+    applies
+        Whether it works for a group of this shape.
+    in_libraries
+        Communication libraries choose it by themselves; others must be named.
+    source
+        Where it is described.
+    """
+
+    name: str
+    operation: str
+    phases: Callable[[GroupShape], tuple[Phase, ...]]
+    applies: Callable[[GroupShape], bool] = always
+    in_libraries: bool = False
+    source: str
+
+
+def hops(pairs: Iterable[tuple[int, int]], fraction: float, repeats: int = 1) -> Phase:
+    """Return a phase whose hops are given as pairs of members."""
+    ends = np.array(list(pairs), dtype=np.int64).reshape(-1, 2)
+    return Phase(ends[:, 0], ends[:, 1], fraction, repeats)

@@ -1,0 +1,270 @@
+"""What an operation on a group of ranks takes on a topology: algorithms over routes, and which of them is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.cost.algorithms import ALGORITHMS, OPERATIONS, Algorithm, GroupShape, Phase
+from simulator.errors import quote
+from simulator.topology import Protocol, Topology
+
+BARE = "bare"
+"""Name of the protocol in which algorithms run at the links' own latency and bandwidth."""
+
+SMALL_GROUP = 16
+"""Members up to which it is looked whether links of their own join them all; larger groups have switches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """A phase on its routes, for a size: latency passes, then bytes flow.
+
+    Parameters
+    ----------
+    latency
+        Seconds of all its steps before bytes flow.
+    loads
+        Link id -> hops that cross it in the same step.
+    size
+        Bytes that each hop carries in all its steps, with what the protocol adds.
+    """
+
+    latency: float
+    loads: Mapping[int, int]
+    size: float
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One way to do an operation.
+
+    Parameters
+    ----------
+    algorithm, protocol
+        Names.
+    seconds
+        Its time when nothing else uses the links.
+    legs
+        What it sends, in order.
+    """
+
+    algorithm: str
+    protocol: str
+    seconds: float
+    legs: tuple[Leg, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedPhase:
+    """A phase on its routes, for any size.
+
+    Parameters
+    ----------
+    phase
+        What is sent.
+    latency
+        Seconds of one step: the slowest hop.
+    loads
+        Link id -> hops that cross it in the same step.
+    pace
+        Seconds for each byte of S, all steps together, while nothing else uses the links.
+    """
+
+    phase: Phase
+    latency: float
+    loads: Mapping[int, int]
+    pace: float
+
+
+class Group:
+    """A process group on a topology; it keeps the routes of every algorithm that was asked for.
+
+    Parameters
+    ----------
+    topology
+        Where it runs.
+    ranks
+        Its members in order; the first one is the root of a broadcast.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two ranks, one is there twice, or one does not exist.
+    """
+
+    def __init__(self, topology: Topology, ranks: Sequence[int]) -> None:
+        if len(ranks) < 2 or len(set(ranks)) < len(ranks):
+            raise ValueError(f"a group has at least two different ranks, not {quote(', '.join(map(str, ranks)))}")
+        self.topology = topology
+        self.ranks = tuple(ranks)
+        self.shape = shape_of(topology, self.ranks)
+        self._routed: dict[tuple[str, str], tuple[RoutedPhase, ...]] = {}
+
+    def algorithms(self, operation: str) -> list[Algorithm]:
+        """Return all algorithms that do the operation for a group like this one.
+
+        Raises
+        ------
+        ValueError
+            If there is no such operation, or no algorithm for it and so many ranks.
+        """
+        if operation not in OPERATIONS:
+            raise ValueError(f"{quote(operation)} is no operation; {_nearest(operation, OPERATIONS)}")
+        if operation == "send" and len(self.ranks) != 2:
+            raise ValueError(f"send joins two ranks, not {len(self.ranks)}; name them, as 0,1")
+        found = [each for each in ALGORITHMS.values() if each.operation == operation and each.applies(self.shape)]
+        if not found:
+            raise ValueError(f"no algorithm does {operation} among {len(self.ranks)} ranks; name fewer")
+        return found
+
+    def options(self, operation: str, size: float, algorithm: str | None = None) -> list[Option]:
+        """Return every algorithm in its fastest protocol, the fastest first; or only the one that is named.
+
+        Parameters
+        ----------
+        operation
+            One of `OPERATIONS`.
+        size
+            Bytes of each rank's buffer as nccl-tests counts them: the whole input of a reduce-scatter, the whole
+            output of an all-gather, what a rank sends in an all-to-all.
+        algorithm
+            Name of the only one wanted.
+
+        Raises
+        ------
+        ValueError
+            If there is no such operation, or no such algorithm for it and this group.
+        """
+        found = self.algorithms(operation)
+        if algorithm is not None:
+            names = [each.name for each in found]
+            if algorithm not in names:
+                raise ValueError(f"{quote(algorithm)} does no {operation} here; {_nearest(algorithm, names)}")
+            found = [each for each in found if each.name == algorithm]
+        best = [min(self._in_protocols(each, size), key=lambda option: option.seconds) for each in found]
+        return sorted(best, key=lambda option: option.seconds)
+
+    def choose(self, operation: str, size: float) -> Option:
+        """Return what the communication library does: the topology's choice, or else the fastest that it has.
+
+        The library has the algorithms whose protocols the topology lists; where it lists none for the operation, those
+        that NCCL has.
+        """
+        named = self.topology.collectives.choice.get(operation)
+        applicable = {each.name: each for each in self.algorithms(operation)}
+        if named in applicable:
+            return self.options(operation, size, named)[0]
+        known = {each.algorithm for each in self._protocols(operation)} & applicable.keys()
+        candidates = known or {name for name, each in applicable.items() if each.in_libraries}
+        return min(
+            (option for name in sorted(candidates) for option in self._in_protocols(applicable[name], size)),
+            key=lambda option: option.seconds,
+        )
+
+    def routed(self, operation: str, algorithm: str) -> tuple[RoutedPhase, ...]:
+        """Return the phases of an algorithm on their routes."""
+        key = (operation, algorithm)
+        if key not in self._routed:
+            self._routed[key] = tuple(self._route(phase) for phase in ALGORITHMS[key].phases(self.shape))
+        return self._routed[key]
+
+    def _protocols(self, operation: str) -> list[Protocol]:
+        nodes = len(set(self.shape.nodes))
+        return [each for each in self.topology.collectives.protocols if each.covers(operation, len(self.ranks), nodes)]
+
+    def _in_protocols(self, algorithm: Algorithm, size: float) -> list[Option]:
+        listed = [each for each in self._protocols(algorithm.operation) if each.algorithm == algorithm.name]
+        phases = self.routed(algorithm.operation, algorithm.name)
+        own = 0.0 if algorithm.operation == "send" else size / len(self.ranks)
+        bare = Protocol(algorithm=algorithm.name, name=BARE, source="the links alone")
+        return [_priced(algorithm, protocol, phases, size, own) for protocol in listed or [bare]]
+
+    def _route(self, phase: Phase) -> RoutedPhase:
+        ranks = np.array(self.ranks)
+        links, latency = _crossed(self.topology, ranks[phase.sources], ranks[phase.destinations])
+        ids, counts = np.unique(links, return_counts=True)
+        bandwidths = np.array([self.topology.links[i].bandwidth for i in ids.tolist()])
+        pace = phase.repeats * phase.fraction * float(np.max(counts / bandwidths, initial=0.0))
+        return RoutedPhase(phase, latency, dict(zip(ids.tolist(), counts.tolist(), strict=True)), pace)
+
+
+def collective_seconds(
+    topology: Topology, ranks: Sequence[int], operation: str, size: float, algorithm: str | None = None
+) -> float:
+    """Return the seconds of an operation on ``size`` bytes that has the links to itself; see `Group.options`."""
+    group = Group(topology, ranks)
+    option = group.options(operation, size, algorithm)[0] if algorithm else group.choose(operation, size)
+    return option.seconds
+
+
+def bus_factor(operation: str, num_ranks: int) -> float:
+    """Return busbw / algbw: what crosses the busiest link, over S (nccl-tests, doc/PERFORMANCE.md).
+
+    Examples
+    --------
+    >>> bus_factor("all_reduce", 8), bus_factor("all_gather", 8), bus_factor("broadcast", 8)
+    (1.75, 0.875, 1.0)
+    """
+    if operation in ("broadcast", "send"):
+        return 1.0
+    return (2 if operation == "all_reduce" else 1) * (num_ranks - 1) / num_ranks
+
+
+def shape_of(topology: Topology, ranks: Sequence[int]) -> GroupShape:
+    """Return where the members of a group are."""
+    links = topology.links
+
+    def joins(one: int, other: int) -> list[str]:
+        """Endpoints between two ranks."""
+        return [links[i].destination for i in topology.route(one, other).links[:-1]]
+
+    def sums(one: int, other: int) -> bool:
+        """Say whether nothing but one summing switch is between two members."""
+        between = joins(ranks[one], ranks[other])
+        return len(between) == 1 and topology.reduces(between[0])
+
+    shape = GroupShape(
+        nodes=tuple(topology.node(rank) for rank in ranks),
+        local_ranks=tuple(topology.local_rank(rank) for rank in ranks),
+    )
+    groups = shape.by_node()
+    summing = bool(topology.reducers) and all(len(group) > 1 and all(map(sums, group, group[1:])) for group in groups)
+    meshed = len(groups) == 1 and len(ranks) <= SMALL_GROUP
+    return replace(
+        shape,
+        in_network=summing,
+        direct_links=meshed and not any(joins(*pair) for pair in permutations(ranks, 2)),
+    )
+
+
+def _crossed(
+    topology: Topology, sources: NDArray[np.int64], destinations: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], float]:
+    """Return all links of many routes in one array, and the longest latency in seconds."""
+    routes = [topology.route(*pair) for pair in zip(sources.tolist(), destinations.tolist(), strict=True)]
+    links = np.array([link for route in routes for link in route.links], dtype=np.int64)
+    return links, max((route.latency for route in routes), default=0.0)
+
+
+def _priced(algorithm: Algorithm, protocol: Protocol, phases: Sequence[RoutedPhase], size: float, own: float) -> Option:
+    legs = []
+    before = protocol.overhead + own / protocol.copy
+    seconds = before
+    for routed in phases:
+        latency = routed.phase.repeats * routed.latency * protocol.latency
+        carried = routed.phase.repeats * routed.phase.fraction * size / protocol.efficiency
+        legs.append(Leg(before + latency, routed.loads, carried))
+        seconds += latency + routed.pace * size / protocol.efficiency
+        before = 0.0
+    return Option(algorithm.name, protocol.name, seconds, tuple(legs))
+
+
+def _nearest(given: str, known: Sequence[str]) -> str:
+    close = get_close_matches(given, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"

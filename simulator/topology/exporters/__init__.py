@@ -1,0 +1,1 @@
+"""Topologies -> the files of other tools; one module a format."""

@@ -1,0 +1,138 @@
+"""Collective algorithms against closed forms, by hand."""
+
+from typing import get_args
+
+import pytest
+
+from simulator.cost.algorithms import ALGORITHMS, OPERATIONS, GroupShape
+from simulator.cost.algorithms.ring import channels
+from simulator.cost.algorithms.tree import depth, parents, trees, twin
+from simulator.cost.group import collective_seconds
+from simulator.topology import Topology
+from simulator.topology.protocols import AlgorithmName, OperationName
+
+S = 64e6
+ALPHA, BETA = 2e-6, 1 / 20e9
+"""A hop of the star: seconds, seconds a byte."""
+
+
+def box(count: int, nodes: int = 1) -> GroupShape:
+    return GroupShape(tuple(rank // count for rank in range(count * nodes)), tuple(range(count)) * nodes)
+
+
+def test_the_schema_knows_every_name() -> None:
+    assert {name for _, name in ALGORITHMS} == set(get_args(AlgorithmName))
+    assert set(OPERATIONS) == set(get_args(OperationName)) == {operation for operation, _ in ALGORITHMS}
+
+
+@pytest.mark.parametrize(
+    ("operation", "algorithm", "seconds"),
+    [
+        # 2 (n - 1) (alpha + S / n beta) around a ring; half of it for either half.
+        ("all_reduce", "ring", 14 * (ALPHA + S / 8 * BETA)),
+        ("all_gather", "ring", 7 * (ALPHA + S / 8 * BETA)),
+        ("reduce_scatter", "ring", 7 * (ALPHA + S / 8 * BETA)),
+        # A chain of 7 hops fills, then the last bytes leave it.
+        ("broadcast", "ring", 7 * ALPHA + S * BETA),
+        # 3 exchanges of S / 2, S / 4, S / 8, and back.
+        ("all_reduce", "halving_doubling", 6 * ALPHA + 2 * 7 / 8 * S * BETA),
+        ("all_gather", "halving_doubling", 3 * ALPHA + 7 / 8 * S * BETA),
+        # 7 messages of S / 8 leave each card, at once or one by one.
+        ("all_to_all", "direct", ALPHA + 7 / 8 * S * BETA),
+        ("all_to_all", "pairwise", 7 * (ALPHA + S / 8 * BETA)),
+        ("all_reduce", "direct", 2 * (ALPHA + 7 / 8 * S * BETA)),
+    ],
+)
+def test_closed_forms_on_a_switch(star: Topology, operation: str, algorithm: str, seconds: float) -> None:
+    assert collective_seconds(star, range(8), operation, S, algorithm) == pytest.approx(seconds)
+
+
+def test_a_message(star: Topology) -> None:
+    assert collective_seconds(star, (3, 5), "send", S) == pytest.approx(ALPHA + S * BETA)
+
+
+def test_two_trees(star: Topology) -> None:
+    # Places 0 to 3: tree [-, 2, 0, 2] and its mirror image [1, 3, 1, -], 2 levels. Places 1 and 2 have two children in
+    # one tree and none in the other: 1 + 2 hops leave them in one, 1 in the other, each with S / 2.
+    assert parents(4) == [None, 2, 0, 2]
+    assert twin(4) == [1, 3, 1, None]
+    expected = 2 * 2 * ALPHA + 4 * S / 2 * BETA
+    assert collective_seconds(star, range(4), "all_reduce", S, "tree") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 8, 12, 31, 64])
+def test_trees_reach_everyone_in_few_levels(size: int) -> None:
+    for tree in (parents(size), twin(size)):
+        assert sum(parent is None for parent in tree) == 1
+        assert depth(tree) <= size.bit_length()  # a place more than a balanced tree would need
+    if size % 2 == 0:
+        inner = [{parent for parent in tree if parent is not None} for tree in (parents(size), twin(size))]
+        assert not inner[0] & inner[1]
+
+
+def test_trees_over_nodes_use_every_card() -> None:
+    plans = trees(box(4, nodes=2))
+    heads = {
+        member for plan in plans for member, above in enumerate(plan) if above is not None and member // 4 != above // 4
+    }
+    assert len(plans) == 2 * 4
+    assert heads == set(range(8))
+
+
+def test_halving_doubling_on_a_full_mesh(mesh: Topology) -> None:
+    # Distance 1 with S / 2, distance 2 with S / 4, and back: each pair has its own link.
+    expected = 4 * 1e-6 + 2 * (S / 2 + S / 4) / 10e9
+    assert collective_seconds(mesh, range(4), "all_reduce", S, "halving_doubling") == pytest.approx(expected)
+
+
+def test_rings_of_all_strides_use_all_links_of_a_mesh(mesh: Topology) -> None:
+    # Strides 1 and 3 of four: two rings, half of the bytes each, on links of their own.
+    expected = 6 * (1e-6 + S / 8 / 10e9)
+    assert collective_seconds(mesh, range(4), "all_reduce", S, "ring") == pytest.approx(expected)
+
+
+def test_a_ring_over_nodes_uses_every_card(boxes: Topology) -> None:
+    # 8 rings of S / 8; each crosses each card once a step and each GPU's link 7 times: 7 / 20 < 1 / 2.
+    expected = 2 * 31 * (5e-6 + S / 32 / 8 / 2e9)
+    assert collective_seconds(boxes, range(32), "all_reduce", S, "ring") == pytest.approx(expected)
+
+
+def test_channels_stay_on_their_rail() -> None:
+    for order in channels(box(8, nodes=4)):
+        crossings = [(a, b) for a, b in zip(order, order[1:] + order[:1], strict=True) if a // 8 != b // 8]
+        assert len(crossings) == 4
+        assert all(a % 8 == b % 8 for a, b in crossings)
+
+
+def test_hierarchical(boxes: Topology) -> None:
+    inside = 7 * (2e-6 + S / 8 / 20e9)
+    between = 2 * 3 * (5e-6 + S / 32 / 2e9)
+    expected = 2 * inside + between
+    assert collective_seconds(boxes, range(32), "all_reduce", S, "hierarchical") == pytest.approx(expected)
+    gathered = collective_seconds(boxes, range(32), "all_gather", S, "hierarchical")
+    assert gathered == pytest.approx(inside + between / 2)
+    assert collective_seconds(boxes, range(32), "reduce_scatter", S, "hierarchical") == pytest.approx(gathered)
+
+
+def test_in_network_sums(built) -> None:  # type: ignore[no-untyped-def]
+    from tests.cost.conftest import STAR
+
+    summing = built(STAR + "  reduces: [switch]\n")
+    expected = 2 * ALPHA + 9 / 8 * S * BETA
+    assert collective_seconds(summing, range(8), "all_reduce", S, "in_network") == pytest.approx(expected)
+
+
+def test_in_network_sums_over_nodes_go_up_trees(built) -> None:  # type: ignore[no-untyped-def]
+    from tests.cost.conftest import BOXES
+
+    summing = built(BOXES.replace("  links:", "  reduces: [switch]\n  links:").replace("nodes: 4", "nodes: 2"))
+    # Two trees of two nodes: on each rail S / 8 / 2 up in one and down in the other, each way. The links inside take
+    # S 9 / 8 at ten times the speed.
+    expected = 2 * 2e-6 + 2 * 5e-6 + S / 8 / 2e9
+    assert collective_seconds(summing, range(16), "all_reduce", S, "in_network") == pytest.approx(expected)
+
+
+def test_an_oversubscribed_leaf(leaves: Topology) -> None:
+    # One hop of the ring crosses between the pairs, each way; of the exchange four messages do, 4 x S / 4.
+    assert collective_seconds(leaves, range(4), "all_reduce", S, "ring") == pytest.approx(6 * (3e-6 + S / 4 / 10e9))
+    assert collective_seconds(leaves, range(4), "all_to_all", S, "direct") == pytest.approx(3e-6 + S / 10e9)

@@ -1,0 +1,113 @@
+"""NCCL's topology dumps: an NVSwitch box, a virtual machine, and XML that means harm."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from simulator.errors import InputError
+from simulator.topology import Topology
+from simulator.topology.importers.xml_tree import MAX_DEPTH, parse_xml
+from simulator.units import parse_bandwidth, parse_seconds
+
+Import = Callable[..., Topology]
+Refused = Callable[..., str]
+FIXTURES = Path(__file__).parent / "fixtures"
+GEN4 = parse_bandwidth("16 Gb/s") * 16 * (128 / 130)
+PCI = '<pci busid="0:{bus}" vendor="0x10de" device="0x20b2" link_speed="16.0 GT/s PCIe" link_width="16">'
+
+
+def way(topology: Topology, src: int, dst: int) -> list[str]:
+    return [topology.links[i].destination for i in topology.route(src, dst).links]
+
+
+def test_an_nvswitch_box(imported: Import) -> None:
+    topology = imported("nccl", "nccl-a100.xml")
+    assert topology.world_size == 4
+    assert topology.device(0).kind == "A100-SXM-80GB"  # 0x20b2
+    route = topology.route(0, 3)
+    assert way(topology, 0, 3) == ["node0/nvswitch", "node0/device3"]
+    assert topology.bottleneck(route) == 12 * parse_bandwidth("25 GB/s")  # six NVSwitches, two links to each
+    assert route.latency == pytest.approx(parse_seconds("2 us"))
+
+
+def test_its_pci_tree(imported: Import) -> None:
+    links = {link.name: link for link in imported("nccl", "nccl-a100.xml").links}
+    # A bridge with one child is a piece of its cable; the one with several is a switch.
+    assert links["node0/device0->node0/pci-0000.01.00.0"].bandwidth == GEN4
+    assert links["node0/pci-0000.41.00.0->node0/cpu1"].bandwidth == GEN4
+    assert links["node0/cpu0->node0/cpu1"].bandwidth == parse_bandwidth("16 GB/s")  # Zen 2, by NCCL's estimate
+    assert len(links) == 2 * (4 + 4 + 2 + 1)
+
+
+def test_its_cards_join_nodes(tmp_path: Path, imported: Import) -> None:
+    from simulator.load import load_topology
+
+    imported("nccl", "nccl-a100.xml")
+    settings = ["topology.nodes=2", "topology.fabric={kind: switch, latency: 1 us, source: made up}"]
+    topology = load_topology(str(tmp_path / "imported.yaml"), settings)
+    assert topology.world_size == 8
+    assert way(topology, 0, 4) == ["node0/pci-0000.01.00.0", "fabric", "node1/pci-0000.01.00.0", "node1/device0"]
+    assert topology.bottleneck(topology.route(0, 4)) == parse_bandwidth("200 Gb/s")
+
+
+def test_a_virtual_machine_hides_its_slots(imported: Import) -> None:
+    with pytest.raises(InputError, match=r"nccl-vm\.xml:3:5: PCI device has link_speed=\"\".*--pcie-bandwidth"):
+        imported("nccl", "nccl-vm.xml")
+    topology = imported("nccl", "nccl-vm.xml", pcie_bandwidth=parse_bandwidth("31.5 GB/s"))
+    assert topology.device(3).kind == "A100-PCIe-80GB"
+    assert way(topology, 0, 1) == ["node0/device1"]
+    assert topology.bottleneck(topology.route(0, 1)) == parse_bandwidth("300 GB/s")
+    assert way(topology, 0, 2) == ["node0/cpu0", "node0/cpu2", "node0/device2"]
+    assert topology.bottleneck(topology.route(0, 2)) == parse_bandwidth("24 GB/s")  # Zen 3, by NCCL's estimate
+
+
+@pytest.mark.parametrize("file", ["billion-laughs.xml", "external-entity.xml"])
+def test_entities_are_refused_unread(file: str, imported: Import) -> None:
+    with pytest.raises(InputError, match=r"has a document type"):
+        imported("nccl", file)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<system>", "given:1:9: is not XML: no element found"),
+        ("<system>&lol;</system>", "given:1:9: is not XML: undefined entity"),
+        ("<x/>", "given:1:1: begins with <x>"),
+        ("<system/>", "given:1:1: holds no <gpu>"),
+        ("not xml", "given:1:1: is not XML"),
+        ("<a>" * (MAX_DEPTH + 1), f"is nested deeper than {MAX_DEPTH} levels"),
+        (f"<system>\n<cpu>{PCI}<gpu dev='x'/></pci></cpu></system>", "is no whole number"),
+        (
+            f"<system><cpu>{PCI}<gpu dev='0' sm='80'/></pci>{PCI}<gpu dev='1' sm='80'/></pci></cpu></system>",
+            "no bus id",
+        ),
+        (f"<system><cpu>{PCI}<gpu dev='0' sm='94'><xgmi/></gpu></pci></cpu></system>", "XGMI"),
+        (
+            f"<system><cpu>{PCI}<gpu dev='0' sm='71'><nvlink target='1' count='2'/></gpu></pci></cpu></system>",
+            "--nvlink-bandwidth",
+        ),
+        (
+            f"<system><cpu>{PCI.replace('20b2', '26b9')}<gpu dev='0'/></pci></cpu></system>",
+            "L40S, which is in no",
+        ),
+        (f"<system><cpu>{PCI.replace('0x10de', '0x1002')}<gpu dev='0'/></pci></cpu></system>", "--device KIND"),
+    ],
+)
+def test_what_is_refused(text: str, message: str, refused: Refused) -> None:
+    assert message in refused("nccl", text)
+
+
+def test_elements_have_a_limit() -> None:
+    with pytest.raises(InputError, match="more than 100,000 elements"):
+        parse_xml("<a>" + "<b/>" * 100_000 + "</a>", "x")
+
+
+def test_a_slot_says_how_it_is_encoded(imported: Import, tmp_path: Path) -> None:
+    text = (FIXTURES / "nccl-a100.xml").read_text()
+    for speed, rate in (("5.0", 5 * 0.8), ("32.0", 32 * 128 / 130), ("64.0", 64 * 242 / 256)):
+        path = tmp_path / "dump.xml"
+        path.write_text(text.replace('"16.0 GT/s PCIe"', f'"{speed} GT/s PCIe"'))
+        links = {link.name: link.bandwidth for link in imported("nccl", path).links}
+        expected = parse_bandwidth(f"{rate} Gb/s") * 16
+        assert links["node0/device1->node0/pci-0000.01.00.0"] == pytest.approx(expected)
