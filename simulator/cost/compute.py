@@ -58,14 +58,6 @@ class ComputeCost:
         self.estimated = 0
         self._seconds: dict[tuple[Kind, int, int], float] = {}
         self._nodes: dict[tuple[str, Kind, bool], float] = {}
-        # A rank that splits backward anywhere is built for it: its whole backwards are I, and W right after.
-        self._apart = {
-            instruction.stage
-            for instructions in program.lists
-            if any(instruction.kind is Kind.W for instruction in instructions)
-            for instruction in instructions
-            if instruction.kind in (Kind.B, Kind.I, Kind.W)
-        }
         self._correction = self._median_ratio() if calibration.layers else 1.0
 
     def seconds(self, instruction: Instruction) -> float:
@@ -93,7 +85,7 @@ class ComputeCost:
             return 0.0  # Bookkeeping: memory goes back to the allocator.
         if work.kind is Kind.OPTIM:
             return self._update_seconds(work)
-        apart = work.stage in self._apart
+        apart = work.stage in self.program.stages_with_split_backward
         layers = sum(self._node_seconds(node, work.kind, apart) for node in self.program.segment(work).nodes)
         if work.kind not in (Kind.B, Kind.I):
             return layers

@@ -1,31 +1,45 @@
 """Simulate one of many: ranks that provably live the same step are represented by one.
 
-Two ranks have identical timelines when they are in the same class of an *equitable partition* of the structure made
-of ranks, media and resources, found by colour refinement (Weisfeiler-Leman; Paige and Tarjan 1987). That suffices, for
-(1) max-min filling sees only how many flows of each class load a resource, (2) a rendezvous sees only the classes that
-take part, (3) programs are equal up to the class of the peer. Nothing is assumed about the cluster: a slow device, an
-uneven node or a cable of its own simply makes more classes.
+Nothing is assumed about the cluster: a slow device, an uneven node or a cable of its own simply makes more classes.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
-from simulator.engine.system import System
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.engine.processors import NOBODY
+from simulator.engine.refine import Hashes, apart, refine
+from simulator.engine.system import Ints, System
 from simulator.program.instructions import Lane
 
 
 @dataclass(frozen=True, slots=True)
 class RankClass:
-    """Ranks with one timeline: the lowest one represents them."""
+    """Ranks with one timeline: the lowest one represents them.
+
+    Parameters
+    ----------
+    representative, members
+        Which ranks.
+    media
+        Class of the medium behind each lane.
+    weights
+        Resource class -> load of one resource of it, which can only be a processor, by all of these ranks that compute.
+    speed
+        Units/s at which one of them computes when nobody else uses its processor.
+    """
 
     representative: int
     members: tuple[int, ...]
     media: Mapping[Lane, int]
-    core_weights: Mapping[int, float]
+    weights: Mapping[int, float]
+    speed: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +73,21 @@ class Folded:
     capacities: tuple[float, ...]
 
 
-def fold(system: System, labels: Iterable[Hashable], enabled: bool = True) -> Folded:
+class _Classes(NamedTuple):
+    """Classes in the order of their first members: the first member of each, and the class of every member."""
+
+    first: Ints
+    of: Ints
+
+    @property
+    def is_first(self) -> NDArray[np.bool_]:
+        """Whether each member is the first of its class."""
+        result = np.zeros(len(self.of), dtype=bool)
+        result[self.first] = True
+        return result
+
+
+def fold(system: System, labels: Ints, enabled: bool = True) -> Folded:
     """Return the quotient of a system by its coarsest equitable partition, or the system itself.
 
     Parameters
@@ -67,112 +95,86 @@ def fold(system: System, labels: Iterable[Hashable], enabled: bool = True) -> Fo
     system
         Ranks, media and resources.
     labels
-        For each rank what it runs and on what: its pipeline coordinate and device. Equal labels are a promise that
-        equal surroundings make equal timelines.
+        For each rank a number for what it runs and on what: its pipeline coordinate and device. Equal labels are a
+        promise that equal surroundings make equal timelines.
     enabled
         False keeps every rank apart.
     """
-    labels = list(labels)
-    if enabled:
-        ranks, media, resources = _refine(system, labels)
-    else:
-        ranks, media, resources = (list(range(len(x))) for x in (labels, system.media, system.capacities))
-    return _quotient(system, ranks, media, resources)
-
-
-def _number(keys: Iterable[Hashable]) -> list[int]:
-    """Replace keys by small numbers in order of appearance."""
-    numbers: dict[Hashable, int] = {}
-    return [numbers.setdefault(key, len(numbers)) for key in keys]
-
-
-def _refine(system: System, labels: list[Hashable]) -> tuple[list[int], list[int], list[int]]:
-    """Split classes until no member can be told from another by its neighbours."""
-    ranks = _number(labels)
-    media = _number((m.kind, m.path.num_ranks, m.path.latency, m.on_one_host) for m in system.media)
-    crossing: list[list[tuple[int, float]]] = [[] for _ in system.capacities]
-    for index, medium in enumerate(system.media):
-        for resource, weight in medium.weights.items():
-            crossing[resource].append((index, weight))
-    hosted: dict[int, list[int]] = defaultdict(list)
-    for rank, core in enumerate(system.cores):
-        if core is not None:
-            hosted[core].append(rank)
-    resources = _number(zip(system.capacities, (bool(hosted[r]) for r in range(len(crossing))), strict=True))
-    classes = 0
-    while classes < (classes := len(set(ranks)) + len(set(media)) + len(set(resources))):
-        media = _number(
-            (
-                media[index],
-                _multiset((lane, ranks[rank]) for rank, lane in medium.members),
-                _multiset((resources[r], weight) for r, weight in medium.weights.items()),
-            )
-            for index, medium in enumerate(system.media)
-        )
-        resources = _number(
-            (
-                resources[r],
-                _multiset((media[index], weight) for index, weight in crossing[r]),
-                _multiset(ranks[rank] for rank in hosted[r]),
-            )
-            for r in range(len(crossing))
-        )
-        ranks = _number(
-            (
-                ranks[rank],
-                tuple((lane, media[index]) for lane, index in roles.items()),
-                None if (core := system.cores[rank]) is None else resources[core],
-            )
-            for rank, roles in enumerate(system.roles)
-        )
-    return ranks, media, resources
-
-
-def _multiset(items: Iterable[Any]) -> tuple[Any, ...]:
-    return tuple(sorted(items))
-
-
-def _quotient(system: System, ranks: list[int], media: list[int], resources: list[int]) -> Folded:
-    first_resource: dict[int, int] = {}
-    for resource, colour in enumerate(resources):
-        first_resource.setdefault(colour, resource)
-    representative = {resource: colour for colour, resource in first_resource.items()}
-    weights: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
-    participants: dict[int, set[tuple[int, Lane]]] = defaultdict(set)
-    first_medium: dict[int, int] = {}
-    for index, medium in enumerate(system.media):
-        first_medium.setdefault(media[index], index)
-        participants[media[index]].update((ranks[rank], lane) for rank, lane in medium.members)
-        for resource, weight in medium.weights.items():
-            if resource in representative:
-                weights[media[index]][representative[resource]] += weight
-    members: dict[int, list[int]] = defaultdict(list)
-    core_weights: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
-    for rank, colour in enumerate(ranks):
-        members[colour].append(rank)
-        core = system.cores[rank]
-        if core is not None and core in representative:
-            core_weights[colour][representative[core]] += system.core_weight
-    users = Counter(resource for loads in weights.values() for resource in loads)
-    users.update(resource for loads in core_weights.values() for resource in loads)
+    colours = refine(system, labels) if enabled else apart(system, len(labels))
+    ranks, media, resources = map(_classes, colours)
+    weights = _weights(system, media, resources)
+    computing = _computing(system, ranks, resources)
+    users = Counter(resource for loads in (*weights.values(), *computing.values()) for resource in loads)
+    roles, participants = _roles(system, ranks, media)
+    order = np.argsort(ranks.of, kind="stable")
+    groups = np.split(order, np.cumsum(np.bincount(ranks.of))[:-1])
     return Folded(
         ranks=tuple(
             RankClass(
-                representative=group[0],
-                members=tuple(group),
-                media={lane: media[index] for lane, index in system.roles[group[0]].items()},
-                core_weights=dict(core_weights[colour]),
+                representative=first,
+                members=tuple(group.tolist()),
+                media=roles[colour],
+                weights=computing[colour],
+                speed=1.0 / system.processor_weights.item(first),
             )
-            for colour, group in members.items()
+            for colour, (first, group) in enumerate(zip(ranks.first.tolist(), groups, strict=True))
         ),
         media=tuple(
             MediumClass(
-                representative=first_medium[colour],
+                representative=first,
                 participants=len(participants[colour]),
-                weights=dict(weights[colour]),
+                weights=weights[colour],
                 private=all(users[resource] == 1 for resource in weights[colour]),
             )
-            for colour in range(len(first_medium))
+            for colour, first in enumerate(media.first.tolist())
         ),
-        capacities=tuple(system.capacities[first_resource[colour]] for colour in range(len(first_resource))),
+        capacities=tuple(system.capacities[resources.first].tolist()),
     )
+
+
+def _classes(colours: Hashes) -> _Classes:
+    _, first, of = np.unique(colours, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return _Classes(first[order], rank[of])
+
+
+def _weights(system: System, media: _Classes, resources: _Classes) -> dict[int, dict[int, float]]:
+    """Return for each class of media the load that all of them are to one resource of each class."""
+    weights: dict[int, dict[int, float]] = {colour: {} for colour in range(len(media.first))}
+    loads = system.loads
+    rows = resources.is_first[loads.resource]
+    pairs = zip(media.of[loads.medium[rows]].tolist(), resources.of[loads.resource[rows]].tolist(), strict=True)
+    for (medium, resource), weight in zip(pairs, loads.weight[rows].tolist(), strict=True):
+        weights[medium][resource] = weights[medium].get(resource, 0.0) + weight
+    return weights
+
+
+def _computing(system: System, ranks: _Classes, resources: _Classes) -> dict[int, dict[int, float]]:
+    """Return for each class of ranks the load that all of them are to one processor of each class."""
+    weights: dict[int, dict[int, float]] = {colour: {} for colour in range(len(ranks.first))}
+    rows = system.processors != NOBODY
+    rows[rows] = resources.is_first[system.processors[rows]]
+    columns = (ranks.of[rows], resources.of[system.processors[rows]], system.processor_weights[rows])
+    for rank, processor, weight in zip(*(column.tolist() for column in columns), strict=True):
+        weights[rank][processor] = weights[rank].get(processor, 0.0) + weight
+    return weights
+
+
+def _roles(
+    system: System, ranks: _Classes, media: _Classes
+) -> tuple[dict[int, dict[Lane, int]], dict[int, set[tuple[int, int]]]]:
+    """Return the class of medium behind each lane of each class of ranks, and who takes part in each class of media."""
+    roles: dict[int, dict[Lane, int]] = defaultdict(dict)
+    participants: dict[int, set[tuple[int, int]]] = defaultdict(set)
+    is_first_rank, is_first_medium = ranks.is_first, media.is_first
+    rows = is_first_rank[system.members.rank] | is_first_medium[system.members.medium]
+    columns = (column[rows].tolist() for column in system.members)
+    for medium, rank, lane in zip(*columns, strict=True):
+        colour, taker = media.of.item(medium), ranks.of.item(rank)
+        if is_first_rank[rank]:
+            roles[taker][system.lanes[lane]] = colour
+        if is_first_medium[medium]:
+            participants[colour].add((taker, lane))
+    return roles, participants

@@ -20,16 +20,9 @@ FORMULAS = {
 
 
 class MessageCost:
-    """Latency and size of each message on each class of media.
-
-    Attributes
-    ----------
-    core_speed
-        Units/s at which one busy core works through a compute flow.
-    """
+    """Latency and size of each message on each class of media."""
 
     def __init__(self, program: Program, system: System, network: Network, calibration: Calibration) -> None:
-        self.core_speed = 1.0 / system.core_weight
         self._program = program
         self._system = system
         self._network = network
@@ -54,17 +47,18 @@ class MessageCost:
         return self._seconds[key]
 
     def _price(self, medium: MediumClass, instruction: Instruction) -> Transfer:
-        message = self._program.message(instruction)
-        member = self._system.media[medium.representative]
-        modelled = FORMULAS[message.operation](member.path, message.size)
-        if not member.on_one_host:
+        message, system = self._program.message(instruction), self._system
+        path = system.path(medium.representative)
+        modelled = FORMULAS[message.operation](path, message.size)
+        if not system.on_one_host[medium.representative]:
             return modelled
-        measured = self._calibration.message_seconds(message.operation, member.path.num_ranks, message.size)
+        measured = self._calibration.message_seconds(message.operation, path.num_ranks, message.size)
         if measured is None:
             return modelled
         # The smallest message shows what waking threads costs, on cores that others use meanwhile; only what a larger
         # one takes beyond it loads links and cores.
-        smallest = self._calibration.message_seconds(message.operation, member.path.num_ranks, 0.0) or 0.0
+        smallest = self._calibration.message_seconds(message.operation, path.num_ranks, 0.0) or 0.0
         latency = min(smallest, measured)
-        rate = min((self._system.capacities[r] / w for r, w in member.weights.items()), default=0.0)
+        weights = system.weights(medium.representative)
+        rate = min((float(system.capacities[resource]) / weight for resource, weight in weights.items()), default=0.0)
         return Transfer(latency, (measured - latency) * rate)

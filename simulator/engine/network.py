@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 import simpy
-from simpy.events import EventPriority
 
-AFTER_ALL_ELSE = EventPriority(2)
-"""SimPy priority behind NORMAL events: rates are solved when everything of this instant has happened."""
+from simulator.engine.clock import AFTER_ALL_ELSE, after
 
 
 class Flow:
@@ -67,10 +65,7 @@ class Network:
     def _mark(self, resources: Iterable[int]) -> None:
         """Remember that the flows on these resources need new rates at the end of this instant."""
         if not self._dirty:
-            solve = self._env.event()
-            solve._ok, solve._value = True, None
-            solve.callbacks.append(lambda _: self._solve())
-            self._env.schedule(solve, priority=AFTER_ALL_ELSE)
+            after(self._env, 0.0, self._solve, AFTER_ALL_ELSE)
         self._dirty.update(dict.fromkeys(resources))
 
     def _set_rate(self, flow: Flow, rate: float) -> None:
@@ -79,8 +74,8 @@ class Network:
         flow.since, flow.rate = now, rate
         flow.version += 1
         version = flow.version
-        timer = self._env.timeout(max(0.0, flow.remaining) / rate)
-        timer.callbacks.append(lambda _: self._finish(flow) if flow.version == version else None)
+        seconds = max(0.0, flow.remaining) / rate
+        after(self._env, seconds, lambda _: self._finish(flow) if flow.version == version else None)
 
     def _finish(self, flow: Flow) -> None:
         shared = False
@@ -91,7 +86,7 @@ class Network:
             self._mark(flow.weights)
         flow.done()
 
-    def _solve(self) -> None:
+    def _solve(self, _: object = None) -> None:
         flows = self._component(self._dirty)
         self._dirty = {}
         for flow, rate in fill(flows, self._capacities).items():
@@ -118,25 +113,25 @@ def fill(flows: Iterable[Flow], capacities: list[float]) -> dict[Flow, float]:
     """Return the max-min fair rates of flows by progressive filling."""
     rates: dict[Flow, float] = {}
     rising = dict.fromkeys(flows)
-    free: dict[int, float] = {r: capacities[r] for flow in rising for r in flow.weights}
-    load: dict[int, float] = dict.fromkeys(free, 0.0)
+    crossing: dict[int, dict[Flow, float]] = {}
     for flow in rising:
         for resource, weight in flow.weights.items():
-            load[resource] += weight
+            crossing.setdefault(resource, {})[flow] = weight
+    free = {resource: capacities[resource] for resource in crossing}
+    load = {resource: sum(loads.values()) for resource, loads in crossing.items()}
     while rising:
-        level = min(
-            [flow.limit for flow in rising] + [free[r] / load[r] for r in load if load[r] > 0.0],
-        )
-        full = {r for r in load if load[r] > 0.0 and free[r] / load[r] <= level * (1 + 1e-12)}
-        fixed = [flow for flow in rising if flow.limit <= level or any(r in full for r in flow.weights)]
+        level = min([*(flow.limit for flow in rising), *(free[resource] / load[resource] for resource in load)])
+        full = [resource for resource in load if free[resource] / load[resource] <= level * (1 + 1e-12)]
+        fixed = dict.fromkeys(flow for resource in full for flow in crossing[resource])
+        fixed |= dict.fromkeys(flow for flow in rising if flow.limit <= level)
         for flow in fixed:
             del rising[flow]
             rates[flow] = level
             for resource, weight in flow.weights.items():
                 free[resource] = max(0.0, free[resource] - weight * level)
+                del crossing[resource][flow]
                 load[resource] -= weight
-        for resource in load:
-            # What rounding leaves of a sum of weights must not count as a flow.
-            if not any(resource in flow.weights for flow in rising):
-                load[resource] = 0.0
+                if not crossing[resource]:
+                    # What rounding leaves of a sum of weights must not count as a flow.
+                    del load[resource]
     return rates

@@ -1,4 +1,4 @@
-"""The SimPy interpreter of a Program: one callback walker a stream, rendezvous by counting."""
+"""The SimPy interpreter of a Program: one callback walker a lane, rendezvous by counting."""
 
 from __future__ import annotations
 
@@ -7,25 +7,32 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import simpy
+from numpy.typing import NDArray
 
 from simulator.collector import paused_collector
 from simulator.cost.calibration import Calibration
 from simulator.cost.compute import ComputeCost
 from simulator.cost.jitter import Noise
+from simulator.engine.clock import after
 from simulator.engine.fold import Folded, MediumClass, RankClass, fold
 from simulator.engine.messages import MessageCost
 from simulator.engine.network import Network
+from simulator.engine.record import Memory, Pace, Record, Spans
+from simulator.engine.script import Script, TaskCost
 from simulator.engine.system import System, build_system
-from simulator.program.dependencies import dependencies
-from simulator.program.instructions import Instruction, Kind, Lane
-from simulator.program.liveness import held_after
+from simulator.program.instructions import STREAM_OF, Lane, Stream
 from simulator.program.program import Program
-from simulator.results.timeline import Span, Timeline, curve
+from simulator.program.tasks import Merging
+from simulator.results.timeline import Timeline
 from simulator.topology import Device, Topology
 
 WARMUP_STEPS, MAX_STEPS = 3, 8
 """How many steps in a row are simulated at least, and at most, if they are not apart."""
+
+TP_LANE: Lane = (Stream.TP, -1)
+"""Where tensor-parallel collectives run."""
 
 
 @paused_collector()
@@ -60,17 +67,16 @@ def simulate(
         Prices on rank 0's device, and how many of them were measured.
     """
     system = build_system(program, topology)
-    mesh = program.plan.mesh
-    devices = [topology.device(rank) for rank in range(mesh.world_size)]
-    labels = [(mesh.coordinate(rank, "pp"), device_key(device)) for rank, device in enumerate(devices)]
+    costs, devices = _priced_devices(program, topology, calibration)
+    labels = program.plan.mesh.along("pp") * len(costs) + devices
     folded = fold(system, labels, folding and not noise)
-    costs = {device_key(device): ComputeCost(program, device, calibration) for device in devices}
-    prices = [costs[device_key(devices[rank_class.representative])] for rank_class in folded.ranks]
+    prices = [costs[devices[rank_class.representative]] for rank_class in folded.ranks]
 
     def run(steps: int) -> Timeline:
         return _Run(program, system, folded, prices, calibration, noise, steps).timeline()
 
-    return _with_memory(program, _one_step(program, run)), costs[device_key(devices[0])]
+    timeline = _one_step(program, run)
+    return replace(timeline, memory=Memory(program, timeline)), costs[devices[0]]
 
 
 def _one_step(program: Program, run: Callable[[int], Timeline]) -> Timeline:
@@ -90,13 +96,18 @@ def _one_step(program: Program, run: Callable[[int], Timeline]) -> Timeline:
     return shorter
 
 
-def _with_memory(program: Program, timeline: Timeline) -> Timeline:
-    """Add what each rank holds after each computation."""
-    held = [held_after(program, coordinate) for coordinate in range(len(program.lists))]
-    place = program.plan.mesh.coordinate
-    return replace(
-        timeline, memory={rank: curve(timeline.of(rank), held[place(rank, "pp")]) for rank in timeline.ranks}
-    )
+def _priced_devices(
+    program: Program, topology: Topology, calibration: Calibration
+) -> tuple[list[ComputeCost], NDArray[np.int64]]:
+    """Return the prices on each kind of device, and for each rank which of them is its own."""
+    costs: dict[tuple[str, float], ComputeCost] = {}
+    known: dict[int, int] = {}
+    for device in topology.devices:
+        if id(device) not in known:
+            cost = costs.setdefault(device_key(device), ComputeCost(program, device, calibration))
+            known[id(device)] = list(costs.values()).index(cost)
+    numbers = map(known.__getitem__, map(id, topology.devices))
+    return list(costs.values()), np.fromiter(numbers, np.int64, topology.world_size)
 
 
 def device_key(device: Device) -> tuple[str, float]:
@@ -105,56 +116,31 @@ def device_key(device: Device) -> tuple[str, float]:
 
 
 class _Walker:
-    """One lane of one rank class: runs its instructions in order, each when its dependencies are done."""
+    """One lane of one rank class: runs its tasks in order, each when those that it needs are done."""
 
-    __slots__ = ("head", "medium", "queue", "rank")
+    __slots__ = ("head", "issued", "medium", "queue", "rank")
 
-    def __init__(self, rank: _Rank, medium: int | None) -> None:
+    def __init__(self, rank: _Rank, medium: int | None, queue: list[int]) -> None:
         self.rank = rank
         self.medium = medium
-        self.queue: list[int] = []
+        self.queue = queue
         self.head = 0
+        self.issued = 0.0
 
 
 class _Rank:
     """State of one rank class."""
 
-    __slots__ = ("cost", "done", "fold", "instructions", "issued", "length", "needs", "waiting", "walkers")
+    __slots__ = ("cost", "done", "fold", "needs", "script", "waiting", "walkers")
 
-    def __init__(
-        self,
-        fold: RankClass,
-        cost: ComputeCost,
-        instructions: tuple[Instruction, ...],
-        needs: list[tuple[int, ...]],
-        steps: int,
-    ) -> None:
+    def __init__(self, fold: RankClass, script: Script, cost: TaskCost) -> None:
         self.fold = fold
+        self.script = script
         self.cost = cost
-        self.length = len(instructions)
-        self.needs = needs if steps == 1 else _repeated(needs, instructions, steps)
-        self.instructions = instructions = instructions * steps
-        self.done = bytearray(len(instructions))
-        self.issued = [0.0] * len(instructions)
+        self.needs = script.needs
+        self.done = bytearray(len(script.needs))
         self.waiting: dict[int, list[_Walker]] = {}
-        self.walkers: dict[Lane, _Walker] = {}
-        for position, instruction in enumerate(instructions):
-            lane = instruction.lane
-            if lane not in self.walkers:
-                self.walkers[lane] = _Walker(self, fold.media.get(lane))
-            self.walkers[lane].queue.append(position)
-
-
-def _repeated(needs: list[tuple[int, ...]], instructions: tuple[Instruction, ...], steps: int) -> list[tuple[int, ...]]:
-    """Return the needs of a list that runs several times in a row; what is gathered was updated in the step before."""
-    length = len(needs)
-    updates = {each.stage: place - length for place, each in enumerate(instructions) if each.kind is Kind.OPTIM}
-    gathers = {place: updates[each.stage] for place, each in enumerate(instructions) if each.kind is Kind.UNSHARD}
-    repeated = [tuple([step * length + need for need in each]) for step in range(steps) for each in needs]
-    for step in range(1, steps):
-        for place, update in gathers.items():
-            repeated[step * length + place] += (step * length + update,)
-    return repeated
+        self.walkers = [_Walker(self, fold.media.get(lane), queue) for lane, queue in script.lanes.items()]
 
 
 class _Run:
@@ -175,21 +161,34 @@ class _Run:
         self.network = Network(self.env, list(folded.capacities))
         self.messages = MessageCost(program, system, self.network, calibration)
         self.noise = noise
-        self.spans: list[Span] = []
+        self.records: list[Record] = []
         self.ends = [0.0] * steps
         # Both ends of a medium have its messages in the same order (verify() saw to it), so there is one at a time.
         self.present: list[list[_Walker]] = [[] for _ in folded.media]
-        needs = [dependencies(program, instructions) for instructions in program.lists]
-        coordinates = [program.plan.mesh.coordinate(c.representative, "pp") for c in folded.ranks]
-        self.ranks = [
-            _Rank(rank_class, cost, program.lists[coordinate], needs[coordinate], steps)
-            for rank_class, cost, coordinate in zip(folded.ranks, costs, coordinates, strict=True)
-        ]
+        self.paces: dict[tuple[int, int], Pace] = {}
+        scripts: dict[tuple[int, Merging], Script] = {}
+        prices: dict[tuple[int, Merging, int], TaskCost] = {}
+        self.ranks: list[_Rank] = []
+        for rank_class, cost in zip(folded.ranks, costs, strict=True):
+            coordinate = program.plan.mesh.coordinate(rank_class.representative, "pp")
+            key = (coordinate, self.merging(rank_class))
+            if key not in scripts:
+                scripts[key] = Script(program, *key, steps)
+            price = prices.setdefault((*key, id(cost)), TaskCost(scripts[key], cost))
+            self.ranks.append(_Rank(rank_class, scripts[key], price))
+
+    def merging(self, rank: RankClass) -> Merging:
+        """Return what may run as one because nothing else changes how long it takes."""
+        if self.noise or rank.weights:
+            return Merging.NOTHING
+        group = rank.media.get(TP_LANE)
+        constant = group is not None and self.folded.media[group].private
+        return Merging.COLLECTIVES if constant else Merging.COMPUTE
 
     def timeline(self) -> Timeline:
         """Run to the end and return what happened."""
         for rank in self.ranks:
-            for walker in rank.walkers.values():
+            for walker in rank.walkers:
                 self.advance(walker)
         self.env.run()
         for rank in self.ranks:
@@ -198,82 +197,111 @@ class _Run:
             source="predicted",
             begin=self.ends[-2] if len(self.ends) > 1 else 0.0,
             end=self.ends[-1],
-            spans=tuple(self.spans),
+            spans=Spans(self.records),
             ranks={rank.fold.representative: rank.fold.members for rank in self.ranks},
         )
 
     def advance(self, walker: _Walker) -> None:
-        """Start the next instruction of a lane if nothing is missing for it."""
+        """Start the next task of a lane if nothing is missing for it."""
         if walker.head == len(walker.queue):
             return
         rank = walker.rank
-        position = walker.queue[walker.head]
-        for need in rank.needs[position]:
+        task = walker.queue[walker.head]
+        for need in rank.needs[task]:
             if not rank.done[need]:
                 rank.waiting.setdefault(need, []).append(walker)
                 return
-        rank.issued[position] = self.env.now
+        walker.issued = self.env.now
         if walker.medium is None:
-            self.compute(walker, rank.instructions[position])
+            self.compute(walker, task)
         else:
-            self.communicate(walker, walker.medium, rank.instructions[position])
+            self.communicate(walker, walker.medium, task)
 
-    def compute(self, walker: _Walker, instruction: Instruction) -> None:
-        """Occupy the device, or a share of the host's cores."""
-        seconds = walker.rank.cost.seconds(instruction)
+    def compute(self, walker: _Walker, task: int) -> None:
+        """Occupy the device, or a share of the processor."""
+        segments = walker.rank.cost.segments(task)
+        if len(segments) > 1:
+            self.compute_together(walker, task)
+            return
+        seconds = segments[0]
         if self.noise:
             seconds *= self.noise.factor()
-        finish = partial(self.finish, walker, self.env.now)
-        weights = walker.rank.fold.core_weights
-        if weights and seconds:
-            # One thread is never faster than one core: that rate is 1 / weight of a single rank.
-            speed = self.messages.core_speed
-            self.network.start(weights, seconds * speed, speed, finish)
+        finish = partial(self.finish, walker, self.env.now, ())
+        own = walker.rank.fold
+        if own.weights and seconds:
+            # One thread is never faster than one core.
+            self.network.start(own.weights, seconds * own.speed, own.speed, finish)
         else:
-            self.after(seconds, finish)
+            after(self.env, seconds, finish)
 
-    def communicate(self, walker: _Walker, index: int, instruction: Instruction) -> None:
+    def compute_together(self, walker: _Walker, task: int) -> None:
+        """Run a task with collectives inside: when its first one begins is known as soon as all participants came."""
+        index = walker.rank.fold.media[TP_LANE]
+        medium, present = self.folded.media[index], self.present[index]
+        present.append(walker)
+        if len(present) < medium.participants:
+            return
+        self.present[index] = []
+        key = (index, walker.rank.script.shape(task))
+        if key not in self.paces:
+            self.paces[key] = self.pace(medium, present, task)
+        pace = self.paces[key]
+        segments = [each.rank.cost.segments(task) for each in present]
+        start = max(each.issued + seconds[0] for each, seconds in zip(present, segments, strict=True))
+        leaving: dict[float, list[_Walker]] = {}
+        for each, seconds in zip(present, segments, strict=True):
+            leaving.setdefault(start + pace[-1][1] + seconds[-1], []).append(each)
+        now = self.env.now
+        for end, walkers in leaving.items():
+            after(self.env, end - now, partial(self.arrive, walkers, start, pace))
+
+    def pace(self, medium: MediumClass, present: list[_Walker], task: int) -> Pace:
+        """Return when the collectives inside a task run: each when the slowest participant has computed."""
+        script = present[0].rank.script
+        collectives = [each for each in script.of(task) if STREAM_OF[each.kind] is Stream.TP]
+        between = zip(*(walker.rank.cost.segments(task)[1:-1] for walker in present), strict=True)
+        begin, pace = 0.0, []
+        for instruction, slowest in zip(collectives, (*map(max, between), 0.0), strict=True):
+            end = begin + self.messages.seconds(medium, instruction)
+            pace.append((begin, end))
+            begin = end + slowest
+        return tuple(pace)
+
+    def communicate(self, walker: _Walker, index: int, task: int) -> None:
         """Meet the other participants; the last one to come starts the message."""
         medium, present = self.folded.media[index], self.present[index]
         present.append(walker)
         if len(present) < medium.participants:
             return
         self.present[index] = []
-        self.transfer(medium, instruction, partial(self.arrive, present, self.env.now))
-
-    def transfer(self, medium: MediumClass, instruction: Instruction, arrive: Callable[..., None]) -> None:
-        """Let latency pass, then move the bytes."""
+        arrive = partial(self.arrive, present, self.env.now, ())
+        instruction = walker.rank.script.first(task)
         if medium.private:
-            self.after(self.messages.seconds(medium, instruction), arrive)
+            after(self.env, self.messages.seconds(medium, instruction), arrive)
             return
         transfer, start = self.messages.transfer(medium, instruction), self.network.start
         if transfer.size:
-            self.after(transfer.latency, lambda _: start(medium.weights, transfer.size, float("inf"), arrive))
+            move = partial(start, medium.weights, transfer.size, float("inf"), arrive)
+            after(self.env, transfer.latency, lambda _: move())
         else:
-            self.after(transfer.latency, arrive)
+            after(self.env, transfer.latency, arrive)
 
-    def after(self, seconds: float, call: Callable[..., None]) -> None:
-        """Call back when ``seconds`` have passed."""
-        callbacks = self.env.timeout(seconds).callbacks
-        assert callbacks is not None
-        callbacks.append(call)
-
-    def arrive(self, present: list[_Walker], start: float, _: object = None) -> None:
-        """Finish a message for all who took part in it."""
+    def arrive(self, present: list[_Walker], start: float, pace: Pace, _: object = None) -> None:
+        """Finish a task for all who took part in it."""
         for walker in present:
-            self.finish(walker, start)
+            self.finish(walker, start, pace)
 
-    def finish(self, walker: _Walker, start: float, _: object = None) -> None:
-        """Record the span and let those go on that waited for it."""
+    def finish(self, walker: _Walker, start: float, pace: Pace, _: object = None) -> None:
+        """Record the task and let those go on that waited for it."""
         rank = walker.rank
-        position = walker.queue[walker.head]
-        step, now = position // rank.length, self.env.now
-        self.ends[step] = now if now > self.ends[step] else self.ends[step]
+        task = walker.queue[walker.head]
+        step, now = task // rank.script.length, self.env.now
+        self.ends[step] = now
         if step == len(self.ends) - 1:
-            instruction = rank.instructions[position]
-            self.spans.append(Span(rank.fold.representative, instruction, rank.issued[position], start, now))
-        rank.done[position] = 1
+            name = rank.fold.representative
+            self.records.append(Record(name, rank.script, rank.cost, task, walker.issued, start, now, pace))
+        rank.done[task] = 1
         walker.head += 1
         self.advance(walker)
-        for other in rank.waiting.pop(position, ()):
+        for other in rank.waiting.pop(task, ()):
             self.advance(other)

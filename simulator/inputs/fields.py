@@ -30,6 +30,7 @@ __all__ = [
     "Name",
     "NonNegativeInt",
     "NonNegativeNumber",
+    "OverlapFraction",
     "PositiveFraction",
     "PositiveInt",
     "PositiveNumber",
@@ -139,6 +140,8 @@ Fraction = Annotated[float, Quantity(parse_fraction, ("80%", "2.5%"), zero=True,
 PositiveFraction = Annotated[float, Quantity(parse_fraction, ("80%", "2.5%"), maximum=1.0)]
 """A fraction (1) above 0%, up to 100%."""
 
+OverlapFraction = Annotated[float, Quantity(parse_fraction, ("15%", "2.5%"), zero=True, maximum=0.9)]
+"""A fraction (1) from 0% to 90%: what remains must be worth calling overlap."""
 PositiveScale = Annotated[float, Quantity(parse_fraction, ("85%", "170%"))]
 """A multiple (1) above 0%; more than 100% is legal."""
 

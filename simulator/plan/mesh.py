@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
+
 AXES = ("pp", "dp", "tp")
 """Axis names in their default order, outermost first: neighbouring ranks share a tensor-parallel group."""
 
@@ -70,3 +73,16 @@ class Mesh:
     def shift(self, rank: int, axis: str, step: int) -> int:
         """Return the neighbour ``step`` further along an axis, wrapping around."""
         return self.move(rank, axis, (self.coordinate(rank, axis) + step) % self.size(axis))
+
+    def along(self, axis: str) -> NDArray[np.int64]:
+        """Return each rank's position along one axis, in rank order."""
+        ranks: NDArray[np.int64] = np.arange(self.world_size) // self.stride(axis) % self.size(axis)
+        return ranks
+
+    def ranks_at(self, axis: str, coordinate: int) -> NDArray[np.int64]:
+        """Return the ranks at one place along an axis, ascending."""
+        return np.flatnonzero(self.along(axis) == coordinate)
+
+    def group_table(self, axis: str) -> NDArray[np.int64]:
+        """Return all groups along an axis, one a row, in the order of their first ranks."""
+        return self.ranks_at(axis, 0)[:, None] + np.arange(self.size(axis)) * self.stride(axis)

@@ -6,8 +6,9 @@ Neither looks at the timeline's order, so that both can contradict it.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
+import numpy as np
 import simpy
 
 from simulator.cost import Calibration, ComputeCost
@@ -15,7 +16,7 @@ from simulator.engine.fold import MediumClass
 from simulator.engine.messages import MessageCost
 from simulator.engine.network import Network
 from simulator.engine.run import device_key
-from simulator.engine.system import Medium, System, build_system
+from simulator.engine.system import Ints, Loads, System, build_system
 from simulator.program.instructions import RECEIVES, Instruction, Lane, Stream
 from simulator.program.program import Program
 from simulator.results.metrics import Metrics
@@ -115,12 +116,12 @@ class _Messages:
         network = Network(simpy.Environment(), list(self._system.capacities))
         self._cost = MessageCost(program, self._system, network, calibration)
         self._media: dict[tuple[int, Lane], list[tuple[MediumClass, float]]] = {}
-        together: dict[tuple[int, Lane], dict[int, None]] = defaultdict(dict)
-        for index, medium in enumerate(self._system.media):
-            for rank, lane in medium.members:
-                together[program.plan.mesh.coordinate(rank, "pp"), lane][index] = None
-        for key, indices in together.items():
-            self._media[key] = list(_distinct(self._system, indices))
+        members, lanes = self._system.members, self._system.lanes
+        keys = program.plan.mesh.along("pp")[members.rank] * len(lanes) + members.lane
+        for key in np.unique(keys).tolist():
+            coordinate, lane = divmod(key, len(lanes))
+            together = np.unique(members.medium[keys == key])
+            self._media[coordinate, lanes[lane]] = list(_distinct(self._system, together))
 
     def seconds(self, coordinate: int, work: Instruction) -> float:
         """Return the time of the slowest of the messages that a pipeline coordinate's ranks send at once."""
@@ -131,23 +132,21 @@ class _Messages:
         return max(times)
 
 
-def _distinct(system: System, indices: Iterable[int]) -> Iterator[tuple[MediumClass, float]]:
+def _distinct(system: System, media: Ints) -> Iterator[tuple[MediumClass, float]]:
     """Yield media that differ, each with its rate when all of them are busy at once."""
-    indices = list(indices)
-    loads: dict[int, float] = defaultdict(float)
-    for index in indices:
-        for resource, weight in system.media[index].weights.items():
-            loads[resource] += weight
-    seen = set()
-    for index in indices:
-        medium = system.media[index]
-        rate = min((system.capacities[resource] / loads[resource] for resource in medium.weights), default=float("inf"))
-        if (look := (*_look(system, medium), rate)) not in seen:
-            seen.add(look)
-            yield MediumClass(index, len(medium.members), medium.weights, private=False), rate
-
-
-def _look(system: System, medium: Medium) -> tuple[int, float, bool, float]:
-    """Return everything by which a message on a medium is priced."""
-    alone = min((system.capacities[resource] / weight for resource, weight in medium.weights.items()), default=0.0)
-    return medium.path.num_ranks, medium.path.latency, medium.on_one_host, alone
+    busy = np.zeros(system.num_media, dtype=bool)
+    busy[media] = True
+    rows = busy[system.loads.medium]
+    loads = Loads(system.loads.medium[rows], system.loads.resource[rows], system.loads.weight[rows])
+    totals = np.zeros(len(system.capacities))
+    np.add.at(totals, loads.resource, loads.weight)
+    capacities = system.capacities[loads.resource]
+    alone, together = np.full((2, system.num_media), np.inf)
+    np.minimum.at(alone, loads.medium, capacities / loads.weight)
+    np.minimum.at(together, loads.medium, capacities / totals[loads.resource])
+    # Everything by which a message on a medium is priced.
+    looks = np.stack([system.num_ranks, system.latencies, system.on_one_host, alone, together], axis=1)[media]
+    _, first = np.unique(looks, axis=0, return_index=True)
+    for index in media[first].tolist():
+        participants = int(system.num_ranks[index])
+        yield MediumClass(index, participants, system.weights(index), private=False), float(together[index])

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from simulator.model.graph import LayerGraph
 from simulator.model.layers.base import INDEX_BYTES, count
 from simulator.plan.plan import Plan
-from simulator.program.instructions import COLLECTIVE_AXIS, ENDS, Instruction, Kind
+from simulator.program.instructions import BACKWARD, COLLECTIVE_AXIS, ENDS, Instruction, Kind
 from simulator.program.stage import Segment, Stage
+
+if TYPE_CHECKING:
+    from simulator.program.tasks import TaskList
 
 NORM_BYTES = 4.0
 """What ranks exchange before the update: the square of their gradients' norm, fp32, which also tells overflow."""
@@ -67,6 +75,8 @@ class Program:
         the upper half of the micro-batches from the last rank to the first.
     passes
         The lowering passes that have run.
+    kept_tasks
+        What ``tasks.py`` worked out of the lists, by pipeline coordinate and kind of merging.
     """
 
     graph: LayerGraph
@@ -76,6 +86,7 @@ class Program:
     placement: tuple[int, ...]
     pipelines: int = 1
     passes: frozenset[Pass] = frozenset()
+    kept_tasks: dict[tuple[int, int], TaskList] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def lowered(self, step: Pass, lists: Iterable[tuple[Instruction, ...]]) -> Program:
         """Return the program with the lists that a pass made of its own."""
@@ -97,6 +108,17 @@ class Program:
     def has_barrier(self) -> bool:
         """Whether all ranks of a pipeline meet before they update."""
         return self.plan.optimizer_barrier and self.plan.pp > 1
+
+    @cached_property
+    def stages_with_split_backward(self) -> frozenset[int]:
+        """Stages of ranks that split backward anywhere: they are built for it, and run whole backwards as I and W."""
+        return frozenset(
+            instruction.stage
+            for instructions in self.lists
+            if any(instruction.kind is Kind.W for instruction in instructions)
+            for instruction in instructions
+            if instruction.kind in BACKWARD
+        )
 
     def model_stage(self, stage: int) -> int:
         """Return which part of the model a stage is: the same for its copies in all pipelines."""
@@ -182,6 +204,16 @@ class Program:
     def groups(self, axis: str) -> list[tuple[int, ...]]:
         """Return all groups of an axis, each once."""
         return list(dict.fromkeys(self.group(rank, axis) for rank in range(self.plan.mesh.world_size)))
+
+    def group_table(self, axis: str) -> NDArray[np.int64]:
+        """Return all groups of an axis, one a row."""
+        mesh = self.plan.mesh
+        table = mesh.group_table(axis)
+        if axis != "dp" or self.pipelines == 1:
+            return table
+        places = mesh.along("pp")[table[:, 0]]
+        mirrored = table + (mesh.size("pp") - 1 - 2 * places[:, None]) * mesh.stride("pp")
+        return np.sort(np.concatenate([table, mirrored], axis=1)[places < mesh.size("pp") // 2], axis=1)
 
     def tensor_bytes(self, names: Iterable[str]) -> float:
         """Return the bytes of one micro-batch of the named tensors."""

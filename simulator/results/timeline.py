@@ -58,7 +58,7 @@ class Timeline:
     source: str
     begin: float
     end: float
-    spans: tuple[Span, ...]
+    spans: Sequence[Span]
     ranks: Mapping[int, tuple[int, ...]]
     memory: Mapping[int, Curve] = field(default_factory=dict)
     _by_rank: dict[int, list[Span]] = field(default_factory=dict, repr=False, compare=False)

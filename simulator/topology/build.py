@@ -79,6 +79,7 @@ def _device(kind: str, spec: DeviceSchema) -> Device:
         efficiency_source=given.source if given else DEFAULT_EFFICIENCY_SOURCE,
         launch_overhead=spec.launch_overhead,
         speed=spec.speed,
+        overlap_slowdown=spec.overlap_slowdown.fraction if spec.overlap_slowdown else 0.0,
         source=spec.source,
     )
 
@@ -89,6 +90,9 @@ def _sources(spec: TopologySchema, nodes: Sequence[NodeSchema], devices: Mapping
     for kind, device in devices.items():
         sources[f"device {kind}"] = device.source
         sources[f"efficiency of {kind}"] = device.efficiency_source
+        overlap = spec.devices[kind].overlap_slowdown
+        if overlap:
+            sources[f"overlap of {kind}"] = overlap.source
     cables: dict[str, list[str]] = {}
     for node in nodes:
         whose = f" of {node.device} nodes" * (len(nodes) > 1)

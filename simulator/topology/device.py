@@ -58,6 +58,8 @@ class Device:
         Seconds that each kernel costs besides its work.
     speed : float
         1.0 is nominal; 0.8 is a slow device, whose kernels take 1 / 0.8 of the time.
+    overlap_slowdown : float
+        Fraction (0 to 1) by which computing is slower while a message at its full speed comes or goes.
     source : str
         Where the numbers come from.
     """
@@ -72,6 +74,7 @@ class Device:
     efficiency_source: str = DEFAULT_EFFICIENCY_SOURCE
     launch_overhead: float
     speed: float = 1.0
+    overlap_slowdown: float = 0.0
     source: str
 
 

@@ -11,6 +11,7 @@ from simulator.inputs.fields import (
     Flag,
     FlopRate,
     Name,
+    OverlapFraction,
     PositiveFraction,
     PositiveInt,
     Seconds,
@@ -31,6 +32,13 @@ class EfficiencySchema(StrictModel):
     source: Text = SOURCE
 
 
+class OverlapSchema(StrictModel):
+    """What communication takes from computing that goes on meanwhile: memory bandwidth, and cores that copy and sum."""
+
+    fraction: OverlapFraction = Field(description="By which computing is slower beside one message at full speed.")
+    source: Text = SOURCE
+
+
 class DeviceSchema(StrictModel):
     """One kind of device: a GPU, a CPU process, or a timer in place of either."""
 
@@ -43,6 +51,9 @@ class DeviceSchema(StrictModel):
     efficiency: EfficiencySchema | None = Field(default=None, description="Default: matmul 60%, memory 80%.")
     launch_overhead: Seconds = Field(description="What each kernel costs besides its work.")
     speed: PositiveFraction = Field(default="100%", validate_default=True, description="80% is a slow device.")
+    overlap_slowdown: OverlapSchema | None = Field(
+        default=None, description="Default: none. Not for devices that share a host's cores, which say it themselves."
+    )
     source: Text = SOURCE
 
 

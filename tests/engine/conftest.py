@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import strategies as st
 
 from simulator.cost import Calibration
 from simulator.engine import simulate
@@ -23,6 +24,8 @@ SMALL_GPT = {
     "vocab_size": 96,
     "sequence_length": 32,
 }
+
+Times = dict[tuple[int, str], tuple[float, float, float]]
 
 
 class Lab:
@@ -72,6 +75,35 @@ class Lab:
         """Simulate one step."""
         timeline, _ = simulate(inputs.program, inputs.topology, calibration or Calibration(), folding=folding)
         return timeline
+
+    def pods(self) -> st.SearchStrategy[tuple[dict[str, Any], dict[str, Any]]]:
+        """Topologies and plans for ``compile``."""
+        return _pods(self)
+
+    def times(self, timeline: Timeline) -> Times:
+        """(rank, instruction) -> issued, start, end, of all ranks."""
+        return {
+            (member, str(span.instruction)): (span.issued, span.start, span.end)
+            for rank, members in timeline.ranks.items()
+            for span in timeline.of(rank)
+            for member in members
+        }
+
+
+@st.composite
+def _pods(draw: st.DrawFn, lab: Lab) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Leaves of unequal size under one spine, oversubscribed; one device may be slow, one cable may be poor."""
+    pp, dp, tp = draw(st.sampled_from([(1, 6, 2), (2, 3, 2), (4, 3, 1), (1, 12, 1), (2, 6, 1)]))
+    count = pp * dp * tp
+    cuts = sorted(draw(st.sets(st.integers(1, count - 1), min_size=1, max_size=3)))
+    leaves = [sum(index >= cut for cut in cuts) for index in range(count)]
+    slow, poor = draw(st.integers(-1, count - 1)), draw(st.integers(-1, count - 1))
+    links = [lab.link(f"d{i}", f"s{leaf}", "2 GB/s" if i == poor else "10 GB/s") for i, leaf in enumerate(leaves)]
+    spine = len(cuts) + 1
+    links += [lab.link(f"s{leaf}", f"s{spine}", draw(st.sampled_from(["10 GB/s", "40 GB/s"]))) for leaf in range(spine)]
+    kinds = ["slow" if index == slow else "fast" for index in range(count)]
+    plan = {"pp": pp, "dp": dp, "tp": tp, "num_microbatches": pp, "bucket_size": "60 kB"}
+    return lab.graph(kinds, links, switches=spine + 1), plan
 
 
 @pytest.fixture(scope="session")

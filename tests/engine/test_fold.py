@@ -7,19 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.load import Inputs, load
-from simulator.results import Timeline, measure
-
-Times = dict[tuple[int, str], tuple[float, float, float]]
-
-
-def times(timeline: Timeline) -> Times:
-    """(rank, instruction) -> issued, start, end, of all ranks."""
-    return {
-        (member, str(span.instruction)): (span.issued, span.start, span.end)
-        for rank, members in timeline.ranks.items()
-        for span in timeline.of(rank)
-        for member in members
-    }
+from simulator.results import measure
 
 
 def check(lab: Any, inputs: Inputs, classes: int | None = None) -> None:
@@ -28,7 +16,7 @@ def check(lab: Any, inputs: Inputs, classes: int | None = None) -> None:
     if classes is not None:
         assert len(folded.ranks) == classes
     assert folded.step_time == pytest.approx(full.step_time, rel=1e-9)
-    ours, theirs = times(folded), times(full)
+    ours, theirs = lab.times(folded), lab.times(full)
     assert ours.keys() == theirs.keys()
     tolerance = 1e-9 * full.step_time
     for key, expected in theirs.items():
@@ -80,17 +68,48 @@ def uneven(draw: st.DrawFn, lab: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     kinds = draw(st.lists(st.sampled_from(["fast", "fast", "fast", "slow"]), min_size=count, max_size=count))
     links = [lab.link(f"d{index}", f"s{draw(st.integers(0, 1))}", draw(speed)) for index in range(count)]
     topology = lab.graph(kinds, [*links, lab.link("s0", "s1", draw(speed))], switches=2)
+    if draw(st.booleans()):
+        topology["devices"]["slow"]["overlap_slowdown"] = {"fraction": "30%", "source": "made up"}
     axes = draw(st.permutations(["pp", "dp", "tp"]))
     plan = {"pp": pp, "dp": dp, "tp": tp, "axes": axes, "num_microbatches": draw(st.integers(1, 4))}
     plan |= {"recompute": draw(st.sampled_from(["none", "full"])), "sharding": draw(st.sampled_from(["none", "fsdp"]))}
     return topology, {**plan, "schedule": draw(st.sampled_from(["gpipe", "1f1b"])), "bucket_size": "60 kB"}
 
 
+def check_uneven(lab: Any, data: st.DataObject) -> None:
+    topology, plan = data.draw(uneven(lab))
+    check(lab, lab.compile(data.draw(st.sampled_from([lab.mlp, lab.gpt])), topology, **plan))
+
+
 @settings(max_examples=50)
 @given(st.data())
 def test_uneven_clusters(lab: Any, data: st.DataObject) -> None:
-    topology, plan = data.draw(uneven(lab))
-    check(lab, lab.compile(data.draw(st.sampled_from([lab.mlp, lab.gpt])), topology, **plan))
+    check_uneven(lab, data)
+
+
+@pytest.mark.slow
+@settings(max_examples=250)
+@given(st.data())
+def test_many_uneven_clusters(lab: Any, data: st.DataObject) -> None:
+    check_uneven(lab, data)
+
+
+def check_pods(lab: Any, data: st.DataObject) -> None:
+    topology, plan = data.draw(lab.pods())
+    check(lab, lab.compile(lab.gpt, topology, **plan))
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_uneven_pods(lab: Any, data: st.DataObject) -> None:
+    check_pods(lab, data)
+
+
+@pytest.mark.slow
+@settings(max_examples=150)
+@given(st.data())
+def test_many_uneven_pods(lab: Any, data: st.DataObject) -> None:
+    check_pods(lab, data)
 
 
 @settings(max_examples=30)
