@@ -38,7 +38,7 @@ def cut_stages(graph: LayerGraph, plan: Plan, device: Device, problems: Problems
     if plan.num_stages > len(blocks):
         names = ", ".join(name for name, _ in blocks[:8])
         message = f"but {graph.name} can be cut into at most {len(blocks)} blocks ({names}...)"
-        _refuse(plan, f"{_product(plan)} stages, {message}", range(1, len(blocks) + 1), problems)
+        _refuse(plan, f"{_number(plan)} stages, {message}", range(1, len(blocks) + 1), problems)
         return None
 
     def cost(node: Node) -> float:
@@ -112,10 +112,10 @@ def _dominates(graph: LayerGraph, blocks: list[tuple[str, int]], run: tuple[int,
     return inside >= sum(cost(node) for node in graph.nodes) / 2
 
 
-def _product(plan: Plan) -> str:
-    """Return the number of stages with its arithmetic."""
+def _number(plan: Plan) -> str:
+    """Return the number of stages, with its arithmetic if there is any."""
     if plan.num_stages_per_rank == 1:
-        return f"pp({plan.pp})"
+        return str(plan.pp)
     return f"pp({plan.pp}) * num_stages_per_rank({plan.num_stages_per_rank}) = {plan.num_stages}"
 
 
@@ -138,7 +138,7 @@ def _even(
     length = run[1] - run[0]
     if length % plan.num_stages:
         message = f"does not divide the {length} repeated blocks (remainder {length % plan.num_stages})"
-        _refuse(plan, f"{_product(plan)} {message}", divisors(length), problems, ", or set stages: balanced")
+        _refuse(plan, f"{_number(plan)} {message}", divisors(length), problems, ", or set stages: balanced")
         return None
     share = length // plan.num_stages
     return (0, *(blocks[run[0] + share * stage][1] for stage in range(1, plan.num_stages)))
@@ -171,7 +171,7 @@ def _by_hand(blocks: list[tuple[str, int]], plan: Plan, problems: Problems) -> t
     starts = dict(reversed(blocks))
     legal = ", ".join(name for name, _ in blocks)
     if len(plan.stages) != plan.num_stages:
-        message = f"{len(plan.stages)} blocks named for {_product(plan)} stages"
+        message = f"{len(plan.stages)} blocks named for {_number(plan) if plan.num_stages_per_rank > 1 else f'pp({plan.pp})'} stages"
         problems.add("plan.stages", message, "name one for each stage")
         return None
     unknown = [name for name in plan.stages if name not in starts]

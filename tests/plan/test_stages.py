@@ -80,6 +80,15 @@ def test_stages_are_not_cut_across_a_residual_edge(planned: Any) -> None:
         (["pp=2", "stages=[block1, block2]"], "must begin with the first"),
         (["pp=3", "stages=[embedding, block2, block1]"], "follow the model's order"),
         (["pp=2", "stages=[block1, block1]"], "'block1' is not a block where another stage can begin"),
+        (
+            ["pp=2", "stages=even", "schedule=interleaved_1f1b", "num_stages_per_rank=3"],
+            "plan.num_stages_per_rank: pp(2) * num_stages_per_rank(3) = 6 does not divide the 4 repeated blocks "
+            "(remainder 4); legal neighbour: num_stages_per_rank 2",
+        ),
+        (
+            ["pp=2", "schedule=interleaved_1f1b", "num_stages_per_rank=4"],
+            "plan.num_stages_per_rank: pp(2) * num_stages_per_rank(4) = 8 stages, but gpt-tiny can be cut into at most 6",
+        ),
         (["pp=7", "stages=balanced"], "7 stages, but gpt-tiny can be cut into at most 6 blocks"),
     ],
 )
