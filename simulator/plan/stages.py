@@ -171,7 +171,8 @@ def _by_hand(blocks: list[tuple[str, int]], plan: Plan, problems: Problems) -> t
     starts = dict(reversed(blocks))
     legal = ", ".join(name for name, _ in blocks)
     if len(plan.stages) != plan.num_stages:
-        message = f"{len(plan.stages)} blocks named for {_number(plan) if plan.num_stages_per_rank > 1 else f'pp({plan.pp})'} stages"
+        wanted = _number(plan) if plan.num_stages_per_rank > 1 else f"pp({plan.pp})"
+        message = f"{len(plan.stages)} blocks named for {wanted} stages"
         problems.add("plan.stages", message, "name one for each stage")
         return None
     unknown = [name for name in plan.stages if name not in starts]
