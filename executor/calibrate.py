@@ -180,7 +180,7 @@ class Calibrator:
     def _sample_layers(self) -> None:
         for index, stage in self.runtime.stages.items():
             borders = _random_borders(self.runtime, index)
-            for part in range(len(stage.segments)):
+            for part in stage.stage.computing:
                 times = time_segment(stage, part, self.runtime.program.graph, borders, self._clock, self._communicate)
                 for node, name, seconds in times.layers:
                     self._note(node, name, seconds)

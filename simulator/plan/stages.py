@@ -76,9 +76,7 @@ def _blocks(graph: LayerGraph) -> list[tuple[str, int]]:
     blocks = [(nodes[0].block, 0)]
     for index in range(1, len(nodes)):
         before, after = nodes[index - 1], nodes[index]
-        # A tensor inside a tensor-parallel region is a shard; whoever took it for a sum would train another model.
-        inside = before.region and before.region == after.region
-        if before.block != after.block and crossing[index] == 1 and not inside:
+        if before.block != after.block and crossing[index] == 1:
             blocks.append((after.block, index))
     return blocks
 

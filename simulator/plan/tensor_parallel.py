@@ -5,7 +5,7 @@ rank makes some of the outputs), the second by rows (each rank consumes the outp
 all-reduce forward (the partial sums) and one backward (the input gradient) is needed for both. Attention is such a
 pair by itself, cut by heads; two convolutions are cut by channels. Layers between the two must act on each channel
 alone. Everything else is computed by all ranks of the group. The bias of the second product is taken out and
-added after the all-reduce, once.
+added after the all-reduce, once. The all-reduces are exchanges, layers between the local ones.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import replace
 
 from simulator.errors import Problems
 from simulator.model.graph import LayerGraph, Node, Shard
-from simulator.model.layers import Attention, Bias, Conv2d, Flatten, Linear
+from simulator.model.layers import Attention, Bias, Conv2d, Exchange, Flatten, Linear
+from simulator.model.layers.exchange import NOTHING
 from simulator.plan.resolve import divisors, neighbours
 
 
@@ -99,47 +100,68 @@ def _pair(graph: LayerGraph, first: Node) -> list[Node]:
 
 
 def _rewrite(graph: LayerGraph, regions: list[list[Node]], tp: int) -> LayerGraph:
-    """Return the local graph: each region contiguous at the place of its last node."""
+    """Return the local graph: each region contiguous at the place of its last node, its exchanges around it."""
     last = {region[-1].name: region for region in regions}
     inside = {node.name for region in regions for node in region}
+    blocks = _joined_blocks(graph, regions)
     renamed: dict[str, str] = {}
     nodes: list[Node] = []
     for node in graph.nodes:
         if node.name in last:
-            nodes += _local_region(last[node.name], tp, renamed)
+            nodes += _local_region(graph, last[node.name], tp, renamed)
         elif node.name not in inside:
             nodes.append(replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs)))
     return LayerGraph(
         name=graph.name,
         input_shape=graph.input_shape,
-        nodes=tuple(nodes),
+        nodes=tuple(replace(node, block=blocks[node.block]) for node in nodes),
         tokens_per_sample=graph.tokens_per_sample,
     )
 
 
-def _local_region(region: list[Node], tp: int, renamed: dict[str, str]) -> list[Node]:
-    """Return the local nodes of one region and, behind it, the bias that was taken out."""
-    name = region[0].name
-    local = []
+def _joined_blocks(graph: LayerGraph, regions: list[list[Node]]) -> dict[str, str]:
+    """Return the local block of each block: those that share a region are one, called like the first of them."""
+    blocks = {node.block: node.block for node in graph.nodes}
+    for region in regions:
+        joined = {blocks[node.block] for node in region}
+        first = blocks[region[0].block]
+        blocks = {block: first if found in joined else found for block, found in blocks.items()}
+    return blocks
+
+
+def _local_region(graph: LayerGraph, region: list[Node], tp: int, renamed: dict[str, str]) -> list[Node]:
+    """Return the local nodes of one region between its exchanges and, behind them, the bias that was taken out.
+
+    Megatron calls the exchanges f (nothing forward, all-reduce backward) and g (the other way round). Without an f the
+    region reads what depends on no parameter.
+    """
+    first, last = region[0], region[-1]
+    (source,) = (renamed.get(name, name) for name in first.inputs)
+    inputs, local = (source,), list[Node]()
+    if graph.needs_input_grad(first):
+        f = Exchange(axis="tp", forward=NOTHING, backward="all_reduce", num_ranks=tp)
+        local.append(Node(name=f"{first.name}+f", layer=f, inputs=inputs, block=first.block))
+        inputs = (local[-1].name,)
+    bias: Bias | None = None
     for node in region:
         layer, shard = node.layer, Shard.NONE
-        bias: Bias | None = None
         if isinstance(layer, Attention):
             bias = Bias(features=layer.hidden, parameter="out_bias") if layer.out_bias else None
             layer = replace(layer, num_heads=layer.num_heads // tp, out_bias=False)
             shard = Shard.HEADS
-        elif node is region[0]:
+        elif node is first:
             layer, shard = _column(layer, tp), Shard.COLUMN
-        elif node is region[-1]:
+        elif node is last:
             bias = _taken_bias(layer)
             layer, shard = _row(layer, tp), Shard.ROW
-        inputs = tuple(renamed.get(tensor, tensor) for tensor in node.inputs)
-        local.append(replace(node, layer=layer, inputs=inputs, shard=shard, region=name))
+        local.append(replace(node, layer=layer, inputs=inputs, shard=shard))
+        inputs = (node.name,)
+    g = Exchange(axis="tp", forward="all_reduce", backward=NOTHING, num_ranks=tp)
+    local.append(Node(name=f"{last.name}+g", layer=g, inputs=inputs, block=last.block))
     if bias:
-        end = region[-1]
-        added = f"{end.name}+bias"
-        renamed[end.name] = added
-        local.append(Node(name=added, layer=bias, inputs=(end.name,), block=end.block, origin=end.name))
+        inputs = (local[-1].name,)
+        local.append(Node(name=f"{last.name}+bias", layer=bias, inputs=inputs, block=last.block, origin=last.name))
+    renamed[last.name] = local[-1].name
     return local
 
 

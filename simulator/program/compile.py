@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simulator.errors import Problems
 from simulator.model.graph import LayerGraph
+from simulator.model.layers import Exchange
 from simulator.model.layers.base import Phase
 from simulator.plan.plan import Plan
 from simulator.plan.stages import cut_stages, roofline_seconds
@@ -16,7 +17,7 @@ from simulator.program.passes.send_receive import insert_sends_and_receives
 from simulator.program.passes.unshard import insert_unshards
 from simulator.program.program import Program
 from simulator.program.schedules import SCHEDULES, Options, Times
-from simulator.program.stage import build_stages
+from simulator.program.segments import build_stages
 from simulator.topology import Device, Topology
 
 PASSES = (
@@ -39,9 +40,22 @@ def _stage_times(graph: LayerGraph, plan: Plan, device: Device) -> Times:
     )
 
 
+def _splits(graph: LayerGraph, plan: Plan, problems: Problems) -> bool:
+    """Return whether every axis that layers are split over splits some, or report those that do not."""
+    used = {node.layer.axis for node in graph.nodes if isinstance(node.layer, Exchange)}
+    idle = [axis for axis, size in (("cp", plan.cp), ("ep", plan.ep)) if size > 1 and axis not in used]
+    for axis in idle:
+        scheme = {"cp": "context", "ep": "expert"}[axis]
+        message = f"no layer of {graph.name} is split by {scheme} parallelism"
+        problems.add(f"plan.{axis}", message, f"leave {axis} out")
+    return not idle
+
+
 def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Problems) -> Program | None:
     """Return the Program of a plan, or None after reporting why the model cannot be cut like that."""
     local = shard_graph(graph, plan.tp, problems)
+    if local and not _splits(local, plan, problems):
+        return None
     cuts = cut_stages(local, plan, topology.device(0), problems) if local else None
     if local is None or cuts is None:
         return None

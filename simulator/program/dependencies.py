@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from simulator.program.instructions import BACKWARD, SENDS, Instruction, Kind, Stream
+from simulator.program.flow import FLOWS, Work, returned_by, sent_by
+from simulator.program.instructions import BACKWARD, SENDS, STREAM_OF, Instruction, Kind, Stream
 from simulator.program.program import Program
 from simulator.program.sharding import gathered_for
-
-Work = tuple[Kind, int, int]
-"""Kind, stage and part: an instruction without its micro-batch."""
 
 
 def dependencies(program: Program, instructions: tuple[Instruction, ...]) -> list[tuple[int, ...]]:
@@ -67,39 +65,18 @@ def _all_gradients(last: dict[Work, int]) -> tuple[int, ...]:
 
 def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, ...]:
     """Return what work waits for: of the same micro-batch, but a bucket for the last backward of its segment."""
-    parts = program.parts(stage)
-    first, last = parts[0], parts[-1]
     match kind:
-        case Kind.F if part == first:
-            received: tuple[Work, ...] = ((Kind.RECV_F, stage, -1),)
-            if stage > 0 and program.hands_over(stage, stage - 1):
-                received += ((Kind.ALL_REDUCE_F, stage - 1, program.parts(stage - 1)[-1]),)
-            return received
-        case Kind.F:
-            return ((Kind.ALL_REDUCE_F, stage, part - 1),)
-        case Kind.R:
-            return ((Kind.ALL_REDUCE_R, stage, part - 1),)
-        case Kind.ALL_REDUCE_R:
-            return ((Kind.R, stage, part),)
-        case Kind.B | Kind.I if part == last:
-            needs: tuple[Work, ...] = ((Kind.RECV_B, stage, -1), (Kind.ALL_REDUCE_F, stage, last))
-            if stage + 1 < len(program.stages) and program.hands_over(stage, stage + 1):
-                needs += ((Kind.ALL_REDUCE_B, stage + 1, 0),)
-            return needs
-        case Kind.B | Kind.I:
-            return ((Kind.ALL_REDUCE_B, stage, part + 1),)
-        case Kind.ALL_REDUCE_F:
-            return ((Kind.F, stage, part),)
-        case Kind.ALL_REDUCE_B:
-            return (Kind.B, stage, part), (Kind.I, stage, part)
         case Kind.SEND_F:
-            return (Kind.F, stage, last), (Kind.ALL_REDUCE_F, stage, last)
+            return tuple(sent_by(program, stage))
         case Kind.SEND_B:
-            return (Kind.B, stage, first), (Kind.I, stage, first), (Kind.ALL_REDUCE_B, stage, first)
+            return tuple(returned_by(program, stage))
         case Kind.REDUCE_GRAD:
             segment = program.stages[stage].buckets[part].segment
             return (Kind.B, stage, segment), (Kind.W, stage, segment)
         case Kind.OPTIM:
             buckets = range(len(program.stages[stage].buckets))
             return (Kind.BARRIER, 0, -1), *((Kind.REDUCE_GRAD, stage, index) for index in buckets)
+        case _ if kind in FLOWS:
+            works = FLOWS[kind](program, stage, part)
+            return tuple(work for work in works if STREAM_OF[work[0]] is not STREAM_OF[kind])
     return ()

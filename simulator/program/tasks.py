@@ -58,7 +58,7 @@ def tasks(program: Program, pipeline_rank: int, merging: Merging) -> TaskList:
 
 
 def _task_list(program: Program, instructions: Sequence[Instruction], merging: Merging) -> TaskList:
-    needs = dependencies(program, tuple(instructions))
+    needs = _once(instructions, dependencies(program, tuple(instructions)))
     merger = _Merger(instructions, needs, merging)
     if not merger.sound:
         merger = _Merger(instructions, needs, Merging.COMPUTE)
@@ -78,6 +78,22 @@ def _task_list(program: Program, instructions: Sequence[Instruction], merging: M
         needs=tuple(tuple([task_of[need] for need in needs[positions[0]]]) for positions in merger.groups),
         lanes={lane: tuple(queue) for lane, queue in lanes.items()},
     )
+
+
+def _once(instructions: Sequence[Instruction], needs: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Leave out what an instruction need not wait for, because one before it in its own lane has waited for it.
+
+    A lane ends in order, so whoever waited for one of its instructions has waited for all before it.
+    """
+    waited: dict[tuple[Lane, Lane], int] = {}
+    lanes = [instruction.lane for instruction in instructions]
+    result = []
+    for lane, each in zip(lanes, needs, strict=True):
+        due = [need for need in each if need > waited.get((lane, lanes[need]), -1)]
+        for need in due:
+            waited[lane, lanes[need]] = max(need, waited.get((lane, lanes[need]), -1))
+        result.append(tuple(due))
+    return result
 
 
 class _Merger:

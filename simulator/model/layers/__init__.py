@@ -7,6 +7,7 @@ from simulator.model.layers.base import Kernel, Layer, LayerSpec, Phase, Shape, 
 from simulator.model.layers.bias import Bias
 from simulator.model.layers.conv2d import Conv2d, Conv2dSpec
 from simulator.model.layers.embedding import Embedding, EmbeddingSpec
+from simulator.model.layers.exchange import Exchange
 from simulator.model.layers.flatten import Flatten, FlattenSpec
 from simulator.model.layers.linear import Linear, LinearSpec
 from simulator.model.layers.loss import CrossEntropy, Loss, MeanSquaredError
@@ -34,6 +35,7 @@ __all__ = [
     "Conv2d",
     "CrossEntropy",
     "Embedding",
+    "Exchange",
     "Flatten",
     "Kernel",
     "Layer",
