@@ -74,7 +74,7 @@ def test_a_pass_is_one_task(lab: Any) -> None:
     passing = [
         str(each)
         for each in inputs.program.lists[0]
-        if each.kind in (Kind.F, Kind.ALL_REDUCE_F) and not each.microbatch
+        if each.kind in (Kind.F, Kind.TP_F) and not each.microbatch
     ]
     assert texts[0] == passing
     assert len(passing) > 8

@@ -1,12 +1,15 @@
 """Tensor parallelism as a rewriting of the graph."""
 
+from itertools import groupby
 from typing import Any
 
 import pytest
 
 from simulator.model import Phase
 from simulator.model.graph import Shard
-from simulator.model.layers import Attention, Bias, Linear
+from simulator.model.layers import Activation, Attention, Bias, Exchange, Linear
+from simulator.model.layers.exchange import NOTHING
+from simulator.program import Kind
 
 
 @pytest.mark.parametrize(("model", "tp"), [("gpt-tiny", 2), ("gpt-tiny", 8), ("mlp-tiny", 4), ("cnn-tiny", 2)])
@@ -46,7 +49,8 @@ def test_the_work_of_a_region_is_divided(planned: Any, model: str, tp: int) -> N
 def test_shapes_outside_the_regions_stay(planned: Any) -> None:
     inputs = planned("gpt-tiny", 4, "tp=4")
     for node in inputs.program.graph.nodes:
-        if not node.region and node.name in {each.name for each in inputs.graph.nodes}:
+        inside = node.shard is not Shard.NONE or isinstance(node.layer, Activation)
+        if not inside and node.name in {each.name for each in inputs.graph.nodes}:
             assert inputs.program.graph.shape(node.name) == inputs.graph.shape(node.name)
 
 
@@ -59,8 +63,12 @@ def test_megatron_block(planned: Any) -> None:
     assert fc1.layer == Linear(in_features=256, out_features=256)
     assert fc2.layer == Linear(in_features=256, out_features=256, bias=False)
     assert (attention.shard, fc1.shard, fc2.shard) == (Shard.HEADS, Shard.COLUMN, Shard.ROW)
-    assert fc1.region == fc2.region == nodes["block1.gelu"].region
+    f, g = nodes["block1.fc1+f"], nodes["block1.fc2+g"]
+    assert f.layer == Exchange(axis="tp", forward=NOTHING, backward="all_reduce", num_ranks=4)
+    assert g.layer == Exchange(axis="tp", forward="all_reduce", backward=NOTHING, num_ranks=4)
+    assert (f.inputs, fc1.inputs, g.inputs) == (("block1.norm2",), (f.name,), (fc2.name,))
     added = nodes["block1.fc2+bias"]
+    assert added.inputs == (g.name,)
     assert isinstance(added.layer, Bias)
     assert added.parameter_name(next(iter(added.layer.parameters()))) == "block1.fc2.bias"
     assert nodes["block1.add2"].inputs == ("block1.add1", "block1.fc2+bias")
@@ -68,14 +76,23 @@ def test_megatron_block(planned: Any) -> None:
 
 def test_each_region_is_reduced_once_each_way(planned: Any) -> None:
     (stage,) = planned("gpt-tiny", 2, "tp=2").program.stages
-    assert sum(segment.parallel for segment in stage.segments) == 2 * 4
-    assert all(segment.reduces_backward for segment in stage.segments if segment.parallel)
+    exchanges = [(segment.forward, segment.backward) for segment in stage.segments if segment.exchange]
+    assert exchanges == [(None, Kind.TP_B), (Kind.TP_F, None)] * 2 * 4
 
 
 def test_the_first_layer_needs_no_gradient_reduced(planned: Any) -> None:
     (stage,) = planned("mlp-tiny", 2, "tp=2").program.stages
-    parallel = [segment for segment in stage.segments if segment.parallel]
-    assert [segment.reduces_backward for segment in parallel] == [False, True]
+    assert [(segment.forward, segment.backward) for segment in stage.segments if segment.exchange] == [
+        (Kind.TP_F, None),
+        (None, Kind.TP_B),
+        (Kind.TP_F, None),
+    ]
+
+
+def test_blocks_that_share_a_region_are_one(planned: Any) -> None:
+    """So that no stage begins between the halves of a pair."""
+    local = planned("mlp-tiny", 2, "tp=2").program.graph
+    assert [block for block, _ in groupby(node.block for node in local.nodes)] == ["hidden0", "hidden2", "head"]
 
 
 def test_one_rank_changes_nothing(planned: Any) -> None:
