@@ -241,9 +241,7 @@ class Runtime(Interpreter):
         self._keep_gradients(microbatch)
         return self._receive(instruction, names, microbatch.add_gradient)
 
-    def _receive(
-        self, instruction: Instruction, names: list[str], store: Callable[[str, Tensor], None]
-    ) -> Message:
+    def _receive(self, instruction: Instruction, names: list[str], store: Callable[[str, Tensor], None]) -> Message:
         peer = self.peer(instruction)
         buffers = {name: self.empty(name) for name in names}
         self.lanes.keep(buffers)

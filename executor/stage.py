@@ -7,6 +7,7 @@ before its backward, other ranks may stand between, and the Program decides when
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -182,9 +183,9 @@ class StageModule(nn.Module):
 
     def _roots(
         self, microbatch: Microbatch, outputs: dict[str, Tensor | GradientEdge]
-    ) -> tuple[list[Tensor | GradientEdge], list[Tensor]]:
+    ) -> tuple[list[Any], list[Tensor]]:
         """Return what backward of a segment starts from, and the gradients there."""
-        roots, gradients = list[Tensor | GradientEdge](), list[Tensor]()
+        roots, gradients = list[Any](), list[Tensor]()
         for name, output in outputs.items():
             if isinstance(output, Tensor) and not output.requires_grad:
                 continue

@@ -23,9 +23,9 @@ class PlanSchema(StrictModel):
 
     name: Name
     description: str = ""
-    dp: Annotated[PositiveInt | Literal["auto"], Field(description="replicas; auto = what tp, pp and cp leave over")] = (
-        "auto"
-    )
+    dp: Annotated[
+        PositiveInt | Literal["auto"], Field(description="replicas; auto = what tp, pp and cp leave over")
+    ] = "auto"
     tp: PositiveInt = 1
     pp: PositiveInt = 1
     cp: Annotated[PositiveInt, Field(description="context-parallel ranks, which share each sequence")] = 1

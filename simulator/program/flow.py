@@ -23,7 +23,7 @@ def made_by(program: Program, stage: int, part: int) -> Iterator[Work]:
 
 
 def made_again_by(program: Program, stage: int, part: int) -> Iterator[Work]:
-    """Yield what makes the tensors that a part of a stage reads when it runs again: of its unit, what runs again too."""
+    """Yield what makes the tensors that a part of a stage reads when it runs again; its unit does so too."""
     segments = program.stages[stage].segments
     for maker in segments[part].makers:
         again = segments[maker].again if maker != BORDER and segments[maker].unit == segments[part].unit else None

@@ -149,7 +149,7 @@ class Oracle:
         return False
 
     def _follows(self, early: Instruction, stage: int, place: int, *, forward: bool) -> bool:
-        """Whether an instruction is at a place of a stage's way; before the first place is the end of its neighbour's."""
+        """Whether an instruction is at a place of a stage's way; before the first is its neighbour's last."""
         if place < 0:
             stage += -1 if forward else 1
         return 0 <= stage < len(self.stages) and (early.stage, early.part) == (

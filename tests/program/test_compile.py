@@ -47,9 +47,7 @@ def test_without_the_barrier_every_rank_updates_at_once(program: Any) -> None:
 
 def test_tensor_parallel_segments(program: Any) -> None:
     (only,) = program("mlp-tiny", "tp=2", "num_microbatches=1", devices=2).lists
-    assert text(only) == (
-        "0F0.0 0TP_F0.1 0F0.2 0F0.4 0TP_F0.5 0F0.6 0B0.6 0B0.4 0TP_B0.3 0B0.2 0B0.0 0OPTIM"
-    )
+    assert text(only) == ("0F0.0 0TP_F0.1 0F0.2 0F0.4 0TP_F0.5 0F0.6 0B0.6 0B0.4 0TP_B0.3 0B0.2 0B0.0 0OPTIM")
 
 
 @pytest.mark.parametrize("overlap", ["true", "false"])
