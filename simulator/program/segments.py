@@ -65,7 +65,7 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, redu
             Bucket(
                 nodes=names,
                 elements=filled_up(sum(node.layer.num_parameters for node in nodes if node.name in names), plan),
-                segment=bisect(bounds, start) - 1,
+                segment=next(part for part, end in enumerate(bounds[1:]) if end > start and not segments[part].exchange),
             )
             for start, names in buckets
         ),
