@@ -27,6 +27,16 @@ def test_the_table_in_three_formats(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "schedules", "--pp", "0")[0] != 0
 
 
+def test_the_table_says_what_each_schedule_is(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "schedules", "--pp", "4", "-m", "8", "--format", "json")
+    assert all(row["description"] for row in json.loads(out))
+    table = run(capsys, "schedules", "-v", "1", "--activation-limit", "2")[1]
+    assert "GPipe's bubble with at most p micro-batches" in table
+    assert "always 2 a rank: zbv, dualpipe_v" in table
+    assert "always" not in run(capsys, "schedules")[1]
+    assert run(capsys, "schedules", "--activation-limit", "0.5")[0] != 0
+
+
 def test_grid_and_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     picture = tmp_path / "grid.svg"
     inputs = ["--model", "gpt-tiny", "--topology", "local-cpu", "--plan", "pp2", "--set", "plan.schedule=zb_h1"]

@@ -94,11 +94,9 @@ class ScheduleKind:
     build
         Function of ranks, micro-batches and options.
     description
-        One line for a table.
+        What it is and what it is good for, for a table.
     source
         Paper or code that it comes from.
-    splits_backward
-        Whether backwards come as I and W.
     stages_per_rank
         How many stages a rank runs: exactly one, any number, or exactly two.
     usual_stages_per_rank
@@ -115,7 +113,6 @@ class ScheduleKind:
     build: Callable[[int, int, Options], Schedule]
     description: str
     source: str
-    splits_backward: bool = False
     stages_per_rank: Literal["one", "any", 2] = "one"
     usual_stages_per_rank: int = 1
     limits_activations: bool = False

@@ -27,7 +27,7 @@ def _rule(num_ranks: int, num_microbatches: int, num_stages_per_rank: int) -> Pr
 KIND = ScheduleKind(
     name="chimera",
     build=chimera,
-    description="two replicas in opposite directions: half the bubble, twice the parameters",
+    description="two replicas in opposite directions fill part of each other's bubbles, for twice the parameters",
     source="Li and Hoefler 2021, arXiv 2107.06925",
     placement="bidirectional",
     rule=_rule,

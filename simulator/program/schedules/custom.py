@@ -105,6 +105,5 @@ KIND = ScheduleKind(
     build=custom,
     description="read from a file: one row of actions per rank",
     source="format of torch.distributed.pipelining's CSV files",
-    splits_backward=True,
     stages_per_rank="any",
 )

@@ -26,7 +26,7 @@ def _rule(num_ranks: int, num_microbatches: int, num_stages_per_rank: int) -> Pr
 KIND = ScheduleKind(
     name="hanayo",
     build=hanayo,
-    description="waves over v stages per rank: interleaved 1F1B's bubble without its wrap-around sends",
+    description="waves over v stages per rank: interleaved 1F1B's bubble if F = B, without its wrap-around sends",
     source="Liu et al. 2023, arXiv 2308.15762",
     stages_per_rank="any",
     usual_stages_per_rank=2,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from simulator.errors import InputError
-from simulator.program.schedules import SCHEDULE_KINDS, Options, Schedule
+from simulator.program.schedules import SCHEDULES, Options, Schedule
 from tests.program.schedules.making import LISTED, make
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -14,7 +14,7 @@ SMALL = ["0F0 0F1 0B0 0B1", "1F0 1B0 1F1 1B1"]
 
 
 def read(rows: Iterable[str], p: int = 2, m: int = 2, path: str = "") -> Schedule:
-    return SCHEDULE_KINDS["custom"].build(p, m, Options(text="\n".join(rows), path=path))
+    return SCHEDULES["custom"].build(p, m, Options(text="\n".join(rows), path=path))
 
 
 def errors(rows: Iterable[str], p: int = 2, m: int = 2) -> list[str]:
