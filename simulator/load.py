@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from simulator.collector import paused_collector
 from simulator.errors import Diagnostic, InputError, Problems
@@ -78,6 +78,24 @@ def load(model: str, topology: str, plan: str, settings: Iterable[str] = ()) -> 
     documents = _all(partial(read, *item) for item in sources.items())
     apply_settings(documents, settings)
     return build(documents)
+
+
+def reload(inputs: Mapping[str, Any], path: Path) -> Inputs:
+    """Compile again what a recording was made from.
+
+    Parameters
+    ----------
+    inputs
+        What `Inputs.resolved` gave.
+    path
+        The recording's file, for messages.
+
+    Raises
+    ------
+    InputError
+        All that is wrong: the recording is of another version, or a file that its plan names is gone.
+    """
+    return build([Document(name=name, path=str(path), data=dict(inputs.get(name, {}))) for name in FOLDERS])
 
 
 @paused_collector()

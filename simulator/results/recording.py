@@ -47,6 +47,11 @@ class Recording:
     about: Mapping[str, Any] = field(default_factory=dict)
     complete: bool = True
 
+    @property
+    def clock_error(self) -> float:
+        """Seconds by which the clocks of two ranks may differ; ranks of one host share theirs."""
+        return float(self.about.get("clock_error_s", 0.0))
+
     def save(self, path: str | Path) -> None:
         """Write the file atomically."""
         body = {

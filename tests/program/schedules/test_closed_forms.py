@@ -99,7 +99,7 @@ def test_window(name: str, p: int, m: int) -> None:
 
 @pytest.mark.parametrize("p", [2, 3, 4])
 def test_what_the_zero_bubble_forms_ask_for(p: int) -> None:
-    """Every combination of times of 1 to 4: the forms hold from the stated m on and not below, the papers' as stated."""
+    """All times of 1 to 4: the forms hold from the stated m on and not below, the papers' as stated."""
     grid = list(product(range(1, 5), repeat=3))
     for name, v, enough in (("zb_h1", 1, p), ("interleaved_zero_bubble", 2, p), ("zb_h2", 1, 2 * p - 1)):
         form = (BUBBLES | BUBBLES_OVER_V)[name]
