@@ -160,7 +160,9 @@ def _schedule_text(spec: PlanSchema, problems: Problems) -> str:
     try:
         return Path(spec.schedule_file).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        problems.add("plan.schedule_file", f"{spec.schedule_file} cannot be read: {error}")
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        hint = "a plan file names it from its own folder, --set from the working directory"
+        problems.add("plan.schedule_file", f"{spec.schedule_file} cannot be read: {reason.lower()}", hint)
         return ""
 
 

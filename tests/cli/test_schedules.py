@@ -49,6 +49,68 @@ def test_grid_and_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     assert len(rectangles) == 1 + 2 * (3 * 8 + 1)
 
 
+ROWS = "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n"
+TINY = ["--model", "gpt-tiny", "--topology", "local-cpu", "--plan"]
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    """A plan that names a file beside it."""
+    folder = tmp_path / "plans"
+    folder.mkdir()
+    (folder / "rows.csv").write_text(ROWS)
+    path = folder / "mine.yaml"
+    path.write_text("name: mine\npp: 2\nschedule: custom\nschedule_file: rows.csv\nnum_microbatches: 2\n")
+    return path
+
+
+def test_a_plan_names_its_rows_from_its_own_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: Path
+) -> None:
+    recording = tmp_path / "predicted.json"
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, "simulate", *TINY, "plans/mine.yaml", "-o", str(recording))[0] == 0
+    monkeypatch.chdir(plan.parent)
+    assert run(capsys, "simulate", *TINY, "mine.yaml")[0] == 0
+    # A recording names the file whole, so that it can be compiled again from anywhere.
+    code, out, _ = run(capsys, "compare", str(recording), str(recording))
+    assert code == 0 and "in the order of the plan" in out
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "simulate", *TINY, "plans/mine.yaml", "--set", "plan.schedule_file=rows.csv")
+    assert code == 2
+    assert err.splitlines()[0] == (
+        "--set plan.schedule_file=rows.csv: plan.schedule_file: rows.csv cannot be read: no such file or directory; "
+        "a plan file names it from its own folder, --set from the working directory"
+    )
+    (tmp_path / "rows.csv").write_text(ROWS)
+    assert run(capsys, "simulate", *TINY, "plans/mine.yaml", "--set", "plan.schedule_file=rows.csv")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            "0F0 2F0 2B0 0B0\n1F0 1B0",
+            "plan.schedule_file: {} has 3 stages, which pp(2) does not divide (remainder 1); "
+            "legal neighbour: 2 or 4 stages",
+        ),
+        (
+            "0F0 2F0 2B0 0B0\n1F0 3F0 3B0 1B0",
+            "plan.num_stages_per_rank: pp(2) * num_stages_per_rank(1) = 2 stages, but {} has 4; "
+            "set num_stages_per_rank: 2",
+        ),
+    ],
+)
+def test_a_file_with_other_stages_than_the_plan(
+    capsys: pytest.CaptureFixture[str], plan: Path, rows: str, message: str
+) -> None:
+    file = plan.with_name("rows.csv")
+    file.write_text(rows)
+    code, _, err = run(capsys, "simulate", *TINY, str(plan), "--set", "plan.num_microbatches=1")
+    assert code == 2
+    assert message.format(file) in err
+
+
 def test_a_schedule_from_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     rows = tmp_path / "mine.csv"
     rows.write_text("0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n")
