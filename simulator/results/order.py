@@ -48,6 +48,23 @@ def disorder(program: Program, steps: Iterable[Timeline], clock_error: float = 0
         yield from _between_ranks(program, step, spans, tolerance)
 
 
+def misfit(program: Program, step: Timeline) -> str:
+    """Return by what a step shows that it is none of this program; nothing if it may be one, whole or cut short."""
+    world, num_stages = program.plan.mesh.world_size, len(program.stages)
+    ranks = {member for members in step.ranks.values() for member in members}
+    if max(ranks, default=0) >= world or (step.source == "predicted" and len(ranks) < world):
+        return f"has {max(ranks) + 1} ranks, but the plan has {world}"
+    stages = 1 + max((span.instruction.stage for span in step.spans), default=0)
+    if stages > num_stages:
+        return f"has {stages} stages, but the plan has {num_stages}"
+    for rank in step.ranks:
+        listed = set(program.instructions(rank))
+        strange = next((span.instruction for span in step.of(rank) if span.instruction not in listed), None)
+        if strange:
+            return f"rank {rank} ran {strange}, which the plan does not have there"
+    return ""
+
+
 def _on_rank(
     rank: int, listed: Sequence[Instruction], needs: Sequence[Sequence[int]], spans: Spans, tolerance: float
 ) -> Iterator[str]:

@@ -43,10 +43,50 @@ def test_grid_and_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     code, out, _ = run(capsys, "program", "show", *inputs, "--grid", "-o", str(picture))
     assert code == 0
     assert "rank 0" in out and "rank 1" in out
-    root = ElementTree.parse(picture).getroot()
-    rectangles = [each for each in root.iter() if each.tag.endswith("rect")]
-    # Background, then F, I and W of 8 micro-batches and an update on each of two ranks.
-    assert len(rectangles) == 1 + 2 * (3 * 8 + 1)
+    # Background, F, I and W of 8 micro-batches and an update on each of two ranks, the legend of these four.
+    assert len(elements(picture, "rect")) == 1 + 2 * (3 * 8 + 1) + 4
+    assert {"rank 0", "rank 1", "W", "weight gradients", "OPTIM"} <= {each.text for each in elements(picture, "text")}
+
+
+def elements(picture: Path, tag: str) -> list[ElementTree.Element]:
+    return [each for each in ElementTree.parse(picture).getroot().iter() if each.tag.endswith(tag)]
+
+
+def test_a_row_of_the_grid_names_all_its_ranks_and_tells_its_stages_apart(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    picture = tmp_path / "grid.svg"
+    settings = ["topology.node.count=8", "plan.pp=2", "plan.dp=4", "plan.schedule=zbv", "plan.axes=[dp, pp, tp]"]
+    changes = [word for setting in settings for word in ("--set", setting)]
+    code, out, _ = run(capsys, "program", "show", *TINY, "pp2", *changes, "--grid", "-o", str(picture))
+    assert code == 0 and "ranks 0, 2, ... (4) " in out and "the 2 stages of a rank" in out
+    fills = {
+        (each[0].text or "").partition(":")[0]: each.get("fill") for each in elements(picture, "rect") if len(each)
+    }
+    assert fills["0F0"] == fills["1F1"] != fills["3F0"] == fills["2F1"], "stages 0 and 3 are on rank 0, 1 and 2 on 1"
+    assert {"ranks 0, 2, ... (4)"} < {each.text for each in elements(picture, "text")}
+    assert "ranks 0, 2, 4, 6" in {each.text for each in elements(picture, "title")}
+
+
+def test_a_grid_is_never_written_under_a_wrong_name_or_of_another_plan(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, _, err = run(capsys, "program", "show", *TINY, "pp2", "--grid", "-o", str(tmp_path / "grid.png"))
+    assert code == 2 and "pictures are SVG; write grid.svg" in err
+    assert list(tmp_path.iterdir()) == []
+    recording = tmp_path / "predicted.json"
+    assert run(capsys, "simulate", *TINY, "pp2", "-o", str(recording))[0] == 0
+    assert run(capsys, "program", "show", *TINY, "pp2", "--recording", str(recording))[0] == 0
+    for wrong, reason in {
+        ("single", "topology.node.count=1"): "has 2 ranks, but the plan has 1",
+        ("pp2", "topology.node.count=4"): "has 2 ranks, but the plan has 4",
+        ("dp2", "plan.dp=2"): "has 2 stages, but the plan has 1",
+        ("pp2", "plan.num_microbatches=4"): "rank 0 ran 0F4.0, which the plan does not have there",
+    }.items():
+        plan, change = wrong
+        code, _, err = run(capsys, "program", "show", *TINY, plan, "--set", change, "--recording", str(recording))
+        assert code == 2
+        assert err.startswith(f"{recording}: {reason}; name the model, topology, plan and --set")
 
 
 ROWS = "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n"
