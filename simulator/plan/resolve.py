@@ -129,7 +129,7 @@ def _stages_per_rank(
     """Return the virtual stages of a rank, after reporting what the schedule does not allow."""
     rules = schedules.get(spec.schedule)
     if rules is None:
-        close = get_close_matches(spec.schedule, schedules, n=1)
+        close = get_close_matches(spec.schedule.lower(), schedules, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(schedules)}"
         problems.add("plan.schedule", f"{spec.schedule!r} is not a schedule", hint)
         return 1

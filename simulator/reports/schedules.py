@@ -28,7 +28,7 @@ def render(
         "in flight",
         "messages",
         "what it is",
-        title=f"{num_ranks} pipeline ranks, {num_microbatches} micro-batches",
+        title=f"pp {num_ranks}, {num_microbatches} micro-batch{'es' * (num_microbatches != 1)}",
     )
     for row in sorted(rows, key=lambda each: (bool(each.problem), each.bubble_fraction)):
         if row.problem:

@@ -20,7 +20,7 @@ def _rule(num_ranks: int, num_microbatches: int, num_stages_per_rank: int) -> Pr
     for name, given in (("pp", num_ranks), ("num_microbatches", num_microbatches)):
         if given % 2:
             near = f"{given - 1} or {given + 1}" if given > 1 else "2"
-            return f"chimera shares {name} between two directions: {given} is not even", f"use {near}"
+            return f"chimera shares {name} between two directions: {given} is not even", f"use {name} {near}"
     return None
 
 

@@ -20,7 +20,7 @@ def _rule(num_ranks: int, num_microbatches: int, num_stages_per_rank: int) -> Pr
     if num_stages_per_rank % 2 == 0:
         return None
     near = f"{num_stages_per_rank - 1} or {num_stages_per_rank + 1}" if num_stages_per_rank > 1 else "2"
-    return f"hanayo goes there and back: {num_stages_per_rank} stage(s) per rank is not even", f"use {near}"
+    return f"hanayo goes there and back: num_stages_per_rank {num_stages_per_rank} is not even", f"use {near}"
 
 
 KIND = ScheduleKind(

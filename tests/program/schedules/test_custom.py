@@ -53,7 +53,7 @@ def test_cells_that_are_no_actions(cell: str) -> None:
 @pytest.mark.parametrize(
     ("rows", "error"),
     [
-        (SMALL[:1], "mine.csv: has 1 rows, but pp is 2; write one row of actions per pipeline rank"),
+        (SMALL[:1], "mine.csv: has 1 row, but pp is 2; write one row of actions per pipeline rank"),
         ([], "mine.csv: has 0 rows, but pp is 2; write one row of actions per pipeline rank"),
         (["", SMALL[1]], "mine.csv: row 1 has no actions; give rank 0 a stage"),
         (["0F0 0F1 0B0", SMALL[1]], "mine.csv: 0B1 is missing; every forward needs its B, or I and W"),

@@ -69,16 +69,24 @@ def test_v_placement_of_more_than_one_wave() -> None:
 @pytest.mark.parametrize(
     ("name", "numbers", "message"),
     [
-        ("1f1b", (4, 8, 2), "1f1b runs 1 stage(s) per rank, not 2; use 1"),
-        ("zbv", (4, 8, 1), "zbv runs 2 stage(s) per rank, not 1; use 2"),
-        ("chimera", (3, 8, 1), "chimera shares pp between two directions: 3 is not even; use 2 or 4"),
-        ("chimera", (4, 1, 1), "chimera shares num_microbatches between two directions: 1 is not even; use 2"),
+        (
+            "1f1b",
+            (4, 8, 2),
+            "1f1b runs 1 stage per rank, not 2; use 1, or a schedule that takes several, as interleaved_1f1b",
+        ),
+        ("zbv", (4, 8, 1), "zbv runs 2 stages per rank, not 1; use 2"),
+        ("chimera", (3, 8, 1), "chimera shares pp between two directions: 3 is not even; use pp 2 or 4"),
+        (
+            "chimera",
+            (4, 1, 1),
+            "chimera shares num_microbatches between two directions: 1 is not even; use num_microbatches 2",
+        ),
         (
             "dualpipe_v",
             (4, 7, 2),
             "dualpipe_v needs num_microbatches >= 2 * pp = 8, not 7; use 8 micro-batches or pp 3",
         ),
-        ("hanayo", (4, 8, 3), "hanayo goes there and back: 3 stage(s) per rank is not even; use 2 or 4"),
+        ("hanayo", (4, 8, 3), "hanayo goes there and back: num_stages_per_rank 3 is not even; use 2 or 4"),
     ],
 )
 def test_rules(name: str, numbers: tuple[int, int, int], message: str) -> None:
