@@ -115,6 +115,10 @@ def test_a_plan_names_its_rows_from_its_own_folder(
     # A recording names the file whole, so that it can be compiled again from anywhere.
     code, out, _ = run(capsys, "compare", str(recording), str(recording))
     assert code == 0 and "in the order of the plan" in out
+    moved = plan.with_name("rows.csv").rename(plan.with_name("moved.csv"))
+    code, _, err = run(capsys, "compare", str(recording), str(recording))
+    assert code == 2 and err.startswith(f"{recording}: plan.schedule_file: {plan.with_name('rows.csv')} cannot be read")
+    moved.rename(plan.with_name("rows.csv"))
     monkeypatch.chdir(tmp_path)
     code, _, err = run(capsys, "simulate", *TINY, "plans/mine.yaml", "--set", "plan.schedule_file=rows.csv")
     assert code == 2
