@@ -95,11 +95,12 @@ def _median_step(program: Program, path: Path) -> Timeline:
     from simulator.results.order import misfit
     from simulator.results.recording import Recording
 
-    steps = sorted(Recording.load(path).steps, key=lambda step: step.step_time)
+    recorded = Recording.load(path)
+    steps = sorted(recorded.steps, key=lambda step: step.step_time)
     if not steps:
         raise InputError([Diagnostic(str(path), "", "holds no step", "the run ended before its first step was done")])
     middle = steps[len(steps) // 2]
-    if reason := misfit(program, middle):
+    if reason := misfit(program, middle, recorded.complete):
         hint = "name the model, topology, plan and --set that it was made with"
         raise InputError([Diagnostic(str(path), "", reason, hint)])
     return middle

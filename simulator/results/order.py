@@ -43,25 +43,32 @@ def disorder(program: Program, steps: Iterable[Timeline], clock_error: float = 0
         yield from (f"rank {rank} is none of the plan's {world}" for rank in step.ranks if rank >= world)
         spans = {rank: {span.instruction: span for span in step.of(rank)} for rank in step.ranks if rank < world}
         for rank, own in spans.items():
+            if twice := len(step.of(rank)) - len(own):
+                yield f"rank {rank} ran {len(step.of(rank))} instructions, {twice} of them not for the first time"
             place = program.plan.mesh.coordinate(rank, "pp")
             yield from _on_rank(rank, program.lists[place], needs[place], own, tolerance)
         yield from _between_ranks(program, step, spans, tolerance)
 
 
-def misfit(program: Program, step: Timeline) -> str:
-    """Return by what a step shows that it is none of this program; nothing if it may be one, whole or cut short."""
+def misfit(program: Program, step: Timeline, whole: bool = True) -> str:
+    """Return by what a step shows that it is none of this program, nothing if it may be one.
+
+    Where it is not ``whole`` because the run was cut short, ranks and instructions may lack.
+    """
     world, num_stages = program.plan.mesh.world_size, len(program.stages)
     ranks = {member for members in step.ranks.values() for member in members}
-    if max(ranks, default=0) >= world or (step.source == "predicted" and len(ranks) < world):
-        return f"has {max(ranks) + 1} ranks, but the plan has {world}"
+    if max(ranks, default=0) >= world or (whole and len(ranks) < world):
+        return f"is of {len(ranks)} rank{'s'[: len(ranks) != 1]}, but the plan has {world}"
     stages = 1 + max((span.instruction.stage for span in step.spans), default=0)
-    if stages > num_stages:
+    if stages > num_stages or (whole and stages < num_stages):
         return f"has {stages} stages, but the plan has {num_stages}"
     for rank in step.ranks:
-        listed = set(program.instructions(rank))
-        strange = next((span.instruction for span in step.of(rank) if span.instruction not in listed), None)
+        listed, ran = program.instructions(rank), [span.instruction for span in step.of(rank)]
+        strange, lacking = set(ran).difference(listed), set(listed).difference(ran) if whole else ()
         if strange:
-            return f"rank {rank} ran {strange}, which the plan does not have there"
+            return f"rank {rank} ran {min(strange)}, which the plan does not have there"
+        if lacking:
+            return f"rank {rank} did not run {min(lacking)}, which the plan has there"
     return ""
 
 

@@ -78,10 +78,12 @@ def test_a_grid_is_never_written_under_a_wrong_name_or_of_another_plan(
     assert run(capsys, "simulate", *TINY, "pp2", "-o", str(recording))[0] == 0
     assert run(capsys, "program", "show", *TINY, "pp2", "--recording", str(recording))[0] == 0
     for wrong, reason in {
-        ("single", "topology.node.count=1"): "has 2 ranks, but the plan has 1",
-        ("pp2", "topology.node.count=4"): "has 2 ranks, but the plan has 4",
+        ("single", "topology.node.count=1"): "is of 2 ranks, but the plan has 1",
+        ("pp2", "topology.node.count=4"): "is of 2 ranks, but the plan has 4",
         ("dp2", "plan.dp=2"): "has 2 stages, but the plan has 1",
-        ("pp2", "plan.num_microbatches=4"): "rank 0 ran 0F4.0, which the plan does not have there",
+        ("pp2", "plan.num_microbatches=7"): "rank 0 ran 0B7.0, which the plan does not have there",
+        ("pp2", "plan.num_microbatches=9"): "rank 0 did not run 0B8.0, which the plan has there",
+        ("pp2", "plan.schedule=zbv"): "has 2 stages, but the plan has 4",
     }.items():
         plan, change = wrong
         code, _, err = run(capsys, "program", "show", *TINY, plan, "--set", change, "--recording", str(recording))

@@ -9,7 +9,7 @@ from simulator.planning import predict
 from simulator.program.program import Program
 from simulator.program.schedules import SCHEDULES
 from simulator.results.assemble import assemble
-from simulator.results.order import disorder
+from simulator.results.order import disorder, misfit
 from simulator.results.timeline import Span, Timeline
 
 SIZES = ["topology.node.count=8", "plan.pp=4", "plan.num_microbatches=8", "model.num_hidden_layers=8"]
@@ -120,8 +120,17 @@ def test_what_did_not_run_is_missed(program: Program) -> None:
         "rank 0 did not run 0OPTIM",
         "rank 1 ran 1F2.0, which is not in its list",
     ]
+    again = assemble(program, [FIRST, [*SECOND, ("1OPTIM", 13.0, 14.0)]])
+    assert list(disorder(program, [again])) == ["rank 1 ran 11 instructions, 1 of them not for the first time"]
     lost = assemble(program, [FIRST, []])
     assert list(disorder(program, [lost])) == [], "nothing is known of a rank whose record was lost"
+
+
+def test_a_run_that_was_cut_short_fits_its_program(program: Program) -> None:
+    cut = assemble(program, [FIRST[:3], []])
+    assert misfit(program, cut, whole=False) == ""
+    assert misfit(program, cut) == "is of 1 rank, but the plan has 2"
+    assert misfit(program, assemble(program, [FIRST, SECOND])) == ""
 
 
 def test_every_member_of_a_group_is_looked_at() -> None:
