@@ -19,7 +19,15 @@ from executor.transport import Transport
 from simulator.load import Inputs
 from simulator.model.graph import INPUT
 from simulator.model.layers import count
-from simulator.program.instructions import EXCHANGES_B, EXCHANGES_F, EXCHANGES_R, Instruction, Kind, Stream
+from simulator.program.instructions import (
+    EXCHANGES_B,
+    EXCHANGES_F,
+    EXCHANGES_R,
+    REDUCTIONS,
+    Instruction,
+    Kind,
+    Stream,
+)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -68,7 +76,7 @@ class Runtime(Interpreter):
             Kind.RECV_B: self._receive_backward,
             Kind.UNSHARD: self._unshard,
             Kind.RESHARD: self._reshard,
-            Kind.REDUCE_GRAD: self._reduce_grad,
+            **dict.fromkeys(REDUCTIONS.values(), self._reduce_grad),
             Kind.BARRIER: self._barrier,
             Kind.OPTIM: self._optim,
         }

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch.distributed as dist
 from torch import Tensor
 
-from simulator.program.instructions import Stream
+from simulator.program.instructions import STREAMS_OF_GROUPS, Stream
 from simulator.program.program import Program
 
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -45,13 +45,8 @@ class Transport:
     def __init__(self, program: Program) -> None:
         self._nccl = dist.is_initialized() and dist.get_backend() == "nccl"
         self._borders = max(1, len(program.stages) - 1) if self._nccl else 1
-        self._groups: dict[Stream, dist.ProcessGroup | None] = {
-            Stream.TP: _own_group(program, "tp"),
-            Stream.CP: _own_group(program, "cp"),
-            Stream.EP: _own_group(program, "ep"),
-            Stream.DP: _own_group(program, "dp"),
-            Stream.DP_GATHER: _own_group(program, "dp") if program.plan.is_sharded else None,
-            Stream.PP: _own_group(program, "pp"),
+        self._groups = {
+            stream: _own_group(program, axis) for stream, axis in STREAMS_OF_GROUPS.items() if stream in program.streams
         }
         forward, backward = ([_own_group(program, "pp") for _ in range(self._borders)] for _ in range(2))
         self._pipelines = {

@@ -163,12 +163,8 @@ def _joined(parts: Iterable[NDArray[Any]], dtype: Any) -> NDArray[Any]:
 def _groups(program: Program) -> Iterable[_Family]:
     """Yield the process groups that the program uses."""
     for stream, axis in STREAMS_OF_GROUPS.items():
-        if axis == "pp" and not program.has_barrier:
-            continue
-        if stream is Stream.DP_GATHER and not program.plan.is_sharded:
-            continue
         groups = program.group_table(axis)
-        if groups.shape[1] > 1:
+        if stream in program.streams and groups.shape[1] > 1:
             yield _Family(stream, groups, ((stream, -1),) * groups.shape[1], True)
 
 

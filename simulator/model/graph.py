@@ -19,12 +19,13 @@ INPUT = "input"
 
 
 class Shard(StrEnum):
-    """How a node's parameters are cut over the tensor-parallel ranks."""
+    """How a node's parameters are cut: over the tensor-parallel ranks, or experts over the expert-parallel ones."""
 
     NONE = "none"
     COLUMN = "column"
     ROW = "row"
     HEADS = "heads"
+    EXPERTS = "experts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from simulator.model.graph import Node, Shard
 from simulator.model.layers import Exchange
 from simulator.plan.plan import Plan
 
-Start = tuple[int, tuple[str, ...]]
-"""First node of a bucket, and the names of those whose parameters are in it, in backward order."""
+
+class Filled(NamedTuple):
+    """A bucket: its first node, the names of those whose parameters it holds in backward order, and whose groups sum it."""
+
+    start: int
+    names: tuple[str, ...]
+    axis: str = "dp"
 
 
 def filled_up(elements: int, plan: Plan) -> int:
@@ -19,37 +25,46 @@ def filled_up(elements: int, plan: Plan) -> int:
     return math.ceil(elements / plan.replicas) * plan.replicas if plan.is_sharded else elements
 
 
-def block_buckets(nodes: Sequence[Node], blocks: list[int]) -> list[Start]:
+def block_buckets(nodes: Sequence[Node], blocks: list[int]) -> list[Filled]:
     """Return the buckets of each block's parameters in backward order."""
     buckets = []
     for first, end in reversed(list(pairwise([*blocks, len(nodes)]))):
         names = tuple(node.name for node in reversed(nodes[first:end]) if node.layer.parameters())
         if names:
-            buckets.append((first, names))
+            buckets.append(Filled(first, names))
     return buckets
 
 
-def filled_buckets(nodes: Sequence[Node], plan: Plan) -> list[Start]:
+def filled_buckets(nodes: Sequence[Node], plan: Plan, axes: Iterable[str]) -> list[Filled]:
     """Return the buckets in backward order: one closes at the first node, going backward, at which it is full.
 
-    None begins between a product that was cut and the exchange that ends its region: the pair runs as one.
+    None begins between a product that was cut and the exchange that ends its region: the pair runs as one. Parameters
+    with replicas on other ranks are never in one bucket; those without replicas are in none.
     """
     inside = _inside_regions(nodes)
-    buckets: list[Start] = []
+    found = (bucket for axis in axes for bucket in _filled(nodes, plan, axis, inside))
+    return sorted(found, key=lambda bucket: -bucket.start)
+
+
+def _filled(nodes: Sequence[Node], plan: Plan, axis: str, inside: list[bool]) -> Iterator[Filled]:
     names: list[str] = []
-    size = 0
+    size = first = 0
     for index in reversed(range(len(nodes))):
         node = nodes[index]
-        if node.layer.parameters():
+        if node.layer.parameters() and axis == _axis(node):
             names.append(node.name)
             size += node.layer.num_parameters * plan.itemsize
+            first = index
         if names and size >= plan.bucket_size and not inside[index]:
-            buckets.append((index, tuple(names)))
+            yield Filled(index, tuple(names), axis)
             names, size = [], 0
     if names:
-        first = min(i for i, node in enumerate(nodes) if node.name in names)
-        buckets.append((max(i for i in range(first + 1) if not inside[i]), tuple(names)))
-    return buckets
+        yield Filled(max(i for i in range(first + 1) if not inside[i]), tuple(names), axis)
+
+
+def _axis(node: Node) -> str:
+    """Return whose groups hold replicas of a node's parameters."""
+    return "dp_expert" if node.shard is Shard.EXPERTS else "dp"
 
 
 def _inside_regions(nodes: Sequence[Node]) -> list[bool]:

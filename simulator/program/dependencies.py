@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from simulator.program.flow import FLOWS, Work, returned_by, sent_by
-from simulator.program.instructions import BACKWARD, SENDS, STREAM_OF, Instruction, Kind, Stream
+from simulator.program.instructions import BACKWARD, REDUCTIONS, SENDS, STREAM_OF, Instruction, Kind, Stream
 from simulator.program.program import Program
 from simulator.program.sharding import gathered_for
 
@@ -28,7 +28,7 @@ def dependencies(program: Program, instructions: tuple[Instruction, ...]) -> lis
         rule = rules.get((kind, stage, part))
         if rule is None:
             rule = rules[kind, stage, part] = [need for need in _needs(program, kind, stage, part) if need in last]
-        if kind is Kind.REDUCE_GRAD:
+        if kind in REDUCTIONS.values():
             result.append(tuple([last[need] for need in rule]))
         elif kind is Kind.BARRIER:
             result.append(_all_gradients(last))
@@ -59,7 +59,7 @@ def _sent_before(instructions: tuple[Instruction, ...]) -> Iterator[tuple[int, .
 def _all_gradients(last: dict[Work, int]) -> tuple[int, ...]:
     """Return the positions after which all gradients of a rank are known."""
     computed = max((at for (kind, _, _), at in last.items() if kind in BACKWARD), default=-1)
-    reduced = (at for (kind, _, _), at in last.items() if kind is Kind.REDUCE_GRAD)
+    reduced = (at for (kind, _, _), at in last.items() if kind in REDUCTIONS.values())
     return tuple(at for at in (computed, *reduced) if at >= 0)
 
 
@@ -70,12 +70,12 @@ def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, .
             return tuple(sent_by(program, stage))
         case Kind.SEND_B:
             return tuple(returned_by(program, stage))
-        case Kind.REDUCE_GRAD:
+        case _ if kind in REDUCTIONS.values():
             segment = program.stages[stage].buckets[part].segment
             return (Kind.B, stage, segment), (Kind.W, stage, segment)
         case Kind.OPTIM:
-            buckets = range(len(program.stages[stage].buckets))
-            return (Kind.BARRIER, 0, -1), *((Kind.REDUCE_GRAD, stage, index) for index in buckets)
+            buckets = enumerate(program.stages[stage].buckets)
+            return (Kind.BARRIER, 0, -1), *((bucket.reduction, stage, index) for index, bucket in buckets)
         case _ if kind in FLOWS:
             works = FLOWS[kind](program, stage, part)
             return tuple(work for work in works if STREAM_OF[work[0]] is not STREAM_OF[kind])

@@ -19,6 +19,7 @@ class Stream(StrEnum):
     CP = "cp"
     EP = "ep"
     DP = "dp"
+    DP_EXPERT = "dp_expert"
     DP_GATHER = "dp_gather"
     PP = "pp"
     SEND_F = "send_f"
@@ -72,6 +73,8 @@ class Kind(StrEnum):
     """Let go of the gathered parameters but for the rank's own part."""
     REDUCE_GRAD = "REDUCE_GRAD"
     """Sum a bucket of parameter gradients over the data-parallel replicas; of sharded ones, each its own part."""
+    REDUCE_EXPERT_GRAD = "REDUCE_EXPERT_GRAD"
+    """Sum a bucket of experts' gradients over those replicas that hold the same experts."""
     BARRIER = "BARRIER"
     """Wait for all ranks of the pipeline: nobody updates before all gradients are known to be good."""
     OPTIM = "OPTIM"
@@ -97,6 +100,7 @@ STREAM_OF = {
     Kind.UNSHARD: Stream.DP_GATHER,
     Kind.RESHARD: Stream.COMPUTE,
     Kind.REDUCE_GRAD: Stream.DP,
+    Kind.REDUCE_EXPERT_GRAD: Stream.DP_EXPERT,
     Kind.BARRIER: Stream.PP,
     Kind.SEND_F: Stream.SEND_F,
     Kind.RECV_F: Stream.RECV_F,
@@ -138,19 +142,26 @@ COLLECTIVE_AXIS = {
     Kind.EP_R: "ep",
     Kind.UNSHARD: "dp",
     Kind.REDUCE_GRAD: "dp",
+    Kind.REDUCE_EXPERT_GRAD: "dp_expert",
     Kind.BARRIER: "pp",
 }
-"""Mesh axis whose group takes part in a collective."""
+"""Axis whose group takes part in a collective: of the mesh, or one that ``Program.group`` knows beside."""
+
+REDUCTIONS = {
+    axis: kind for kind, axis in COLLECTIVE_AXIS.items() if kind in (Kind.REDUCE_GRAD, Kind.REDUCE_EXPERT_GRAD)
+}
+"""What sums gradients over the replicas of an axis."""
 
 STREAMS_OF_GROUPS = {
     Stream.TP: "tp",
     Stream.CP: "cp",
     Stream.EP: "ep",
     Stream.DP: "dp",
+    Stream.DP_EXPERT: "dp_expert",
     Stream.DP_GATHER: "dp",
     Stream.PP: "pp",
 }
-"""Streams of collectives, and the mesh axis whose groups use them."""
+"""Streams of collectives, and the axis whose groups use them."""
 
 SENDS = {Kind.SEND_F: (Kind.RECV_F, +1), Kind.SEND_B: (Kind.RECV_B, -1)}
 """For each send, the receive that meets it and the step from the sender's stage to the receiver's."""
@@ -176,7 +187,7 @@ class Instruction(NamedTuple):
     microbatch
         Micro-batch, -1 where it has none; for UNSHARD and RESHARD, how often their bucket was gathered before.
     part
-        Segment of the stage (F, B, R, exchanges) or bucket (REDUCE_GRAD, UNSHARD, RESHARD); -1 means the whole.
+        Segment of the stage (F, B, R, exchanges) or bucket (reductions, UNSHARD, RESHARD); -1 means the whole.
     """
 
     kind: Kind

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from simulator.model.graph import LayerGraph
 from simulator.model.layers.base import INDEX_BYTES, count
 from simulator.plan.plan import Plan
-from simulator.program.instructions import BACKWARD, COLLECTIVE_AXIS, ENDS, EXCHANGES_B, Instruction, Kind
+from simulator.program.instructions import (
+    BACKWARD,
+    COLLECTIVE_AXIS,
+    ENDS,
+    EXCHANGES_B,
+    STREAM_OF,
+    Instruction,
+    Kind,
+    Stream,
+)
 from simulator.program.stage import Segment, Stage
 
 if TYPE_CHECKING:
@@ -104,6 +113,12 @@ class Program:
         """Return the stages that a pipeline coordinate runs."""
         return tuple(stage for stage in self.stages if self.placement[stage.index] == pipeline_rank)
 
+    @cached_property
+    def streams(self) -> frozenset[Stream]:
+        """Streams on which something runs."""
+        kinds = {instruction.kind for instructions in self.lists for instruction in instructions}
+        return frozenset(map(STREAM_OF.__getitem__, kinds))
+
     @property
     def has_barrier(self) -> bool:
         """Whether all ranks of a pipeline meet before they update."""
@@ -167,9 +182,9 @@ class Program:
                 return Message("send", self.tensor_bytes(names))
             case Kind.BARRIER:
                 return Message("all_reduce", NORM_BYTES)
-            case Kind.REDUCE_GRAD | Kind.UNSHARD:
+            case Kind.REDUCE_GRAD | Kind.REDUCE_EXPERT_GRAD | Kind.UNSHARD:
                 reduction = "reduce_scatter" if self.plan.is_sharded else "all_reduce"
-                operation = reduction if instruction.kind is Kind.REDUCE_GRAD else "all_gather"
+                operation = "all_gather" if instruction.kind is Kind.UNSHARD else reduction
                 return Message(operation, float(stage.buckets[instruction.part].elements * self.plan.itemsize))
         if instruction.kind not in COLLECTIVE_AXIS:
             raise ValueError(f"{instruction} moves nothing between ranks")

@@ -32,18 +32,19 @@ def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...], pipelines
         Replicas of the stages on the same ranks; then gradients are reduced even without data parallelism.
     """
     ends = [*cuts[1:], len(graph.nodes)]
-    reduces = plan.replicas * pipelines > 1
-    stages = [_stage(graph, plan, index, *span, reduces) for index, span in enumerate(zip(cuts, ends, strict=True))]
+    sizes = {"dp": plan.replicas, "dp_expert": plan.replicas // plan.ep}
+    axes = tuple(axis for axis, size in sizes.items() if size * pipelines > 1)
+    stages = [_stage(graph, plan, index, *span, axes) for index, span in enumerate(zip(cuts, ends, strict=True))]
     return tuple(
         replace(stage, index=stage.index + pipeline * len(stages)) for pipeline in range(pipelines) for stage in stages
     )
 
 
-def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, reduces: bool) -> Stage:
+def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, axes: tuple[str, ...]) -> Stage:
     nodes = graph.nodes[first:end]
     blocks = _block_starts(nodes) if plan.recompute == "full" or plan.is_sharded else [0]
-    buckets = (block_buckets(nodes, blocks) if plan.is_sharded else filled_buckets(nodes, plan)) if reduces else []
-    starts = set(blocks) | ({start for start, _ in buckets} if plan.dp_overlap else set())
+    buckets = block_buckets(nodes, blocks) if plan.is_sharded else filled_buckets(nodes, plan, axes)
+    starts = set(blocks) | ({bucket.start for bucket in buckets} if plan.dp_overlap else set())
     for place, node in enumerate(nodes):
         starts |= {place, place + 1} if isinstance(node.layer, Exchange) else set()
     bounds = [*sorted(starts - {len(nodes)}), len(nodes)]
@@ -63,11 +64,12 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, redu
         returned_by=flow.takers(gradients_out),
         buckets=tuple(
             Bucket(
-                nodes=names,
-                elements=filled_up(sum(node.layer.num_parameters for node in nodes if node.name in names), plan),
-                segment=next(part for part, end in enumerate(bounds[1:]) if end > start and not segments[part].exchange),
+                nodes=each.names,
+                elements=filled_up(sum(node.layer.num_parameters for node in nodes if node.name in each.names), plan),
+                segment=next(i for i, end in enumerate(bounds[1:]) if end > each.start and not segments[i].exchange),
+                axis=each.axis,
             )
-            for start, names in buckets
+            for each in buckets
         ),
     )
 

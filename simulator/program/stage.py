@@ -8,7 +8,7 @@ from functools import cached_property
 
 from simulator.model.graph import Node
 from simulator.model.layers import Exchange
-from simulator.program.instructions import Kind
+from simulator.program.instructions import REDUCTIONS, Kind
 
 BORDER = -1
 """Stands for a part of the stage before, or of the next one."""
@@ -76,11 +76,19 @@ class Bucket:
         Scalars in it; where it is sharded, with those that fill it up to a multiple of the replicas.
     segment
         Segment whose backward completes it.
+    axis
+        Whose groups hold replicas of it: ``dp``, or ``dp_expert`` of experts.
     """
 
     nodes: tuple[str, ...]
     elements: int
     segment: int
+    axis: str = "dp"
+
+    @property
+    def reduction(self) -> Kind:
+        """What sums it over its replicas."""
+        return REDUCTIONS[self.axis]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 from simulator.errors import ProgramError
 from simulator.program.flow import FLOWS, WHOLE, Work, returned_by, sent_by
-from simulator.program.instructions import ENDS, EXCHANGES_R, SENDS, Instruction, Kind
+from simulator.program.instructions import ENDS, EXCHANGES_R, REDUCTIONS, SENDS, Instruction, Kind
 from simulator.program.program import Pass, Program
 from simulator.program.progress import find_deadlock, partner_of
 from simulator.program.sharding import GATHERS, fault
@@ -85,7 +85,7 @@ def _step_work(program: Program, rank: int) -> Iterator[Work]:
         yield Kind.BARRIER, 0, -1
     for stage in program.stages_of(rank):
         if Pass.REDUCE_GRAD in program.passes:
-            yield from ((Kind.REDUCE_GRAD, stage.index, part) for part in range(len(stage.buckets)))
+            yield from ((bucket.reduction, stage.index, part) for part, bucket in enumerate(stage.buckets))
         if updates:
             yield Kind.OPTIM, stage.index, -1
 
@@ -204,7 +204,7 @@ def _check_ends(program: Program, rank: int) -> None:
                 late = instructions[position]
                 _fail(program, rank, instructions[update], f"comes before {late}, which it needs")
         for part, bucket in enumerate(stage.buckets):
-            reduction = last.get((Kind.REDUCE_GRAD, stage.index, part), -1)
+            reduction = last.get((bucket.reduction, stage.index, part), -1)
             for kind in (Kind.B, Kind.W):
                 backward = last.get((kind, stage.index, bucket.segment), -1)
                 if backward > reduction >= 0:
@@ -253,7 +253,7 @@ def _check_copies(program: Program) -> None:
     def bucket(reduction: Instruction) -> tuple[int, int]:
         return program.model_stage(reduction.stage), reduction.part
 
-    reductions = [[each for each in order if each.kind is Kind.REDUCE_GRAD] for order in program.lists]
+    reductions = [[each for each in order if each.kind in REDUCTIONS.values()] for order in program.lists]
     for rank, ours in enumerate(reductions[: len(reductions) // 2]):
         theirs = reductions[-1 - rank]
         if (buckets := list(map(bucket, ours))) != list(map(bucket, theirs)):
