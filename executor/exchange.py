@@ -42,11 +42,11 @@ def _begin(
         case "all_gather":
             part = tensor.contiguous()
             parts = part.new_empty((layer.num_ranks, *part.shape))
-            return [transport.all_gather(stream, parts, part)], lambda: _join(parts, joined)
+            return [transport.all_gather(stream, parts.flatten(0, 1), part)], lambda: _join(parts, joined)
         case "reduce_scatter":
             parts = _share(tensor, shared, layer.num_ranks)
             part = parts[transport.place(stream)]
-            return [transport.reduce_scatter(stream, parts, part)], part.clone
+            return [transport.reduce_scatter(stream, parts.flatten(0, 1), part)], part.clone
         case "all_to_all":
             parts = _share(tensor, shared, layer.num_ranks)
             received = torch.empty_like(parts)

@@ -13,7 +13,7 @@ from simulator.plan.plan import Plan
 
 
 class Filled(NamedTuple):
-    """A bucket: its first node, the names of those whose parameters it holds in backward order, and whose groups sum it."""
+    """A bucket: its first node, the nodes whose parameters it holds in backward order, and whose groups sum it."""
 
     start: int
     names: tuple[str, ...]

@@ -17,8 +17,8 @@ from simulator.program.sharding import gathered_for
 def dependencies(program: Program, instructions: tuple[Instruction, ...]) -> list[tuple[int, ...]]:
     """Return for each instruction the positions it waits for.
 
-    Only positions in other lanes are listed, and only those that a missing instruction does not make void: a
-    program with holes is for ``verify`` to find.
+    A computation does not wait for another one by name: a rank computes in order. Nor are positions listed that a
+    missing instruction makes void: a program with holes is for ``verify`` to find.
     """
     where: dict[tuple[Kind, int, int, int], int] = {each: position for position, each in enumerate(instructions)}
     last: dict[Work, int] = {(kind, stage, part): at for at, (kind, stage, _, part) in enumerate(instructions)}
@@ -77,6 +77,8 @@ def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, .
             buckets = enumerate(program.stages[stage].buckets)
             return (Kind.BARRIER, 0, -1), *((bucket.reduction, stage, index) for index, bucket in buckets)
         case _ if kind in FLOWS:
+            # A host computes in order, but goes on while messages are under way.
+            computes = STREAM_OF[kind] is Stream.COMPUTE
             works = FLOWS[kind](program, stage, part)
-            return tuple(work for work in works if STREAM_OF[work[0]] is not STREAM_OF[kind])
+            return tuple(work for work in works if not computes or STREAM_OF[work[0]] is not Stream.COMPUTE)
     return ()

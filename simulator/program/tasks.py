@@ -89,7 +89,7 @@ def _once(instructions: Sequence[Instruction], needs: Sequence[tuple[int, ...]])
     lanes = [instruction.lane for instruction in instructions]
     result = []
     for lane, each in zip(lanes, needs, strict=True):
-        due = [need for need in each if need > waited.get((lane, lanes[need]), -1)]
+        due = [need for need in each if lanes[need] != lane and need > waited.get((lane, lanes[need]), -1)]
         for need in due:
             waited[lane, lanes[need]] = max(need, waited.get((lane, lanes[need]), -1))
         result.append(tuple(due))
