@@ -1,7 +1,7 @@
 """A graph with every exchange, as a rewriting for two ranks would leave it."""
 
 from simulator.model.graph import INPUT, LayerGraph, Node
-from simulator.model.layers import Activation, Add, Exchange, Layer, Linear, MeanSquaredError, Norm
+from simulator.model.layers import Activation, Add, CrossEntropy, Exchange, Layer, Linear, Norm
 from simulator.model.layers.exchange import NOTHING
 
 RANKS, ROWS, WIDTH = 2, 8, 16
@@ -35,7 +35,7 @@ def exchanged_graph() -> LayerGraph:
         ("partial", linear(), ("f",)),
         ("g", exchange("all_reduce", NOTHING), ("partial",)),
         ("sum", Add(), ("g", "gathers")),
-        ("loss", MeanSquaredError(), ("sum",)),
+        ("loss", CrossEntropy(), ("sum",)),
     ]
     nodes = tuple(Node(name=name, layer=layer, inputs=inputs, block=name) for name, layer, inputs in layers)
     return LayerGraph(name="exchanged", input_shape=(ROWS, WIDTH), nodes=nodes)

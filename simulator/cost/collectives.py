@@ -85,6 +85,17 @@ def ring_reduce_scatter(path: Path, size: float) -> Transfer:
     return ring_all_gather(path, size)
 
 
+def pairwise_all_to_all(path: Path, size: float) -> Transfer:
+    """Return the cost of exchanging ``size`` bytes of each rank, a part with every other: n - 1 steps of size / n.
+
+    Notes
+    -----
+    Pairwise exchange (Thakur, Rabenseifner, Gropp 2005, section 4.2); each step loads the links as a ring's does, which
+    holds where ranks meet in a switch.
+    """
+    return ring_all_gather(path, size)
+
+
 def send(path: Path, size: float) -> Transfer:
     """Return the cost of one message of ``size`` bytes: alpha + S / beta."""
     return Transfer(path.latency, size)

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from simulator.cost.calibration import Calibration
-from simulator.cost.collectives import Transfer, ring_all_gather, ring_all_reduce, ring_reduce_scatter, send
+from simulator.cost.collectives import (
+    Transfer,
+    pairwise_all_to_all,
+    ring_all_gather,
+    ring_all_reduce,
+    ring_reduce_scatter,
+    send,
+)
 from simulator.engine.fold import MediumClass
 from simulator.engine.network import Network
 from simulator.engine.system import System
@@ -14,6 +21,8 @@ FORMULAS = {
     "all_reduce": ring_all_reduce,
     "all_gather": ring_all_gather,
     "reduce_scatter": ring_reduce_scatter,
+    "all_to_all": pairwise_all_to_all,
+    "shift": send,
     "send": send,
 }
 """Alpha-beta cost of each operation."""

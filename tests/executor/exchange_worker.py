@@ -34,7 +34,8 @@ def main(cases: Path, out: Path) -> None:
         held, expected = held_bytes(runtime), held_after(inputs.program, 0)
         data = [(batch.inputs, batch.targets) for batch in batches]
         torch.save(
-            {"before": before, "after": after, "data": data, "held": held, "expected": expected}, out / f"{name}-{rank}.pt"
+            {"before": before, "after": after, "data": data, "held": held, "expected": expected},
+            out / f"{name}-{rank}.pt",
         )
     dist.barrier()
     dist.destroy_process_group()

@@ -69,7 +69,7 @@ def losses(weights: Weights, x: Tensor, target: Tensor) -> Ranks:
     # All ranks go on with the same values, so what they make of them counts once: here, half on each.
     summed = sum(dense("partial", [gathered] * RANKS))
     assert isinstance(summed, Tensor)
-    return [functional.mse_loss(summed + gathered, target)] * RANKS
+    return [functional.cross_entropy((summed + gathered).flatten(0, 1), target.flatten())] * RANKS
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -90,6 +90,13 @@ def test_gradients_are_those_of_all_ranks_together(trained: Path, case: str) -> 
 
 @pytest.mark.parametrize("case", CASES)
 def test_memory_is_what_the_program_says(trained: Path, case: str) -> None:
+    """But for losses, and for a shift that is still under way while its rank computes: what it sends and receives."""
+    losses, under_way = 16 * 2, 2 * 3 * ROWS // RANKS * WIDTH * 4
     for rank in range(RANKS):
         found = torch.load(trained / f"{case}-{rank}.pt")
-        assert found["held"] == pytest.approx(found["expected"], abs=64)
+        assert max(found["held"]) == pytest.approx(max(found["expected"]), abs=losses)
+        assert found["held"] == pytest.approx(found["expected"], abs=losses + under_way)
+        exact = [
+            abs(held - expected) <= losses for held, expected in zip(found["held"], found["expected"], strict=True)
+        ]
+        assert sum(exact) > 0.8 * len(exact)
