@@ -36,15 +36,15 @@ def bisection(topology: Topology) -> float | None:
     """
     if topology.world_size < 2:
         return None
-    if topology.fabric is None or topology.num_nodes == 1:
+    if _is_searched(topology):
         return _cut(topology) if topology.world_size <= MAX_SEARCHED else None
     across = topology.fabric.bisection()
     return across if topology.fabric.direct else min(across, injection(topology))
 
 
 def injection(topology: Topology) -> float:
-    """Bytes/s that half of the nodes can send, were the fabric ideal; half of the ranks where there is one node."""
-    if topology.num_nodes == 1:
+    """Bytes/s that half of the nodes can send, were the fabric ideal; half of the ranks of one node or a graph."""
+    if _is_searched(topology):
         senders = {topology.router.endpoint(rank) for rank in range(topology.world_size // 2)}
         return sum(link.bandwidth for link in _used(topology) if link.source in senders)
     fabric = topology.fabric
@@ -67,6 +67,11 @@ def diameter(topology: Topology) -> Diameter:
     sources = ranks if topology.world_size <= MAX_SEARCHED else ranks[[0, -1]]
     routes = topology.routes(np.repeat(sources, len(ranks)), np.tile(ranks, len(sources)))
     return Diameter(int(np.diff(routes.indptr).max()), float(routes.latencies.max()))
+
+
+def _is_searched(topology: Topology) -> bool:
+    """Whether no fabric says by arithmetic what crosses it: a single node, or a graph."""
+    return topology.fabric is None or topology.num_nodes == 1
 
 
 def _examples(topology: Topology) -> list[int]:
