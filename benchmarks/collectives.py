@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from math import log
+from math import ceil, log
 from pathlib import Path
 from statistics import median
 
@@ -39,10 +39,27 @@ MACHINES = {
     "H200-SXM": "dgx-h200",
     "H200-SXM-141GB": "dgx-h200",
     "B200-SXM": "dgx-b200",
+    "B300-SXM": "dgx-b300",
     "GB200": "gb200-nvl72",
     "GB200-NVL72": "gb200-nvl72",
+    "GB300": "gb300-nvl72",
+    "GB300-NVL72": "gb300-nvl72",
+    "L40S (PCIe)": "l40s-box",
+    "MI300X": "mi300x",
 }
 """Hardware in the file -> topology, where there is one."""
+
+RELATIVES = {"dgx-b200": ["dgx-b300"], "dgx-b300": ["dgx-b200"], "gb200-nvl72": ["gb300-nvl72"]}
+RELATIVES["gb300-nvl72"] = ["gb200-nvl72"]
+"""Machines with the same NVLinks and the same library, whose rows count as a machine's own when it is fitted."""
+
+BORROWERS = ("dgx-h200", "dgx-b200", "dgx-b300", "gb200-nvl72", "gb300-nvl72")
+LENDER, FEW = "dgx-h100", 20
+"""NCCL machines with fewer rows than this over several nodes are fitted on the lender's as well, the only ones with many
+on a stated network: its protocols are of the library."""
+
+RACK = 72
+"""GPUs of an NVL72 rack, which is a node here; the file counts its trays."""
 
 PRESETS = {path.stem for path in (ROOT / "topologies").glob("*.yaml")}
 
@@ -89,7 +106,7 @@ def read_rows(path: Path) -> list[Row]:
                 Row(
                     hardware=line["hardware"],
                     topology=MACHINES[line["hardware"]],
-                    nodes=int(line["nodes"]),
+                    nodes=ceil(gpus / RACK) if "nvl72" in MACHINES[line["hardware"]] else int(line["nodes"]),
                     gpus=gpus,
                     operation=operation,
                     size=size,
@@ -158,9 +175,14 @@ def print_rows(rows: Iterable[Row]) -> None:
 
 def fit(name: str, rows: list[Row]) -> str:
     """Return the `collectives:` block for a topology from its calibration rows."""
-    used = [row for row in rows if row.topology == name and row.role == "calibration"]
+    known = [row for row in rows if row.role == "calibration"]
+    used = [row for row in known if row.topology in (name, *RELATIVES.get(name, []))]
     hardware = ", ".join(sorted({row.hardware for row in used}))
     source = f"fitted on the {len(used)} calibration rows of published nccl-tests figures for {hardware}"
+    if name in BORROWERS and sum(row.nodes > 1 for row in used) < FEW:
+        lent = [row for row in known if row.topology == LENDER and row.nodes > 1]
+        source += f", and over several nodes on {len(lent)} for {', '.join(sorted({row.hardware for row in lent}))}"
+        used += lent
     lines = [_line(row) for row in used]
     return fit_block(lines, source, by=Path(__file__).name)
 
