@@ -46,6 +46,7 @@ MACHINES = {
     "GB300-NVL72": "gb300-nvl72",
     "L40S (PCIe)": "l40s-box",
     "MI300X": "mi300x",
+    "V100 (DGX class)": "dgx-1v",
 }
 """Hardware in the file -> topology, where there is one."""
 

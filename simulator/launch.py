@@ -151,7 +151,9 @@ def _check_devices(jobs: dict[str, Inputs], calibrate: bool) -> None:
     if first.num_nodes > 1:
         raise ExecutionError(
             f"{first.name} has {first.num_nodes} nodes, and this starts processes on one machine; on each node run:\n"
-            + "\n".join(f"{line} -m executor --model ... --topology ... --plan ... --out ..." for line in on_nodes(first))
+            + "\n".join(
+                f"{line} -m executor --model ... --topology ... --plan ... --out ..." for line in on_nodes(first)
+            )
         )
     if calibrate and emulated(first):
         raise ExecutionError(

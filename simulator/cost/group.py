@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cost.algorithms import ALGORITHMS, OPERATIONS, Algorithm, GroupShape, Phase
+from simulator.cost.cables import direct_cables
 from simulator.errors import quote
 from simulator.topology import Protocol, Topology
 
@@ -18,7 +18,7 @@ BARE = "bare"
 """Name of the protocol in which algorithms run at the links' own latency and bandwidth."""
 
 SMALL_GROUP = 16
-"""Members up to which it is looked whether links of their own join them all; larger groups have switches."""
+"""Members up to which it is looked whether links of their own join them; larger groups have switches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ def shape_of(topology: Topology, ranks: Sequence[int]) -> GroupShape:
     return replace(
         shape,
         in_network=summing,
-        direct_links=meshed and not any(joins(*pair) for pair in permutations(ranks, 2)),
+        cables=direct_cables(topology, ranks) if meshed else (),
     )
 
 

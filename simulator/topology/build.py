@@ -104,4 +104,3 @@ def _sources(spec: TopologySchema, nodes: Sequence[NodeSchema], devices: Mapping
     if spec.fabric is not None:
         sources["fabric"] = spec.fabric.source
     return sources
-
