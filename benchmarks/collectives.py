@@ -2,9 +2,9 @@
 
 Usage: python benchmarks/collectives.py [--measured FILE] [--rows] [--write] [--fit NAME ...] [--save]
 
-Prints the error per hardware (with --rows also every row); --write puts the table into docs/collectives.md. --fit
-prints the `collectives:` block of each named topology, fitted only on rows whose role is `calibration`; --save writes
-it to the topology's file, as its last key.
+Prints the error per hardware and the worst rows (with --rows also every row); --write puts both into
+docs/collectives.md. --fit prints the `collectives:` block of each named topology, fitted only on rows whose role is
+`calibration`; --save writes it to the topology's file, as its last key.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from math import ceil, log
 from pathlib import Path
 from statistics import median
 
+from misses import Compared, describe_misses
 from protocol_fit import GIGABYTE_PER_SECOND, MICROSECOND, Line, fit_block
 from sections import write_section
 
@@ -56,8 +57,8 @@ RELATIVES["gb300-nvl72"] = ["gb200-nvl72"]
 
 BORROWERS = ("dgx-h200", "dgx-b200", "dgx-b300", "gb200-nvl72", "gb300-nvl72")
 LENDER, FEW = "dgx-h100", 20
-"""NCCL machines with fewer rows than this over several nodes are fitted on the lender's as well, the only ones with many
-on a stated network: its protocols are of the library."""
+"""NCCL machines with fewer rows than this over several nodes are fitted on the lender's as well: it has the only ones on
+a stated network, and protocols belong to the library."""
 
 RACK = 72
 """GPUs of an NVL72 rack, which is a node here; the file counts its trays."""
@@ -156,6 +157,22 @@ def summarise(rows: Iterable[Row]) -> list[str]:
     return table
 
 
+def compare(row: Row) -> Compared:
+    """Return a row beside its prediction."""
+    seconds, how = predict(row)
+    return Compared(
+        hardware=row.hardware,
+        operation=row.operation,
+        nodes=row.nodes,
+        gpus=row.gpus,
+        size=row.size,
+        role=row.role,
+        measured=row.seconds,
+        predicted=seconds,
+        how=how,
+    )
+
+
 def _cells(errors: list[float], goal: float) -> str:
     if not errors:
         return " | "
@@ -225,9 +242,12 @@ def main() -> None:
     if arguments.rows:
         print_rows(rows)
     table = summarise(rows)
-    print("\n".join(table))
+    misses = describe_misses([compare(row) for row in rows])
+    print("\n".join([*table, "", *misses]))
     if arguments.write:
-        write_section(ROOT / "docs" / "collectives.md", "accuracy", "\n".join(table))
+        page = ROOT / "docs" / "collectives.md"
+        write_section(page, "accuracy", "\n".join(table))
+        write_section(page, "misses", "\n".join(misses))
 
 
 if __name__ == "__main__":

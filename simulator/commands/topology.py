@@ -46,7 +46,7 @@ def show(
 
 
 def _check_picture(output: Path | None) -> None:
-    if output and output.suffix != ".svg":
+    if output and output.suffix.lower() != ".svg":
         from simulator.errors import Diagnostic, InputError
 
         hint = f"write {output.with_suffix('.svg').name}; browsers and Inkscape turn it into anything else"

@@ -8,8 +8,9 @@ def on_nodes(topology: Topology) -> list[str]:
 
     Examples
     --------
-    Two nodes of 4 devices and one of 8 give ``nodes 0 to 1: torchrun --nnodes 3 --node-rank INDEX --nproc-per-node 4 ...``
-    and ``node 2: torchrun --nnodes 3 --node-rank 2 --nproc-per-node 8 ...``.
+    Two nodes of 4 devices and one of 8 give
+    ``nodes 0 to 1: torchrun --nnodes 3 --node-rank INDEX --nproc-per-node 4 ...`` and
+    ``node 2: torchrun --nnodes 3 --node-rank 2 --nproc-per-node 8 ...``.
     """
     count = topology.num_nodes
     groups = topology.layout.groups

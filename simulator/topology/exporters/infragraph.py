@@ -101,7 +101,7 @@ def _cables(topology: Topology) -> list[_Cable]:
 
 
 def _owner_names(topology: Topology, cables: Iterable[_Cable]) -> dict[str, str]:
-    """The node that each endpoint belongs to; empty for none. In a graph, switches that only one node's devices join."""
+    """The node that each endpoint belongs to, empty for none. In a graph, a switch is where its devices are."""
     devices = {topology.router.endpoint(rank): f"node{topology.node(rank)}" for rank in range(topology.world_size)}
     near: dict[str, list[str]] = {}
     for a, b, _ in cables:

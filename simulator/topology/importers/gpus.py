@@ -1,4 +1,4 @@
-"""What NCCL's and RCCL's dumps say in numbers: GPU models by PCI id, and the bandwidth of one link of each generation."""
+"""What dumps of NCCL and RCCL say in numbers: GPU models by PCI id, and the bandwidth of one link of a generation."""
 
 MODELS = {
     ("0x10de", "0x1db1"): "V100-SXM-16GB",

@@ -1,7 +1,7 @@
 """NCCL's topology XML, as ``NCCL_TOPO_DUMP_FILE`` writes it: one node's GPUs, their links, PCI tree and network cards.
 
-Format: ``src/graph/xml.cc`` and ``src/graph/topo.cc`` of NCCL, and of RCCL for AMD's GPUs. ``speed`` of a network card is
-in Mb/s, ``bw`` of each of ``count`` C2C links in MB/s.
+Format: ``src/graph/xml.cc`` and ``src/graph/topo.cc`` of NCCL, and of RCCL for AMD's GPUs. ``speed`` of a network card
+is in Mb/s, ``bw`` of each of ``count`` C2C links in MB/s.
 """
 
 import re
@@ -24,6 +24,7 @@ from simulator.topology.importers.facts import Facts, refuse
 from simulator.topology.importers.gpus import MODELS, NVLINK_BY_SM, XGMI_BY_GCN
 from simulator.topology.importers.kinds import choose_kind
 from simulator.topology.importers.xml_tree import Element, parse_xml
+from simulator.topology.node import MAX_DEVICES_PER_NODE
 from simulator.units import parse_bandwidth
 
 _Rates = tuple[tuple[int, str], ...]
@@ -34,6 +35,9 @@ OTHER_CPUS = "6 GB/s"
 
 PCIE_ENCODINGS = ((5, 8 / 10), (32, 128 / 130), (float("inf"), 242 / 256))
 """Up to so many GT/s: the share of the bits that is payload. PCI Express 1, 2: 8b/10b; 3 to 5: 128b/130b; 6: FLITs."""
+
+MAX_PARTS = {"gpu": MAX_DEVICES_PER_NODE, "cpu": 128}
+"""GPUs and CPUs of one dump; an NVL72 rack has 72 and 36. Every two CPUs of a host are joined."""
 
 _NVSWITCH = "0x068000"
 _GPU_CLASSES = ("0x030200", "0x030000", "")
@@ -59,6 +63,9 @@ class _Machine:
         self._gpus = _find_gpus(root)
         if not self._gpus:
             refuse(root.place, "holds no <gpu>", "NCCL dumps what the job could see; run it with all GPUs")
+        for tag, count in (("gpu", len(self._gpus)), ("cpu", len(root.all("cpu")))):
+            if count > MAX_PARTS[tag]:
+                refuse(root.place, f"holds {count:,} <{tag}>, more than the {MAX_PARTS[tag]:,} of any node")
         self._names = {pci.get("busid").lower(): f"device{i}" for i, (pci, _) in enumerate(self._gpus)}
         self._cluster = Cluster(path)
         self._uplinks: list[tuple[str, Cable]] = []

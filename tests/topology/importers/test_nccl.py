@@ -121,6 +121,15 @@ def test_a_slot_says_how_it_is_encoded(imported: Import, tmp_path: Path) -> None
         assert links["node0/device1->node0/pci-0000.01.00.0"] == pytest.approx(expected)
 
 
+def test_a_node_has_limits(refused: Refused) -> None:
+    gpus = "".join(f"{PCI.format(bus=i)}<gpu dev='{i}'/></pci>" for i in range(1025))
+    assert "given:1:1: holds 1,025 <gpu>, more than the 1,024 of any node" in refused(
+        "nccl", f"<system><cpu>{gpus}</cpu></system>"
+    )
+    gpu = f"<cpu>{PCI.format(bus=1)}<gpu dev='0'/></pci></cpu>"
+    assert "holds 129 <cpu>" in refused("nccl", f"<system>{gpu}{'<cpu/>' * 128}</system>")
+
+
 def grace(gpus: str) -> str:
     cpu = '<cpu host_hash="0x1" numaid="{}" arch="arm64" vendor="ARM">{}</cpu>'
     return f"<system>{cpu.format(0, gpus)}{cpu.format(1, '')}</system>"
