@@ -51,14 +51,13 @@ MACHINES = {
 }
 """Hardware in the file -> topology, where there is one."""
 
-RELATIVES = {"dgx-b200": ["dgx-b300"], "dgx-b300": ["dgx-b200"], "gb200-nvl72": ["gb300-nvl72"]}
-RELATIVES["gb300-nvl72"] = ["gb200-nvl72"]
-"""Machines with the same NVLinks and the same library, whose rows count as a machine's own when it is fitted."""
+BLACKWELL = ("dgx-b200", "dgx-b300", "gb200-nvl72", "gb300-nvl72")
+"""Machines with the same NVLinks and the same library: one fit for all, on the rows of all."""
 
-BORROWERS = ("dgx-h200", "dgx-b200", "dgx-b300", "gb200-nvl72", "gb300-nvl72")
+BORROWERS = ("dgx-h200", *BLACKWELL)
 LENDER, FEW = "dgx-h100", 20
-"""NCCL machines with fewer rows than this over several nodes are fitted on the lender's as well: it has the only ones on
-a stated network, and protocols belong to the library."""
+"""NCCL machines with fewer rows than this over several nodes are fitted on the lender's as well: it has the only ones
+on a stated network, and protocols belong to the library."""
 
 RACK = 72
 """GPUs of an NVL72 rack, which is a node here; the file counts its trays."""
@@ -194,7 +193,7 @@ def print_rows(rows: Iterable[Row]) -> None:
 def fit(name: str, rows: list[Row]) -> str:
     """Return the `collectives:` block for a topology from its calibration rows."""
     known = [row for row in rows if row.role == "calibration"]
-    used = [row for row in known if row.topology in (name, *RELATIVES.get(name, []))]
+    used = [row for row in known if row.topology in (BLACKWELL if name in BLACKWELL else (name,))]
     hardware = ", ".join(sorted({row.hardware for row in used}))
     source = f"fitted on the {len(used)} calibration rows of published nccl-tests figures for {hardware}"
     if name in BORROWERS and sum(row.nodes > 1 for row in used) < FEW:

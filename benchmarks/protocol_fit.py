@@ -120,7 +120,7 @@ def _descend(
     start: NDArray[np.float64],
     origin: NDArray[np.float64],
 ) -> tuple[float, NDArray[np.float64]]:
-    """Change one coefficient at a time by ever smaller factors while that helps, more than it costs to leave ``origin``."""
+    """Change one coefficient at a time by ever smaller factors while that helps more than leaving ``origin`` costs."""
     values = np.maximum(start, [0.0, 0.0, 1.0, 0.0])
     seconds = _seconds(features, values) + closed
     pulled = PULL * np.abs(np.log(values / origin))

@@ -31,8 +31,8 @@ def collective(
     """Predict a collective that has the cluster to itself: time, algbw and busbw as nccl-tests defines them.
 
     The algorithm that the communication library would take at each size is marked. Sizes are those of nccl-tests: the
-    whole input of a reduce-scatter, the whole output of an all-gather, what a rank sends in an all-to-all. Protocol bare
-    means the links alone, without what the library costs: a bound.
+    whole input of a reduce-scatter, the whole output of an all-gather, what a rank sends in an all-to-all. Protocol
+    bare means the links alone, without what the library costs: a bound.
     """
     from simulator.load import load_topology
     from simulator.planning.collectives import compare_algorithms, parse_ranks, sweep_sizes

@@ -107,7 +107,9 @@ def parse_ranks(text: str | None, topology: Topology) -> tuple[int, ...]:
     for part in text.split(","):
         match = _RANGE.fullmatch(part)
         if match is None:
-            raise _wrong_ranks(text, f"{quote(part)} is neither a rank nor a range", "write, say, 0-7, 0,8,16 or 0-63:8")
+            raise _wrong_ranks(
+                text, f"{quote(part)} is neither a rank nor a range", "write, say, 0-7, 0,8,16 or 0-63:8"
+            )
         first, last = int(match[1]), int(match[2] or match[1])
         if not first <= last < topology.world_size:
             rule = f"{quote(part)} is no part of the ranks 0 to {topology.world_size - 1} of {topology.name}"

@@ -36,19 +36,20 @@ def bisection(topology: Topology) -> float | None:
     """
     if topology.world_size < 2:
         return None
-    if _is_searched(topology):
+    fabric = topology.fabric
+    if fabric is None or topology.num_nodes == 1:
         return _cut(topology) if topology.world_size <= MAX_SEARCHED else None
-    across = topology.fabric.bisection()
-    return across if topology.fabric.direct else min(across, injection(topology))
+    across = fabric.bisection()
+    return across if fabric.direct else min(across, injection(topology))
 
 
 def injection(topology: Topology) -> float:
     """Bytes/s that half of the nodes can send, were the fabric ideal; half of the ranks of one node or a graph."""
-    if _is_searched(topology):
+    fabric = topology.fabric
+    if fabric is None or topology.num_nodes == 1:
         senders = {topology.router.endpoint(rank) for rank in range(topology.world_size // 2)}
         return sum(link.bandwidth for link in _used(topology) if link.source in senders)
-    fabric = topology.fabric
-    if fabric is not None and fabric.direct:
+    if fabric.direct:
         whole = sum(section.size * section.numbers[0][0] for section in fabric.sections())
         return topology.num_nodes // 2 * whole / topology.num_nodes
     per_node = [_leaving_node(topology, node) for node in _examples(topology)]
@@ -67,11 +68,6 @@ def diameter(topology: Topology) -> Diameter:
     sources = ranks if topology.world_size <= MAX_SEARCHED else ranks[[0, -1]]
     routes = topology.routes(np.repeat(sources, len(ranks)), np.tile(ranks, len(sources)))
     return Diameter(int(np.diff(routes.indptr).max()), float(routes.latencies.max()))
-
-
-def _is_searched(topology: Topology) -> bool:
-    """Whether no fabric says by arithmetic what crosses it: a single node, or a graph."""
-    return topology.fabric is None or topology.num_nodes == 1
 
 
 def _examples(topology: Topology) -> list[int]:
