@@ -8,9 +8,10 @@ from difflib import get_close_matches
 from itertools import permutations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simulator.cost.algorithms import ALGORITHMS, OPERATIONS, Algorithm, GroupShape, Phase
+from simulator.cost.collectives import Charge, charges
+from simulator.cost.crossings import crossings, hops_of
 from simulator.errors import quote
 from simulator.topology import Protocol, Topology
 
@@ -36,7 +37,7 @@ class Leg:
     """
 
     latency: float
-    loads: Mapping[int, int]
+    loads: Mapping[int, float]
     size: float
 
 
@@ -50,13 +51,17 @@ class Option:
         Names.
     seconds
         Its time when nothing else uses the links.
+    phases, charges
+        What it sends, in order, and what each phase costs on any routes.
     legs
-        What it sends, in order.
+        The same on this group's routes.
     """
 
     algorithm: str
     protocol: str
     seconds: float
+    phases: tuple[Phase, ...]
+    charges: tuple[Charge, ...]
     legs: tuple[Leg, ...]
 
 
@@ -78,7 +83,7 @@ class RoutedPhase:
 
     phase: Phase
     latency: float
-    loads: Mapping[int, int]
+    loads: Mapping[int, float]
     pace: float
 
 
@@ -186,12 +191,12 @@ class Group:
         return [_priced(algorithm, protocol, phases, size, own) for protocol in listed or [bare]]
 
     def _route(self, phase: Phase) -> RoutedPhase:
-        ranks = np.array(self.ranks)
-        links, latency = _crossed(self.topology, ranks[phase.sources], ranks[phase.destinations])
-        ids, counts = np.unique(links, return_counts=True)
-        bandwidths = np.array([self.topology.links[i].bandwidth for i in ids.tolist()])
-        pace = phase.repeats * phase.fraction * float(np.max(counts / bandwidths, initial=0.0))
-        return RoutedPhase(phase, latency, dict(zip(ids.tolist(), counts.tolist(), strict=True)), pace)
+        ranks, hops = np.array(self.ranks), hops_of(phase)
+        between = hops._replace(sources=ranks[hops.sources], destinations=ranks[hops.destinations])
+        (latency,), found = crossings(self.topology, between, np.zeros(len(hops.times), np.int64), 1)
+        busiest = float(np.max(found.weight / self.topology.bandwidths(found.link), initial=0.0))
+        loads = dict(zip(found.link.tolist(), found.weight.tolist(), strict=True))
+        return RoutedPhase(phase, float(latency), loads, phase.repeats * phase.fraction * busiest)
 
 
 def collective_seconds(
@@ -243,26 +248,14 @@ def shape_of(topology: Topology, ranks: Sequence[int]) -> GroupShape:
     )
 
 
-def _crossed(
-    topology: Topology, sources: NDArray[np.int64], destinations: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], float]:
-    """Return all links of many routes in one array, and the longest latency in seconds."""
-    routes = [topology.route(*pair) for pair in zip(sources.tolist(), destinations.tolist(), strict=True)]
-    links = np.array([link for route in routes for link in route.links], dtype=np.int64)
-    return links, max((route.latency for route in routes), default=0.0)
-
-
 def _priced(algorithm: Algorithm, protocol: Protocol, phases: Sequence[RoutedPhase], size: float, own: float) -> Option:
-    legs = []
-    before = protocol.overhead + own / protocol.copy
-    seconds = before
-    for routed in phases:
-        latency = routed.phase.repeats * routed.latency * protocol.latency
-        carried = routed.phase.repeats * routed.phase.fraction * size / protocol.efficiency
-        legs.append(Leg(before + latency, routed.loads, carried))
-        seconds += latency + routed.pace * size / protocol.efficiency
-        before = 0.0
-    return Option(algorithm.name, protocol.name, seconds, tuple(legs))
+    plain = tuple(routed.phase for routed in phases)
+    costs = charges(plain, protocol, size, own)
+    legs, seconds = [], 0.0
+    for charge, routed in zip(costs, phases, strict=True):
+        legs.append(Leg(charge.latency(routed.latency), routed.loads, charge.size))
+        seconds += legs[-1].latency + routed.pace * size / protocol.efficiency
+    return Option(algorithm.name, protocol.name, seconds, plain, costs, tuple(legs))
 
 
 def _nearest(given: str, known: Sequence[str]) -> str:

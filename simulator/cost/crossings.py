@@ -1,0 +1,112 @@
+"""Which links hops cross, how often, and how long the slowest hop takes: of one group, or of all groups at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.cost.algorithms import Phase
+from simulator.topology import Topology
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+CHUNK = 2**20
+"""Hops that are routed in one go; each crosses a handful of links, at 8 bytes an id."""
+
+DENSE = 4
+"""A count for each key there may be is cheaper than sorting while it has no more than so many times the keys."""
+
+
+class Hops(NamedTuple):
+    """Hops between members of a group, or between ranks; each pair once.
+
+    Parameters
+    ----------
+    sources, destinations
+        Positions in the group, or ranks.
+    times
+        How often each is there.
+    """
+
+    sources: Ints
+    destinations: Ints
+    times: Floats
+
+
+class Crossings(NamedTuple):
+    """Links that hops cross; rows in order of their owner, each pair of owner and link once.
+
+    Parameters
+    ----------
+    owner, link
+        Numbers.
+    weight
+        How many hops cross the link.
+    """
+
+    owner: Ints
+    link: Ints
+    weight: Floats
+
+
+def hops_of(phase: Phase) -> Hops:
+    """Return the hops of a phase, in the order of their ends."""
+    size = 1 + int(max(phase.sources.max(initial=0), phase.destinations.max(initial=0)))
+    keys, times = counted(phase.sources * size + phase.destinations, np.ones(len(phase.sources)))
+    return Hops(*np.divmod(keys, size), times)
+
+
+def crossings(topology: Topology, hops: Hops, owners: Ints, num_owners: int) -> tuple[Floats, Crossings]:
+    """Route many hops, those of each owner at once.
+
+    Parameters
+    ----------
+    topology
+        Where.
+    hops
+        Between ranks.
+    owners
+        To whom each hop belongs, a number below ``num_owners``.
+    num_owners
+        How many owners there are.
+
+    Returns
+    -------
+    latencies
+        For each owner the seconds of its slowest hop.
+    crossings
+        What the hops of each owner cross.
+    """
+    latencies = np.zeros(num_owners)
+    parts = []
+    for start in range(0, len(owners), CHUNK):
+        rows = slice(start, start + CHUNK)
+        routes = topology.routes(hops.sources[rows], hops.destinations[rows])
+        np.maximum.at(latencies, owners[rows], routes.latencies)
+        lengths = np.diff(routes.indptr)
+        keys = np.repeat(owners[rows] * len(topology.links), lengths) + routes.links
+        parts.append(counted(keys, np.repeat(hops.times[rows], lengths)))
+    keys, weights = parts[0] if len(parts) == 1 else counted(*_stacked(parts))
+    return latencies, Crossings(*np.divmod(keys, len(topology.links)), weights)
+
+
+def counted(keys: Ints, times: Floats) -> tuple[Ints, Floats]:
+    """Return the different keys in order, and the sum of the times of each."""
+    if not len(keys):
+        return keys, times
+    low = int(keys.min())
+    if int(keys.max()) - low < DENSE * len(keys):
+        totals = np.bincount(keys - low, times).astype(np.float64, copy=False)
+        found = np.flatnonzero(totals)
+        return found + low, totals[found]
+    different, place = np.unique(keys, return_inverse=True)
+    return different, np.bincount(place, times).astype(np.float64, copy=False)
+
+
+def _stacked(parts: Iterable[tuple[Ints, Floats]]) -> tuple[Ints, Floats]:
+    keys, weights = zip((np.zeros(0, np.int64), np.zeros(0)), *parts, strict=True)
+    return np.concatenate(keys), np.concatenate(weights)
