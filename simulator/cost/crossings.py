@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -29,12 +28,12 @@ class Hops(NamedTuple):
     sources, destinations
         Positions in the group, or ranks.
     times
-        How often each is there.
+        How often each is there; 0 where only its latency counts.
     """
 
     sources: Ints
     destinations: Ints
-    times: Floats
+    times: Ints
 
 
 class Crossings(NamedTuple):
@@ -50,13 +49,13 @@ class Crossings(NamedTuple):
 
     owner: Ints
     link: Ints
-    weight: Floats
+    weight: Ints
 
 
 def hops_of(phase: Phase) -> Hops:
     """Return the hops of a phase, in the order of their ends."""
     size = 1 + int(max(phase.sources.max(initial=0), phase.destinations.max(initial=0)))
-    keys, times = counted(phase.sources * size + phase.destinations, np.ones(len(phase.sources)))
+    keys, times = counted(phase.sources * size + phase.destinations)
     return Hops(*np.divmod(keys, size), times)
 
 
@@ -88,25 +87,22 @@ def crossings(topology: Topology, hops: Hops, owners: Ints, num_owners: int) -> 
         routes = topology.routes(hops.sources[rows], hops.destinations[rows])
         np.maximum.at(latencies, owners[rows], routes.latencies)
         lengths = np.diff(routes.indptr)
-        keys = np.repeat(owners[rows] * len(topology.links), lengths) + routes.links
-        parts.append(counted(keys, np.repeat(hops.times[rows], lengths)))
-    keys, weights = parts[0] if len(parts) == 1 else counted(*_stacked(parts))
+        times = np.repeat(hops.times[rows], lengths)
+        parts.append(np.repeat(np.repeat(owners[rows], lengths) * len(topology.links) + routes.links, times))
+    keys, weights = counted(parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.int64), *parts]))
     return latencies, Crossings(*np.divmod(keys, len(topology.links)), weights)
 
 
-def counted(keys: Ints, times: Floats) -> tuple[Ints, Floats]:
-    """Return the different keys in order, and the sum of the times of each."""
+def counted(keys: Ints) -> tuple[Ints, Ints]:
+    """Return the different keys in order, and how often each is there."""
     if not len(keys):
-        return keys, times
+        return keys, keys
     low = int(keys.min())
     if int(keys.max()) - low < DENSE * len(keys):
-        totals = np.bincount(keys - low, times).astype(np.float64, copy=False)
-        found = np.flatnonzero(totals)
-        return found + low, totals[found]
-    different, place = np.unique(keys, return_inverse=True)
-    return different, np.bincount(place, times).astype(np.float64, copy=False)
-
-
-def _stacked(parts: Iterable[tuple[Ints, Floats]]) -> tuple[Ints, Floats]:
-    keys, weights = zip((np.zeros(0, np.int64), np.zeros(0)), *parts, strict=True)
-    return np.concatenate(keys), np.concatenate(weights)
+        counts = np.bincount(keys - low)
+        found = np.flatnonzero(counts)
+        return found + low, counts[found]
+    # Stable sorting is fast where keys come in runs, as those of one owner after the other do.
+    ordered = np.sort(keys, kind="stable")
+    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    return ordered[first], np.diff(first, append=len(ordered))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from itertools import permutations
 
 import numpy as np
 
-from simulator.cost.algorithms import ALGORITHMS, OPERATIONS, Algorithm, GroupShape, Phase
+from simulator.cost.algorithms import Algorithm, GroupShape, Phase
 from simulator.cost.collectives import Charge, charges
 from simulator.cost.crossings import crossings, hops_of
+from simulator.cost.repertoire import Repertoire, nearest
 from simulator.errors import quote
 from simulator.topology import Protocol, Topology
 
@@ -96,6 +96,8 @@ class Group:
         Where it runs.
     ranks
         Its members in order; the first one is the root of a broadcast.
+    known
+        Repertoires of shapes, to which that of a new shape is added.
 
     Raises
     ------
@@ -103,30 +105,20 @@ class Group:
         If there are fewer than two ranks, one is there twice, or one does not exist.
     """
 
-    def __init__(self, topology: Topology, ranks: Sequence[int]) -> None:
+    def __init__(
+        self, topology: Topology, ranks: Sequence[int], known: dict[GroupShape, Repertoire] | None = None
+    ) -> None:
         if len(ranks) < 2 or len(set(ranks)) < len(ranks):
             raise ValueError(f"a group has at least two different ranks, not {quote(', '.join(map(str, ranks)))}")
         self.topology = topology
         self.ranks = tuple(ranks)
         self.shape = shape_of(topology, self.ranks)
+        self._repertoire = ({} if known is None else known).setdefault(self.shape, Repertoire(self.shape))
         self._routed: dict[tuple[str, str], tuple[RoutedPhase, ...]] = {}
 
     def algorithms(self, operation: str) -> list[Algorithm]:
-        """Return all algorithms that do the operation for a group like this one.
-
-        Raises
-        ------
-        ValueError
-            If there is no such operation, or no algorithm for it and so many ranks.
-        """
-        if operation not in OPERATIONS:
-            raise ValueError(f"{quote(operation)} is no operation; {_nearest(operation, OPERATIONS)}")
-        if operation == "send" and len(self.ranks) != 2:
-            raise ValueError(f"send joins two ranks, not {len(self.ranks)}; name them, as 0,1")
-        found = [each for each in ALGORITHMS.values() if each.operation == operation and each.applies(self.shape)]
-        if not found:
-            raise ValueError(f"no algorithm does {operation} among {len(self.ranks)} ranks; name fewer")
-        return found
+        """Return all algorithms that do the operation for a group like this one; see `Repertoire.algorithms`."""
+        return self._repertoire.algorithms(operation)
 
     def options(self, operation: str, size: float, algorithm: str | None = None) -> list[Option]:
         """Return every algorithm in its fastest protocol, the fastest first; or only the one that is named.
@@ -150,7 +142,7 @@ class Group:
         if algorithm is not None:
             names = [each.name for each in found]
             if algorithm not in names:
-                raise ValueError(f"{quote(algorithm)} does no {operation} here; {_nearest(algorithm, names)}")
+                raise ValueError(f"{quote(algorithm)} does no {operation} here; {nearest(algorithm, names)}")
             found = [each for each in found if each.name == algorithm]
         best = [min(self._in_protocols(each, size), key=lambda option: option.seconds) for each in found]
         return sorted(best, key=lambda option: option.seconds)
@@ -176,7 +168,7 @@ class Group:
         """Return the phases of an algorithm on their routes."""
         key = (operation, algorithm)
         if key not in self._routed:
-            self._routed[key] = tuple(self._route(phase) for phase in ALGORITHMS[key].phases(self.shape))
+            self._routed[key] = tuple(self._route(phase) for phase in self._repertoire.phases(*key))
         return self._routed[key]
 
     def _protocols(self, operation: str) -> list[Protocol]:
@@ -222,7 +214,7 @@ def bus_factor(operation: str, num_ranks: int) -> float:
 
 
 def shape_of(topology: Topology, ranks: Sequence[int]) -> GroupShape:
-    """Return where the members of a group are."""
+    """Return where the members of a group are; nodes and local ranks are numbered in their order, without gaps."""
     links = topology.links
 
     def joins(one: int, other: int) -> list[str]:
@@ -234,10 +226,9 @@ def shape_of(topology: Topology, ranks: Sequence[int]) -> GroupShape:
         between = joins(ranks[one], ranks[other])
         return len(between) == 1 and topology.reduces(between[0])
 
-    shape = GroupShape(
-        nodes=tuple(topology.node(rank) for rank in ranks),
-        local_ranks=tuple(topology.local_rank(rank) for rank in ranks),
-    )
+    _, nodes, local_ranks = topology.layout.places(np.array(ranks))
+    nodes, local_ranks = (np.unique(each, return_inverse=True)[1].tolist() for each in (nodes, local_ranks))
+    shape = GroupShape(tuple(nodes), tuple(local_ranks))
     groups = shape.by_node()
     summing = bool(topology.reducers) and all(len(group) > 1 and all(map(sums, group, group[1:])) for group in groups)
     meshed = len(groups) == 1 and len(ranks) <= SMALL_GROUP
@@ -256,8 +247,3 @@ def _priced(algorithm: Algorithm, protocol: Protocol, phases: Sequence[RoutedPha
         legs.append(Leg(charge.latency(routed.latency), routed.loads, charge.size))
         seconds += legs[-1].latency + routed.pace * size / protocol.efficiency
     return Option(algorithm.name, protocol.name, seconds, plain, costs, tuple(legs))
-
-
-def _nearest(given: str, known: Sequence[str]) -> str:
-    close = get_close_matches(given, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"

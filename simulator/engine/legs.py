@@ -12,9 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.cost.algorithms import GroupShape
 from simulator.cost.collectives import Charge
 from simulator.cost.crossings import Hops, crossings, hops_of
 from simulator.cost.group import Group
+from simulator.cost.repertoire import Repertoire
 from simulator.engine.families import Family
 from simulator.engine.hashes import Hashes, of_rows
 from simulator.program.program import Message
@@ -110,12 +112,11 @@ def find_legs(topology: Topology, families: Iterable[Family]) -> Routed:
     medium = np.repeat(np.arange(count), sizes)
     first = np.cumsum(sizes) - sizes
     latency, crossed = crossings(topology, *_hops(blocks, first), len(medium))
-    loaded = crossed.weight > 0.0
     return Routed(
         tuple(library.recipes),
         recipe,
         Legs(medium, np.arange(len(medium)) - first[medium], latency),
-        Loads(crossed.owner[loaded], crossed.link[loaded], crossed.weight[loaded]),
+        Loads(crossed.owner, crossed.link, crossed.weight.astype(np.float64)),
     )
 
 
@@ -160,6 +161,7 @@ class _Library:
         self.recipes: list[Recipe] = []
         self._topology = topology
         self._groups: dict[tuple[int, int], Group] = {}
+        self._repertoires: dict[GroupShape, Repertoire] = {}
         self._known: dict[tuple[int, int, tuple[Message, ...]], tuple[int, tuple[Hops, ...]]] = {}
         self._numbers: dict[tuple[tuple[Message, tuple[tuple[int, Charge], ...]], ...], int] = {}
 
@@ -178,7 +180,7 @@ class _Library:
         key = (shape, len(ranks), messages)
         if key not in self._known:
             if key[:2] not in self._groups:
-                self._groups[key[:2]] = Group(self._topology, ranks.tolist())
+                self._groups[key[:2]] = Group(self._topology, ranks.tolist(), self._repertoires)
             self._known[key] = self._found(self._groups[key[:2]], messages)
         return self._known[key]
 
@@ -208,7 +210,7 @@ class _Library:
 def _hops(blocks: Iterable[_Block], first: Ints) -> tuple[Hops, Ints]:
     """Return all hops of all media, and the leg of each."""
     none = np.zeros(0, np.int64)
-    parts: list[tuple[Ints, Ints, Floats, Ints]] = [(none, none, np.zeros(0), none)]
+    parts: list[tuple[Ints, Ints, Ints, Ints]] = [(none, none, none, none)]
     for block in blocks:
         for number, hops in enumerate(block.patterns):
             ends = block.ranks[:, hops.sources].ravel(), block.ranks[:, hops.destinations].ravel()

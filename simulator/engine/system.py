@@ -141,8 +141,10 @@ def _with_resources(
     topology: Topology, *, lanes: tuple[Lane, ...], kinds: Ints, num_ranks: Ints, members: Members, routed: Routed
 ) -> System:
     """Number the links in use and the processors; load them."""
-    links, numbers = np.unique(routed.loads.resource, return_inverse=True)
-    loads = routed.loads._replace(resource=numbers)
+    in_use = np.zeros(len(topology.links), dtype=bool)
+    in_use[routed.loads.resource] = True
+    links = np.flatnonzero(in_use)
+    loads = routed.loads._replace(resource=(np.cumsum(in_use) - 1)[routed.loads.resource])
     capacities = topology.bandwidths(links)
     rates = np.full(len(routed.legs.medium), np.inf)
     np.minimum.at(rates, loads.leg, capacities[loads.resource] / loads.weight)
