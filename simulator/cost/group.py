@@ -226,7 +226,7 @@ def shape_of(topology: Topology, ranks: Sequence[int]) -> GroupShape:
         between = joins(ranks[one], ranks[other])
         return len(between) == 1 and topology.reduces(between[0])
 
-    _, nodes, local_ranks = topology.layout.places(np.array(ranks))
+    _, nodes, local_ranks = topology.places(np.array(ranks))
     nodes, local_ranks = (np.unique(each, return_inverse=True)[1].tolist() for each in (nodes, local_ranks))
     shape = GroupShape(tuple(nodes), tuple(local_ranks))
     groups = shape.by_node()

@@ -139,7 +139,7 @@ def _shapes(topology: Topology, ranks: Ints) -> Iterator[tuple[int, Ints]]:
 
 def _places(topology: Topology, ranks: Ints) -> Hashes:
     """Return a number for where the members of each group are: kinds of node, places in it, who shares a node."""
-    kind, node, local = topology.layout.places(ranks)
+    kind, node, local = topology.places(ranks)
     keys = np.arange(len(ranks))[:, None] * topology.num_nodes + node
     _, first, which = np.unique(keys.ravel(), return_index=True, return_inverse=True)
     neighbour = first[which].reshape(ranks.shape) % ranks.shape[1]

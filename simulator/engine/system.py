@@ -148,7 +148,7 @@ def _with_resources(
     capacities = topology.bandwidths(links)
     rates = np.full(len(routed.legs.medium), np.inf)
     np.minimum.at(rates, loads.leg, capacities[loads.resource] / loads.weight)
-    _, nodes, _ = topology.layout.places(np.arange(topology.world_size))
+    _, nodes, _ = topology.places(np.arange(topology.world_size))
     processors = find_processors(topology, nodes, first=len(capacities))
     capacities = np.concatenate([capacities, processors.capacities])
     if len(processors.capacities):

@@ -28,9 +28,14 @@ SMALL_GPT = {
 Times = dict[tuple[int, str], tuple[float, float, float]]
 
 
+RINGS = {"collectives": {"choice": {"all_reduce": "ring"}}}
+
+
 class Lab:
     """Builds, compiles and simulates."""
 
+    rings: Mapping[str, Any] = RINGS
+    """Of a topology whose sums go around rings whatever their size: all members look alike, as in trees they do not."""
     mlp: Mapping[str, Any] = MLP
     gpt: Mapping[str, Any] = SMALL_GPT
 

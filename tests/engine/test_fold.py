@@ -131,5 +131,5 @@ def test_hosts_that_share_cores(lab: Any, data: st.DataObject) -> None:
     "changes", [{"schedule": "chimera"}, {"schedule": "zb_h1", "optimizer_barrier": False, "sharding": "fsdp"}]
 )
 def test_copies_of_stages_and_steps_in_a_row_fold_too(lab: Any, changes: dict[str, Any]) -> None:
-    inputs = lab.compile(lab.gpt, lab.box(8), pp=4, dp=2, num_microbatches=8, **changes)
+    inputs = lab.compile(lab.gpt, {**lab.box(8), **lab.rings}, pp=4, dp=2, num_microbatches=8, **changes)
     check(lab, inputs, classes=4)
