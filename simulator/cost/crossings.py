@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +14,8 @@ from simulator.topology import Topology
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-CHUNK = 2**20
-"""Hops that are routed in one go; each crosses a handful of links, at 8 bytes an id."""
+CHUNK = 2**16
+"""Hops that are routed in one go: what they cross fits into a cache."""
 
 DENSE = 4
 """A count for each key there may be is cheaper than sorting while it has no more than so many times the keys."""
@@ -88,8 +89,9 @@ def crossings(topology: Topology, hops: Hops, owners: Ints, num_owners: int) -> 
         np.maximum.at(latencies, owners[rows], routes.latencies)
         lengths = np.diff(routes.indptr)
         times = np.repeat(hops.times[rows], lengths)
-        parts.append(np.repeat(np.repeat(owners[rows], lengths) * len(topology.links) + routes.links, times))
-    keys, weights = counted(parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.int64), *parts]))
+        keys = np.repeat(owners[rows] * len(topology.links), lengths) + routes.links
+        parts.append(counted(keys if times.min(initial=1) == times.max(initial=1) == 1 else np.repeat(keys, times)))
+    keys, weights = parts[0] if len(parts) == 1 else _merged(parts)
     return latencies, Crossings(*np.divmod(keys, len(topology.links)), weights)
 
 
@@ -104,5 +106,21 @@ def counted(keys: Ints) -> tuple[Ints, Ints]:
         return found + low, counts[found]
     # Stable sorting is fast where keys come in runs, as those of one owner after the other do.
     ordered = np.sort(keys, kind="stable")
-    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    first = _firsts(ordered)
     return ordered[first], np.diff(first, append=len(ordered))
+
+
+def _merged(parts: Iterable[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
+    """Return what was counted part by part."""
+    none = np.zeros(0, np.int64)
+    keys, counts = map(np.concatenate, zip((none, none), *parts, strict=True))
+    order = np.argsort(keys, kind="stable")
+    first = _firsts(keys[order])
+    return keys[order][first], np.add.reduceat(counts[order], first) if len(first) else none
+
+
+def _firsts(ordered: Ints) -> Ints:
+    """Return where values that differ begin."""
+    differ = np.ones(len(ordered), dtype=bool)
+    differ[1:] = ordered[1:] != ordered[:-1]
+    return np.flatnonzero(differ)

@@ -51,17 +51,13 @@ class Option:
         Names.
     seconds
         Its time when nothing else uses the links.
-    phases, charges
-        What it sends, in order, and what each phase costs on any routes.
     legs
-        The same on this group's routes.
+        What it sends, in order.
     """
 
     algorithm: str
     protocol: str
     seconds: float
-    phases: tuple[Phase, ...]
-    charges: tuple[Charge, ...]
     legs: tuple[Leg, ...]
 
 
@@ -144,7 +140,8 @@ class Group:
             if algorithm not in names:
                 raise ValueError(f"{quote(algorithm)} does no {operation} here; {nearest(algorithm, names)}")
             found = [each for each in found if each.name == algorithm]
-        best = [min(self._in_protocols(each, size), key=lambda option: option.seconds) for each in found]
+        priced = [[self._priced(*pair, size) for pair in self._in_protocols(each)] for each in found]
+        best = [min(options, key=lambda option: option.seconds) for options in priced]
         return sorted(best, key=lambda option: option.seconds)
 
     def choose(self, operation: str, size: float) -> Option:
@@ -153,16 +150,33 @@ class Group:
         The library has the algorithms whose protocols the topology lists; where it lists none for the operation, those
         that NCCL has.
         """
+        algorithm, protocol = self._chosen(operation, size)
+        return self._priced(algorithm, protocol, size)
+
+    def plan(self, operation: str, size: float) -> list[tuple[Phase, Charge]]:
+        """Return what the library sends, phase after phase, and what that costs on any routes.
+
+        Routes are looked at only where there is something to choose.
+        """
+        algorithm, protocol = self._chosen(operation, size)
+        phases = self._repertoire.phases(operation, algorithm.name)
+        return list(zip(phases, charges(phases, protocol, size, self._own(operation, size)), strict=True))
+
+    def _chosen(self, operation: str, size: float) -> tuple[Algorithm, Protocol]:
+        candidates = self._candidates(operation)
+        if len(candidates) == 1:
+            return candidates[0]
+        return min(candidates, key=lambda pair: self._priced(*pair, size).seconds)
+
+    def _candidates(self, operation: str) -> list[tuple[Algorithm, Protocol]]:
+        """Return the algorithms among which the library chooses, in their protocols."""
         named = self.topology.collectives.choice.get(operation)
         applicable = {each.name: each for each in self.algorithms(operation)}
-        if named in applicable:
-            return self.options(operation, size, named)[0]
         known = {each.algorithm for each in self._protocols(operation)} & applicable.keys()
-        candidates = known or {name for name, each in applicable.items() if each.in_libraries}
-        return min(
-            (option for name in sorted(candidates) for option in self._in_protocols(applicable[name], size)),
-            key=lambda option: option.seconds,
-        )
+        if named in applicable:
+            known = {named}
+        names = known or {name for name, each in applicable.items() if each.in_libraries}
+        return [pair for name in sorted(names) for pair in self._in_protocols(applicable[name])]
 
     def routed(self, operation: str, algorithm: str) -> tuple[RoutedPhase, ...]:
         """Return the phases of an algorithm on their routes."""
@@ -175,12 +189,23 @@ class Group:
         nodes = len(set(self.shape.nodes))
         return [each for each in self.topology.collectives.protocols if each.covers(operation, len(self.ranks), nodes)]
 
-    def _in_protocols(self, algorithm: Algorithm, size: float) -> list[Option]:
+    def _in_protocols(self, algorithm: Algorithm) -> list[tuple[Algorithm, Protocol]]:
         listed = [each for each in self._protocols(algorithm.operation) if each.algorithm == algorithm.name]
-        phases = self.routed(algorithm.operation, algorithm.name)
-        own = 0.0 if algorithm.operation == "send" else size / len(self.ranks)
         bare = Protocol(algorithm=algorithm.name, name=BARE, source="the links alone")
-        return [_priced(algorithm, protocol, phases, size, own) for protocol in listed or [bare]]
+        return [(algorithm, protocol) for protocol in listed or [bare]]
+
+    def _own(self, operation: str, size: float) -> float:
+        """Return the bytes that a rank copies for itself."""
+        return 0.0 if operation == "send" else size / len(self.ranks)
+
+    def _priced(self, algorithm: Algorithm, protocol: Protocol, size: float) -> Option:
+        found = self.routed(algorithm.operation, algorithm.name)
+        costs = charges((each.phase for each in found), protocol, size, self._own(algorithm.operation, size))
+        legs, seconds = [], 0.0
+        for charge, each in zip(costs, found, strict=True):
+            legs.append(Leg(charge.latency(each.latency), each.loads, charge.size))
+            seconds += legs[-1].latency + each.pace * size / protocol.efficiency
+        return Option(algorithm.name, protocol.name, seconds, tuple(legs))
 
     def _route(self, phase: Phase) -> RoutedPhase:
         ranks, hops = np.array(self.ranks), hops_of(phase)
@@ -237,13 +262,3 @@ def shape_of(topology: Topology, ranks: Sequence[int]) -> GroupShape:
         in_network=summing,
         direct_links=meshed and not any(joins(*pair) for pair in permutations(ranks, 2)),
     )
-
-
-def _priced(algorithm: Algorithm, protocol: Protocol, phases: Sequence[RoutedPhase], size: float, own: float) -> Option:
-    plain = tuple(routed.phase for routed in phases)
-    costs = charges(plain, protocol, size, own)
-    legs, seconds = [], 0.0
-    for charge, routed in zip(costs, phases, strict=True):
-        legs.append(Leg(charge.latency(routed.latency), routed.loads, charge.size))
-        seconds += legs[-1].latency + routed.pace * size / protocol.efficiency
-    return Option(algorithm.name, protocol.name, seconds, plain, costs, tuple(legs))

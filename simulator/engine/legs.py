@@ -190,9 +190,8 @@ class _Library:
         carries: list[bool] = []
         recipe = {}
         for message in messages:
-            option = group.choose(message.operation, message.size)
             steps = []
-            for phase, charge in zip(option.phases, option.charges, strict=True):
+            for phase, charge in group.plan(message.operation, message.size):
                 number = numbers.setdefault((phase.sources.tobytes(), phase.destinations.tobytes()), len(numbers))
                 if number == len(patterns):
                     patterns.append(hops_of(phase))
