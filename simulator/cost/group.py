@@ -166,7 +166,7 @@ class Group:
         candidates = self._candidates(operation)
         if len(candidates) == 1:
             return candidates[0]
-        return min(candidates, key=lambda pair: self._priced(*pair, size).seconds)
+        return min(candidates, key=lambda pair: self._priced(pair[0], pair[1], size).seconds)
 
     def _candidates(self, operation: str) -> list[tuple[Algorithm, Protocol]]:
         """Return the algorithms among which the library chooses, in their protocols."""

@@ -112,6 +112,24 @@ def test_many_uneven_pods(lab: Any, data: st.DataObject) -> None:
     check_pods(lab, data)
 
 
+def check_machines(lab: Any, data: st.DataObject) -> None:
+    topology, plan = data.draw(lab.machines())
+    check(lab, lab.compile(lab.gpt, topology, **plan))
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_nodes_with_a_library(lab: Any, data: st.DataObject) -> None:
+    check_machines(lab, data)
+
+
+@pytest.mark.slow
+@settings(max_examples=250)
+@given(st.data())
+def test_many_nodes_with_a_library(lab: Any, data: st.DataObject) -> None:
+    check_machines(lab, data)
+
+
 @settings(max_examples=30)
 @given(st.data())
 def test_hosts_that_share_cores(lab: Any, data: st.DataObject) -> None:

@@ -53,7 +53,7 @@ def classes(system: System, labels: list[int]) -> tuple[list[int], list[int], li
 @settings(max_examples=25)
 @given(st.data())
 def test_equals_refinement_without_hashes(lab: Any, data: st.DataObject) -> None:
-    topology, plan = data.draw(lab.pods())
+    topology, plan = data.draw(st.one_of(lab.pods(), lab.machines()))
     inputs = lab.compile(lab.gpt, topology, **plan)
     system = build_system(inputs.program, inputs.topology)
     speeds = [device.speed for device in inputs.topology.devices]
