@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import permutations
+from dataclasses import dataclass
 
 import numpy as np
 
 from simulator.cost.algorithms import Algorithm, GroupShape, Phase
 from simulator.cost.collectives import Charge, charges
 from simulator.cost.crossings import crossings, hops_of
-from simulator.cost.repertoire import Repertoire, nearest
+from simulator.cost.repertoire import Repertoire, nearest, shape_of
 from simulator.errors import quote
 from simulator.topology import Protocol, Topology
 
 BARE = "bare"
 """Name of the protocol in which algorithms run at the links' own latency and bandwidth."""
-
-SMALL_GROUP = 16
-"""Members up to which it is looked whether links of their own join them all; larger groups have switches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,29 +232,3 @@ def bus_factor(operation: str, num_ranks: int) -> float:
     if operation in ("broadcast", "send"):
         return 1.0
     return (2 if operation == "all_reduce" else 1) * (num_ranks - 1) / num_ranks
-
-
-def shape_of(topology: Topology, ranks: Sequence[int]) -> GroupShape:
-    """Return where the members of a group are; nodes and local ranks are numbered in their order, without gaps."""
-    links = topology.links
-
-    def joins(one: int, other: int) -> list[str]:
-        """Endpoints between two ranks."""
-        return [links[i].destination for i in topology.route(one, other).links[:-1]]
-
-    def sums(one: int, other: int) -> bool:
-        """Say whether nothing but one summing switch is between two members."""
-        between = joins(ranks[one], ranks[other])
-        return len(between) == 1 and topology.reduces(between[0])
-
-    _, nodes, local_ranks = topology.places(np.array(ranks))
-    nodes, local_ranks = (np.unique(each, return_inverse=True)[1].tolist() for each in (nodes, local_ranks))
-    shape = GroupShape(tuple(nodes), tuple(local_ranks))
-    groups = shape.by_node()
-    summing = bool(topology.reducers) and all(len(group) > 1 and all(map(sums, group, group[1:])) for group in groups)
-    meshed = len(groups) == 1 and len(ranks) <= SMALL_GROUP
-    return replace(
-        shape,
-        in_network=summing,
-        direct_links=meshed and not any(joins(*pair) for pair in permutations(ranks, 2)),
-    )

@@ -1,12 +1,20 @@
-"""What groups of one shape can do: the algorithms that apply to them, and the phases of each, worked out once."""
+"""Where the members of a group are, and what groups of one shape can do: which algorithms, in which phases."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
+from itertools import permutations
+
+import numpy as np
 
 from simulator.cost.algorithms import ALGORITHMS, OPERATIONS, Algorithm, GroupShape, Phase
 from simulator.errors import quote
+from simulator.topology import Topology
+
+SMALL_GROUP = 16
+"""Members up to which it is looked whether links of their own join them all; larger groups have switches."""
 
 
 class Repertoire:
@@ -52,6 +60,32 @@ class Repertoire:
         if not found:
             raise ValueError(f"no algorithm does {operation} among {size} ranks; name fewer")
         return found
+
+
+def shape_of(topology: Topology, ranks: Sequence[int]) -> GroupShape:
+    """Return where the members of a group are; nodes and local ranks are numbered in their order, without gaps."""
+    links = topology.links
+
+    def joins(one: int, other: int) -> list[str]:
+        """Endpoints between two ranks."""
+        return [links[i].destination for i in topology.route(one, other).links[:-1]]
+
+    def sums(one: int, other: int) -> bool:
+        """Say whether nothing but one summing switch is between two members."""
+        between = joins(ranks[one], ranks[other])
+        return len(between) == 1 and topology.reduces(between[0])
+
+    _, nodes, local_ranks = topology.places(np.array(ranks))
+    nodes, local_ranks = (np.unique(each, return_inverse=True)[1].tolist() for each in (nodes, local_ranks))
+    shape = GroupShape(tuple(nodes), tuple(local_ranks))
+    groups = shape.by_node()
+    summing = bool(topology.reducers) and all(len(group) > 1 and all(map(sums, group, group[1:])) for group in groups)
+    meshed = len(groups) == 1 and len(ranks) <= SMALL_GROUP
+    return replace(
+        shape,
+        in_network=summing,
+        direct_links=meshed and not any(joins(*pair) for pair in permutations(ranks, 2)),
+    )
 
 
 def nearest(given: str, known: Sequence[str]) -> str:
