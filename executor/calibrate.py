@@ -234,6 +234,11 @@ class Calibrator:
             handle = transport.all_gather(stream, buffer, buffer[:share].clone())
         elif operation == "reduce_scatter":
             handle = transport.reduce_scatter(stream, buffer, buffer[:share].clone())
+        elif operation == "all_to_all":
+            handle = transport.all_to_all(stream, torch.empty_like(buffer), buffer)
+        elif operation == "shift":
+            handle, arriving = transport.shift(stream, torch.empty_like(buffer), buffer, +1)
+            arriving.wait()
         elif rank == ranks[0]:
             handle = transport.send(stream, buffer, ranks[1])
         else:

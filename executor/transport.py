@@ -46,7 +46,9 @@ class Transport:
         self._nccl = dist.is_initialized() and dist.get_backend() == "nccl"
         self._borders = max(1, len(program.stages) - 1) if self._nccl else 1
         self._groups = {
-            stream: _own_group(program, axis) for stream, axis in STREAMS_OF_GROUPS.items() if stream in program.streams
+            stream: _own_group(program, axis)
+            for stream, axis in STREAMS_OF_GROUPS.items()
+            if stream in program.collectives
         }
         forward, backward = ([_own_group(program, "pp") for _ in range(self._borders)] for _ in range(2))
         self._pipelines = {

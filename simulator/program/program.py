@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -113,12 +113,6 @@ class Program:
         """Return the stages that a pipeline coordinate runs."""
         return tuple(stage for stage in self.stages if self.placement[stage.index] == pipeline_rank)
 
-    @cached_property
-    def streams(self) -> frozenset[Stream]:
-        """Streams on which something runs."""
-        kinds = {instruction.kind for instructions in self.lists for instruction in instructions}
-        return frozenset(map(STREAM_OF.__getitem__, kinds))
-
     @property
     def has_barrier(self) -> bool:
         """Whether all ranks of a pipeline meet before they update."""
@@ -193,6 +187,17 @@ class Program:
         operation = exchange.backward if instruction.kind in EXCHANGES_B else exchange.forward
         # The larger side: what is gathered, or what is summed and shared out.
         return Message(operation, max(self.tensor_bytes(node.inputs), self.tensor_bytes((node.name,))))
+
+    @cached_property
+    def collectives(self) -> Mapping[Stream, tuple[Message, ...]]:
+        """What process groups move, by stream, each once."""
+        works = dict.fromkeys((kind, stage, part) for each in self.lists for kind, stage, _, part in each)
+        found: dict[Stream, dict[Message, None]] = {}
+        for kind, stage, part in works:
+            if kind in COLLECTIVE_AXIS:
+                message = self.message(Instruction(kind, stage, part=part))
+                found.setdefault(STREAM_OF[kind], {})[message] = None
+        return {stream: tuple(messages) for stream, messages in found.items()}
 
     def peers(self, rank: int, instruction: Instruction) -> tuple[int, ...]:
         """Return the global ranks that take part in an instruction, ``rank`` included."""

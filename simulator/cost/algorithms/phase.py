@@ -8,8 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send")
-"""Operations on a group; `send` is one message from the first member to the second."""
+OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "shift", "send")
+"""Operations on a group; in a `shift` each member sends to the next, `send` is one message from the first to the second."""
+
+
+Cable = tuple[int, int, float]
+"""A link between two members, the first one the smaller: their positions in the group, and bytes/s."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,19 +49,24 @@ class GroupShape:
         Index of each member within its node.
     in_network
         A switch that can sum joins the members of each node.
-    direct_links
-        A link of its own joins every two members.
+    cables
+        Links that join two members directly, in small groups on one node.
     """
 
     nodes: tuple[int, ...]
     local_ranks: tuple[int, ...]
     in_network: bool = False
-    direct_links: bool = False
+    cables: tuple[Cable, ...] = ()
 
     @property
     def num_ranks(self) -> int:
         """Number of members."""
         return len(self.nodes)
+
+    @property
+    def direct_links(self) -> bool:
+        """Whether a link of its own joins every two members."""
+        return len(self.cables) == self.num_ranks * (self.num_ranks - 1) // 2
 
     def by_node(self) -> list[list[int]]:
         """Members of each node in order of their local ranks; nodes in order of appearance."""
