@@ -1,4 +1,4 @@
-"""The SimPy interpreter of a Program: one callback walker a lane, rendezvous by counting."""
+"""The SimPy interpreter of a Program: tasks begin when nothing is missing for them, rendezvous by counting."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from simulator.engine.clock import after
 from simulator.engine.fold import Folded, MediumClass, RankClass, fold
 from simulator.engine.messages import MessageCost
 from simulator.engine.network import Network
-from simulator.engine.record import Memory, Pace, Record, Spans
+from simulator.engine.record import Memory, Pace, RankRecord, Spans
 from simulator.engine.script import Script, TaskCost
 from simulator.engine.system import System, build_system
-from simulator.program.instructions import STREAM_OF, Lane, Stream
+from simulator.program.instructions import STREAM_OF, Instruction, Lane, Stream
 from simulator.program.program import Program
 from simulator.program.tasks import Merging
 from simulator.results.timeline import Timeline
@@ -30,6 +30,8 @@ from simulator.topology import Device, Topology
 
 WARMUP_STEPS, MAX_STEPS = 3, 8
 """How many steps in a row are simulated at least, and at most, if they are not apart."""
+
+INFINITE = float("inf")
 
 TP_LANE: Lane = (Stream.TP, -1)
 """Where tensor-parallel collectives run."""
@@ -115,36 +117,30 @@ def device_key(device: Device) -> tuple[str, float]:
     return (device.kind, device.speed)
 
 
-class _Walker:
-    """One lane of one rank class: runs its tasks in order, each when those that it needs are done."""
-
-    __slots__ = ("head", "issued", "medium", "queue", "rank")
-
-    def __init__(self, rank: _Rank, medium: int | None, queue: list[int]) -> None:
-        self.rank = rank
-        self.medium = medium
-        self.queue = queue
-        self.head = 0
-        self.issued = 0.0
-
-
 class _Rank:
-    """State of one rank class."""
+    """State of one rank class; what is fetched for every task is in lists by the number of its task or its shape."""
 
-    __slots__ = ("cost", "done", "fold", "needs", "script", "waiting", "walkers")
+    __slots__ = ("fold", "followers", "lane_of", "log", "media", "missing", "script", "segments", "shapes", "transfers")
 
     def __init__(self, fold: RankClass, script: Script, cost: TaskCost) -> None:
         self.fold = fold
         self.script = script
-        self.cost = cost
-        self.needs = script.needs
-        self.done = bytearray(len(script.needs))
-        self.waiting: dict[int, list[_Walker]] = {}
-        self.walkers = [_Walker(self, fold.media.get(lane), queue) for lane, queue in script.lanes.items()]
+        self.shapes = script.shapes
+        self.lane_of = script.lane_of
+        self.followers = script.followers
+        self.missing = list(script.missing)
+        self.segments = cost.segments
+        self.media = [fold.media.get(lane) for lane in script.lanes]
+        self.transfers: dict[int, tuple[float, float]] = {}
+        self.log: list[tuple[int, float, float, float, Pace]] = []
+
+
+_Present = list[tuple[_Rank, int, float]]
+"""Who takes part in a message: rank, task, when it was ready."""
 
 
 class _Run:
-    """Some simulated steps in a row; the last one is recorded."""
+    """Some simulated steps in a row; the last one is reported."""
 
     def __init__(
         self,
@@ -157,25 +153,28 @@ class _Run:
         steps: int,
     ) -> None:
         self.folded = folded
+        self.steps = steps
         self.env = simpy.Environment()
         self.network = Network(self.env, list(folded.capacities))
         self.messages = MessageCost(program, system, self.network, calibration)
         self.noise = noise
-        self.records: list[Record] = []
-        self.ends = [0.0] * steps
         # Both ends of a medium have its messages in the same order (verify() saw to it), so there is one at a time.
-        self.present: list[list[_Walker]] = [[] for _ in folded.media]
+        self.present: list[_Present] = [[] for _ in folded.media]
         self.paces: dict[tuple[int, int], Pace] = {}
         scripts: dict[tuple[int, Merging], Script] = {}
         prices: dict[tuple[int, Merging, int], TaskCost] = {}
         self.ranks: list[_Rank] = []
+        self.records: list[RankRecord] = []
         for rank_class, cost in zip(folded.ranks, costs, strict=True):
             coordinate = program.plan.mesh.coordinate(rank_class.representative, "pp")
             key = (coordinate, self.merging(rank_class))
             if key not in scripts:
                 scripts[key] = Script(program, *key, steps)
-            price = prices.setdefault((*key, id(cost)), TaskCost(scripts[key], cost))
+            if (*key, id(cost)) not in prices:
+                prices[*key, id(cost)] = TaskCost(scripts[key], cost)
+            price = prices[*key, id(cost)]
             self.ranks.append(_Rank(rank_class, scripts[key], price))
+            self.records.append(RankRecord(rank_class.representative, scripts[key], price, self.ranks[-1].log))
 
     def merging(self, rank: RankClass) -> Merging:
         """Return what may run as one because nothing else changes how long it takes."""
@@ -188,78 +187,68 @@ class _Run:
     def timeline(self) -> Timeline:
         """Run to the end and return what happened."""
         for rank in self.ranks:
-            for walker in rank.walkers:
-                self.advance(walker)
+            for task in rank.script.first:
+                self.begin(rank, task)
         self.env.run()
         for rank in self.ranks:
-            assert all(rank.done), f"rank {rank.fold.representative} did not finish; verify() should have found out"
+            name = rank.fold.representative
+            assert not any(rank.missing), f"rank {name} did not finish; verify() should have found out"
+        ends = [max(record.end(step) for record in self.records) for step in range(self.steps)]
         return Timeline(
             source="predicted",
-            begin=self.ends[-2] if len(self.ends) > 1 else 0.0,
-            end=self.ends[-1],
-            spans=Spans(self.records),
+            begin=ends[-2] if len(ends) > 1 else 0.0,
+            end=ends[-1],
+            spans=Spans(self.records, self.steps - 1),
             ranks={rank.fold.representative: rank.fold.members for rank in self.ranks},
         )
 
-    def advance(self, walker: _Walker) -> None:
-        """Start the next task of a lane if nothing is missing for it."""
-        if walker.head == len(walker.queue):
-            return
-        rank = walker.rank
-        task = walker.queue[walker.head]
-        for need in rank.needs[task]:
-            if not rank.done[need]:
-                rank.waiting.setdefault(need, []).append(walker)
-                return
-        walker.issued = self.env.now
-        if walker.medium is None:
-            self.compute(walker, task)
+    def begin(self, rank: _Rank, task: int) -> None:
+        """Start a task for which nothing is missing."""
+        medium = rank.media[rank.lane_of[task]]
+        if medium is not None:
+            self.communicate(rank, task, medium)
+        elif len(rank.segments[rank.shapes[task]]) > 1:
+            self.compute_together(rank, task)
         else:
-            self.communicate(walker, walker.medium, task)
+            self.compute(rank, task)
 
-    def compute(self, walker: _Walker, task: int) -> None:
+    def compute(self, rank: _Rank, task: int) -> None:
         """Occupy the device, or a share of the processor."""
-        segments = walker.rank.cost.segments(task)
-        if len(segments) > 1:
-            self.compute_together(walker, task)
-            return
-        seconds = segments[0]
+        (seconds,) = rank.segments[rank.shapes[task]]
         if self.noise:
             seconds *= self.noise.factor()
-        finish = partial(self.finish, walker, self.env.now, ())
-        own = walker.rank.fold
+        now, own = self.env.now, rank.fold
+        finish = partial(self.finish, rank, task, now, now, ())
         if own.weights and seconds:
             # One thread is never faster than one core.
             self.network.start(own.weights, seconds * own.speed, own.speed, finish)
         else:
             after(self.env, seconds, finish)
 
-    def compute_together(self, walker: _Walker, task: int) -> None:
+    def compute_together(self, rank: _Rank, task: int) -> None:
         """Run a task with collectives inside: when its first one begins is known as soon as all participants came."""
-        index = walker.rank.fold.media[TP_LANE]
-        medium, present = self.folded.media[index], self.present[index]
-        present.append(walker)
+        index = rank.fold.media[TP_LANE]
+        medium, present, now = self.folded.media[index], self.present[index], self.env.now
+        present.append((rank, task, now))
         if len(present) < medium.participants:
             return
         self.present[index] = []
-        key = (index, walker.rank.script.shape(task))
-        if key not in self.paces:
-            self.paces[key] = self.pace(medium, present, task)
-        pace = self.paces[key]
-        segments = [each.rank.cost.segments(task) for each in present]
-        start = max(each.issued + seconds[0] for each, seconds in zip(present, segments, strict=True))
-        leaving: dict[float, list[_Walker]] = {}
-        for each, seconds in zip(present, segments, strict=True):
-            leaving.setdefault(start + pace[-1][1] + seconds[-1], []).append(each)
-        now = self.env.now
-        for end, walkers in leaving.items():
-            after(self.env, end - now, partial(self.arrive, walkers, start, pace))
+        shape = rank.shapes[task]
+        pace = self.paces.get((index, shape))
+        if pace is None:
+            pace = self.paces[index, shape] = self.pace(medium, present, task)
+        start = max([issued + each.segments[shape][0] for each, _, issued in present])
+        leaving: dict[float, _Present] = {}
+        for member in present:
+            leaving.setdefault(start + pace[-1][1] + member[0].segments[shape][-1], []).append(member)
+        for end, members in leaving.items():
+            after(self.env, end - now, partial(self.arrive, members, start, pace))
 
-    def pace(self, medium: MediumClass, present: list[_Walker], task: int) -> Pace:
+    def pace(self, medium: MediumClass, present: _Present, task: int) -> Pace:
         """Return when the collectives inside a task run: each when the slowest participant has computed."""
-        script = present[0].rank.script
+        script = present[0][0].script
         collectives = [each for each in script.of(task) if STREAM_OF[each.kind] is Stream.TP]
-        between = zip(*(walker.rank.cost.segments(task)[1:-1] for walker in present), strict=True)
+        between = zip(*(rank.segments[rank.shapes[task]][1:-1] for rank, _, _ in present), strict=True)
         begin, pace = 0.0, []
         for instruction, slowest in zip(collectives, (*map(max, between), 0.0), strict=True):
             end = begin + self.messages.seconds(medium, instruction)
@@ -267,41 +256,40 @@ class _Run:
             begin = end + slowest
         return tuple(pace)
 
-    def communicate(self, walker: _Walker, index: int, task: int) -> None:
+    def communicate(self, rank: _Rank, task: int, index: int) -> None:
         """Meet the other participants; the last one to come starts the message."""
-        medium, present = self.folded.media[index], self.present[index]
-        present.append(walker)
+        medium, present, now = self.folded.media[index], self.present[index], self.env.now
+        present.append((rank, task, now))
         if len(present) < medium.participants:
             return
         self.present[index] = []
-        arrive = partial(self.arrive, present, self.env.now, ())
-        instruction = walker.rank.script.first(task)
-        if medium.private:
-            after(self.env, self.messages.seconds(medium, instruction), arrive)
-            return
-        transfer, start = self.messages.transfer(medium, instruction), self.network.start
-        if transfer.size:
-            move = partial(start, medium.weights, transfer.size, float("inf"), arrive)
-            after(self.env, transfer.latency, lambda _: move())
+        shape = rank.shapes[task]
+        if shape not in rank.transfers:
+            rank.transfers[shape] = self.transfer(medium, rank.script.of(task)[0])
+        latency, size = rank.transfers[shape]
+        arrive = partial(self.arrive, present, now, ())
+        if size:
+            after(self.env, latency, partial(self.network.start, medium.weights, size, INFINITE, arrive))
         else:
-            after(self.env, transfer.latency, arrive)
+            after(self.env, latency, arrive)
 
-    def arrive(self, present: list[_Walker], start: float, pace: Pace, _: object = None) -> None:
+    def transfer(self, medium: MediumClass, instruction: Instruction) -> tuple[float, float]:
+        """Return the seconds before a message flows, all of them where nobody else is on its way, and its bytes."""
+        if medium.private:
+            return self.messages.seconds(medium, instruction), 0.0
+        transfer = self.messages.transfer(medium, instruction)
+        return transfer.latency, transfer.size
+
+    def arrive(self, present: _Present, start: float, pace: Pace, _: object = None) -> None:
         """Finish a task for all who took part in it."""
-        for walker in present:
-            self.finish(walker, start, pace)
+        for rank, task, issued in present:
+            self.finish(rank, task, issued, start, pace)
 
-    def finish(self, walker: _Walker, start: float, pace: Pace, _: object = None) -> None:
-        """Record the task and let those go on that waited for it."""
-        rank = walker.rank
-        task = walker.queue[walker.head]
-        step, now = task // rank.script.length, self.env.now
-        self.ends[step] = now
-        if step == len(self.ends) - 1:
-            name = rank.fold.representative
-            self.records.append(Record(name, rank.script, rank.cost, task, walker.issued, start, now, pace))
-        rank.done[task] = 1
-        walker.head += 1
-        self.advance(walker)
-        for other in rank.waiting.pop(task, ()):
-            self.advance(other)
+    def finish(self, rank: _Rank, task: int, issued: float, start: float, pace: Pace, _: object = None) -> None:
+        """Record the task and let those begin that waited for it."""
+        rank.log.append((task, issued, start, self.env.now, pace))
+        missing = rank.missing
+        for follower in rank.followers[task]:
+            missing[follower] = left = missing[follower] - 1
+            if not left:
+                self.begin(rank, follower)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import chain
+from itertools import chain, pairwise
 
 from simulator.program.dependencies import dependencies
 from simulator.program.instructions import STREAM_OF, Instruction, Kind, Lane, Stream
@@ -37,16 +37,22 @@ class TaskList:
         begins and ends with a computation.
     shapes
         For each task a number that tasks share which do the same for other micro-batches.
-    needs
-        For each task the tasks of other lanes that must be done.
     lanes
         Queue of each lane; a task of several is in that of the computations.
+    lane_of
+        For each task the position of its lane in ``lanes``.
+    followers
+        For each task those that wait for it: the next one in its lane, then tasks of other lanes.
+    missing
+        For each task how many it waits for.
     """
 
     positions: tuple[tuple[int, ...], ...]
     shapes: tuple[int, ...]
-    needs: tuple[tuple[int, ...], ...]
     lanes: Mapping[Lane, tuple[int, ...]]
+    lane_of: tuple[int, ...]
+    followers: tuple[tuple[int, ...], ...]
+    missing: tuple[int, ...]
 
 
 def tasks(program: Program, pipeline_rank: int, merging: Merging) -> TaskList:
@@ -72,11 +78,24 @@ def _task_list(program: Program, instructions: Sequence[Instruction], merging: M
         works = tuple([(kind, stage, part) for kind, stage, _, part in map(instructions.__getitem__, positions)])
         shapes.append(numbers.setdefault(works, len(numbers)))
         lanes.setdefault(instructions[positions[0]].lane, []).append(task)
+    followers: list[list[int]] = [[] for _ in merger.groups]
+    missing = [0] * len(merger.groups)
+    for queue in lanes.values():
+        for before, task in pairwise(queue):
+            followers[before].append(task)
+            missing[task] += 1
+    for task, positions in enumerate(merger.groups):
+        for need in needs[positions[0]]:
+            followers[task_of[need]].append(task)
+            missing[task] += 1
+    numbers_of_lanes = {lane: number for number, lane in enumerate(lanes)}
     return TaskList(
         positions=tuple(map(tuple, merger.groups)),
         shapes=tuple(shapes),
-        needs=tuple(tuple([task_of[need] for need in needs[positions[0]]]) for positions in merger.groups),
         lanes={lane: tuple(queue) for lane, queue in lanes.items()},
+        lane_of=tuple(numbers_of_lanes[instructions[positions[0]].lane] for positions in merger.groups),
+        followers=tuple(map(tuple, followers)),
+        missing=tuple(missing),
     )
 
 
