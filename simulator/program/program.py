@@ -120,6 +120,18 @@ class Program:
             if instruction.kind in BACKWARD
         )
 
+    @cached_property
+    def alike(self) -> tuple[tuple[int, ...], ...]:
+        """For each stage and segment a number that segments share whose layers do the same."""
+        twins, numbers = self.graph.twins, dict[tuple[str, ...], int]()
+        return tuple(
+            tuple(
+                numbers.setdefault(tuple(twins[node.name] for node in segment.nodes), len(numbers))
+                for segment in stage.segments
+            )
+            for stage in self.stages
+        )
+
     def model_stage(self, stage: int) -> int:
         """Return which part of the model a stage is: the same for its copies in all pipelines."""
         return stage % (len(self.stages) // self.pipelines)
