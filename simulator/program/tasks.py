@@ -6,13 +6,16 @@ the same. An interpreter with a clock may then treat the whole as one: what happ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import chain, pairwise
 
-from simulator.program.dependencies import dependencies
-from simulator.program.instructions import STREAM_OF, Instruction, Kind, Lane, Stream
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.program.coded import STREAMS, Coded, Ints, coded
+from simulator.program.dependencies import Needs, needs_of
+from simulator.program.instructions import Instruction, Kind, Lane, Stream
 from simulator.program.program import Program
 
 
@@ -63,120 +66,115 @@ def tasks(program: Program, pipeline_rank: int, merging: Merging) -> TaskList:
     return program.kept_tasks[key]
 
 
-def _task_list(program: Program, instructions: Sequence[Instruction], merging: Merging) -> TaskList:
-    needs = dependencies(program, tuple(instructions))
-    merger = _Merger(instructions, needs, merging)
-    if not merger.sound:
-        merger = _Merger(instructions, needs, Merging.COMPUTE)
-    task_of = [0] * len(instructions)
-    numbers: dict[tuple[tuple[Kind, int, int], ...], int] = {}
-    shapes = []
-    lanes: dict[Lane, list[int]] = {}
-    for task, positions in enumerate(merger.groups):
-        for position in positions:
-            task_of[position] = task
-        works = tuple([(kind, stage, part) for kind, stage, _, part in map(instructions.__getitem__, positions)])
-        shapes.append(numbers.setdefault(works, len(numbers)))
-        lanes.setdefault(instructions[positions[0]].lane, []).append(task)
-    followers: list[list[int]] = [[] for _ in merger.groups]
-    missing = [0] * len(merger.groups)
-    for queue in lanes.values():
-        for before, task in pairwise(queue):
-            followers[before].append(task)
-            missing[task] += 1
-    for task, positions in enumerate(merger.groups):
-        for need in needs[positions[0]]:
-            followers[task_of[need]].append(task)
-            missing[task] += 1
-    numbers_of_lanes = {lane: number for number, lane in enumerate(lanes)}
+def _task_list(program: Program, instructions: tuple[Instruction, ...], merging: Merging) -> TaskList:
+    numbers = coded(instructions)
+    needs = needs_of(program, instructions, numbers)
+    begins = merged(numbers, needs, merging)
+    if begins is None:
+        begins = merged(numbers, needs, Merging.COMPUTE)
+        assert begins is not None, "computations in a row keep every order"
+    # The tasks are numbered by their first instructions.
+    is_first = begins == np.arange(len(begins))
+    task_of = (np.cumsum(is_first) - 1)[begins]
+    order = np.argsort(task_of, kind="stable")
+    bounds = np.cumsum(np.bincount(task_of))[:-1]
+    first = numbers.codes[is_first]
+    lane_of_work = [Instruction(kind, stage).lane for kind, stage, _ in numbers.works]
+    lanes: dict[Lane, int] = {}
+    # Of works that begin tasks: the lane of collectives is empty where all of them are inside.
+    known = {code: lanes.setdefault(lane_of_work[code], len(lanes)) for code in dict.fromkeys(first.tolist())}
+    lane_of = np.array([known[code] for code in first.tolist()], np.int64)
+    queues = {lane: tuple(np.flatnonzero(lane_of == number).tolist()) for lane, number in lanes.items()}
+    shapes: dict[bytes, int] = {}
+    followers, missing = _waiting(queues.values(), task_of, Needs(*(column[is_first[needs.position]] for column in needs)))
     return TaskList(
-        positions=tuple(map(tuple, merger.groups)),
-        shapes=tuple(shapes),
-        lanes={lane: tuple(queue) for lane, queue in lanes.items()},
-        lane_of=tuple(numbers_of_lanes[instructions[positions[0]].lane] for positions in merger.groups),
-        followers=tuple(map(tuple, followers)),
-        missing=tuple(missing),
+        positions=tuple(tuple(each.tolist()) for each in np.split(order, bounds)),
+        shapes=tuple(shapes.setdefault(each.tobytes(), len(shapes)) for each in np.split(numbers.codes[order], bounds)),
+        lanes=queues,
+        lane_of=tuple(lane_of.tolist()),
+        followers=followers,
+        missing=missing,
     )
 
 
-class _Merger:
-    """Finds the tasks of a list.
+def _waiting(
+    queues: Iterable[tuple[int, ...]], task_of: Ints, needs: Needs
+) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
+    """Return for each task those that wait for it, the next one in its lane first, and for how many each waits."""
+    size = int(task_of.max()) + 1
+    before = np.concatenate([*(queue[:-1] for queue in queues), task_of[needs.need]]).astype(np.int64)
+    after = np.concatenate([*(queue[1:] for queue in queues), task_of[needs.position]]).astype(np.int64)
+    order = np.argsort(before, kind="stable")
+    bounds = np.cumsum(np.bincount(before, minlength=size))[:-1]
+    followers = tuple(tuple(each.tolist()) for each in np.split(after[order], bounds))
+    return followers, tuple(np.bincount(after, minlength=size).tolist())
 
-    An instruction joins the open task if it begins when that ends, not earlier and not later, and if nobody outside
-    waits for what is inside. ``sound`` is False where the lane of collectives has an order that this cannot keep.
+
+def merged(numbers: Coded, needs: Needs, merging: Merging) -> Ints | None:
+    """Return for each instruction where its task begins; None if the lane of collectives has an order that forbids it.
+
+    An instruction joins the computations before it if it begins when they end, not earlier and not later, and if nobody
+    outside waits for what is inside. Instructions of other lanes may stand between them.
     """
+    size = len(numbers.codes)
+    here, streams = np.arange(size), numbers.streams()
+    is_compute, is_collective = (streams == STREAMS.index(each) for each in (Stream.COMPUTE, Stream.TP))
+    counts, wanted = (np.bincount(column, minlength=size) for column in needs)
+    only = np.full(size, -1)
+    only[needs.position] = needs.need
+    only[counts != 1] = -1
+    computed = _latest(here, is_compute)
+    # Updates are what the next step's gathering waits for, so nothing joins them.
+    updates = np.array([kind is Kind.OPTIM for kind, _, _ in numbers.works], bool)[numbers.codes]
+    # What a lane of its own began with has no computation before it: -1, whose row nobody reads.
+    open_wanted = np.where((computed < 0) | updates[computed], -1, wanted[computed])
 
-    def __init__(self, instructions: Sequence[Instruction], needs: Sequence[tuple[int, ...]], merging: Merging) -> None:
-        self.groups: list[list[int]] = []
-        self.sound = True
-        self._streams = [STREAM_OF[instruction.kind] for instruction in instructions]
-        self._needs = needs
-        self._merging = merging
-        self._wanted = [0] * len(instructions)
-        for need in chain.from_iterable(needs):
-            self._wanted[need] += 1
-        # Updates are what the next step's gathering waits for.
-        self._closes = [instruction.kind is Kind.OPTIM for instruction in instructions]
-        self._open: list[int] = []
-        self._between = -1  # a collective that joins if the next computation waits for it
-        self._inside = -1  # the last collective that joined
-        self._last = -1  # the last collective at all
-        self._known = -1  # collectives up to this one are done when the next computation begins
-        for position, stream in enumerate(self._streams):
-            if stream is Stream.COMPUTE:
-                self._compute(position)
-            elif stream is Stream.TP:
-                self._collective(position)
-            else:
-                self.groups.append([position])
-        self._let_go()
-        # Otherwise the first collective of a following step might have to wait for it.
-        self.sound = self.sound and (self._last == self._known or merging is not Merging.COLLECTIVES)
+    inner = np.zeros(size, bool)
+    if merging is Merging.COLLECTIVES:
+        inner = is_collective & (only == computed) & (open_wanted == 1) & (wanted == 1)
+        inner &= _latest(here, is_collective) <= _known(needs, is_compute, is_collective)
+        # The next computation must wait for it alone, before another collective comes.
+        events = np.flatnonzero(is_compute | is_collective)
+        then = np.append(events[1:], -1)
+        inner[events] &= is_compute[then] & (only[then] == events) & (then >= 0)
+    joins = is_compute & (only >= 0) & inner[only]
+    if merging:
+        joins |= is_compute & (counts == 0) & (open_wanted == 0)
+    if merging is Merging.COLLECTIVES and not _keeps_order(here, needs, is_compute, is_collective, inner):
+        return None
+    firsts = np.maximum.accumulate(np.where(is_compute & ~joins, here, -1))
+    return np.where(joins | inner, firsts, here)
 
-    def _compute(self, position: int) -> None:
-        needs = self._needs[position]
-        if self._between >= 0 and needs == (self._between,):
-            self._open += [self._between, position]
-            self._inside = self._known = self._between
-            self._between = -1
-            return
-        self._let_go()
-        for need in needs:
-            if self._streams[need] is Stream.TP:
-                self._known = max(self._known, need)
-        if self._merging and self._open and not needs and self._is_free(0):
-            self._open.append(position)
-        else:
-            self._open = [position]
-            self.groups.append(self._open)
 
-    def _collective(self, position: int) -> None:
-        self._let_go()
-        joins = (
-            self._merging is Merging.COLLECTIVES
-            and bool(self._open)
-            and self._needs[position] == (self._open[-1],)
-            and self._is_free(1)
-            and self._wanted[position] == 1
-            and self._last <= self._known
-        )
-        if joins:
-            self._between = position
-        else:
-            self._alone(position)
-        self._last = position
+def _latest(here: Ints, chosen: NDArray[np.bool_]) -> Ints:
+    """Return for each position the latest chosen one before it, -1 without."""
+    return np.append(-1, np.maximum.accumulate(np.where(chosen, here, -1)))[:-1]
 
-    def _is_free(self, inside: int) -> bool:
-        """Return whether nobody waits for the end of the open task but ``inside`` instructions that may join it."""
-        return self._wanted[self._open[-1]] == inside and not self._closes[self._open[-1]]
 
-    def _let_go(self) -> None:
-        if self._between >= 0:
-            self._alone(self._between)
-            self._between = -1
+def _known(needs: Needs, is_compute: NDArray[np.bool_], is_collective: NDArray[np.bool_]) -> Ints:
+    """Return for each position up to where the collectives are done when the computations before it began."""
+    known = np.full(len(is_compute), -1)
+    rows = is_compute[needs.position] & is_collective[needs.need]
+    np.maximum.at(known, needs.position[rows], needs.need[rows])
+    result: Ints = np.maximum.accumulate(known)
+    return result
 
-    def _alone(self, position: int) -> None:
-        """Make a collective a task of its own; the one before it in its lane must be done when it may begin."""
-        self.groups.append([position])
-        if self._inside > max(self._needs[position], default=-1):
-            self.sound = False
+
+def _keeps_order(
+    here: Ints,
+    needs: Needs,
+    is_compute: NDArray[np.bool_],
+    is_collective: NDArray[np.bool_],
+    inner: NDArray[np.bool_],
+) -> bool:
+    """Return whether a collective alone never comes before one inside a task that stands before it in the lane."""
+    collectives = np.flatnonzero(is_collective)
+    if not len(collectives):
+        return True
+    latest_need = np.full(len(here), -1)
+    np.maximum.at(latest_need, needs.position, needs.need)
+    alone = is_collective & ~inner
+    late = alone & (_latest(here, inner) > latest_need)
+    # Otherwise the first collective of a following step might have to wait for the last one.
+    done = _known(needs, is_compute, is_collective)[-1] == collectives[-1]
+    return bool(done) and not late.any()
