@@ -51,12 +51,7 @@ class Network:
 
     def alone(self, weights: Mapping[int, float], limit: float) -> float:
         """Return the rate that a flow gets when nobody else is there."""
-        rate = limit
-        for resource, weight in weights.items():
-            own = self._capacities[resource] / weight
-            if own < rate:
-                rate = own
-        return rate
+        return min([limit, *(self._capacities[resource] / weight for resource, weight in weights.items())])
 
     def start(
         self,
@@ -68,14 +63,17 @@ class Network:
     ) -> None:
         """Start a flow of ``size`` units, never faster than ``limit``; call ``done`` at its end."""
         flow = Flow(weights, size, limit, done, self._env.now)
-        lonely = not self._dirty
-        for resource in weights:
+        lonely, rate = not self._dirty, limit
+        for resource, weight in weights.items():
             others = self._flows[resource]
             if others:
                 lonely = False
             others[flow] = None
+            own = self._capacities[resource] / weight
+            if own < rate:
+                rate = own
         if lonely:
-            self._set_rate(flow, self.alone(weights, limit))
+            self._set_rate(flow, rate)
         else:
             self._mark(weights)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from operator import attrgetter
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 from simulator.engine.script import Script, TaskCost
 from simulator.program.instructions import STREAM_OF, Instruction, Stream
@@ -16,6 +16,15 @@ from simulator.results.timeline import Curve, Span, Timeline, curve
 
 Pace = tuple[tuple[float, float], ...]
 """Begin and end of each collective inside a task, seconds after the first of them began."""
+
+
+Log = list[Any]
+"""Of one task after the other, in order of end, five values: its number, counted on from step to step; when it was
+issued, when it started, which in a task with collectives inside is when the first of them began, when it ended; the pace
+of the collectives inside. A flat list, for a tuple of each task would be one more object for the garbage collector."""
+
+LOGGED = 5
+"""Values of one task."""
 
 
 class RankRecord(NamedTuple):
@@ -28,26 +37,25 @@ class RankRecord(NamedTuple):
     script, cost
         What it runs, and what its computations cost.
     log
-        In order of end, of each task: its number, counted on from step to step; when it was issued, when it started,
-        which in a task with collectives inside is when the first of them began, when it ended; the pace of the
-        collectives inside.
+        Its tasks.
     """
 
     rank: int
     script: Script
     cost: TaskCost
-    log: list[tuple[int, float, float, float, Pace]]
+    log: Log
 
     def end(self, step: int) -> float:
         """Return when the rank was done with a step."""
         length = self.script.length
-        return max(end for task, _, _, end, _ in self.log if task // length == step)
+        ends: Iterable[float] = self.log[3::LOGGED]
+        return max(end for task, end in zip(self.log[::LOGGED], ends, strict=True) if task // length == step)
 
     def spans(self, step: int) -> list[Span]:
         """Return the spans of a step in order of end."""
         length = self.script.length
         spans: list[Span] = []
-        for task, issued, start, end, pace in self.log:
+        for task, issued, start, end, pace in zip(*(self.log[column::LOGGED] for column in range(LOGGED)), strict=True):
             if task // length == step:
                 instructions = self.script.of(task)
                 if len(instructions) == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -19,12 +19,12 @@ from simulator.engine.clock import after
 from simulator.engine.fold import Folded, MediumClass, RankClass, fold
 from simulator.engine.messages import MessageCost
 from simulator.engine.network import Network
-from simulator.engine.record import Memory, Pace, RankRecord, Spans
+from simulator.engine.record import Log, Memory, Pace, RankRecord, Spans
 from simulator.engine.script import Script, TaskCost
 from simulator.engine.system import System, build_system
 from simulator.program.instructions import STREAM_OF, Instruction, Lane, Stream
+from simulator.program.merging import Merging
 from simulator.program.program import Program
-from simulator.program.tasks import Merging
 from simulator.results.timeline import Timeline
 from simulator.topology import Device, Topology
 
@@ -118,24 +118,23 @@ def device_key(device: Device) -> tuple[str, float]:
 
 
 class _Rank:
-    """State of one rank class; what is fetched for every task is in lists by the number of its task or its shape."""
+    """State of one rank class; what every task needs is in lists by the number of the task, or of its shape."""
 
-    __slots__ = ("fold", "followers", "lane_of", "log", "media", "missing", "script", "segments", "shapes", "transfers")
+    __slots__ = ("fold", "followers", "log", "media", "missing", "script", "segments", "shapes", "transfers")
 
     def __init__(self, fold: RankClass, script: Script, cost: TaskCost) -> None:
         self.fold = fold
         self.script = script
         self.shapes = script.shapes
-        self.lane_of = script.lane_of
         self.followers = script.followers
         self.missing = list(script.missing)
         self.segments = cost.segments
-        self.media = [fold.media.get(lane) for lane in script.lanes]
+        self.media = [fold.media.get(lane) for lane in script.meeting_lanes]
         self.transfers: dict[int, tuple[float, float]] = {}
-        self.log: list[tuple[int, float, float, float, Pace]] = []
+        self.log: Log = []
 
 
-_Present = list[tuple[_Rank, int, float]]
+_Present = Sequence[tuple[_Rank, int, float]]
 """Who takes part in a message: rank, task, when it was ready."""
 
 
@@ -159,7 +158,8 @@ class _Run:
         self.messages = MessageCost(program, system, self.network, calibration)
         self.noise = noise
         # Both ends of a medium have its messages in the same order (verify() saw to it), so there is one at a time.
-        self.present: list[_Present] = [[] for _ in folded.media]
+        self.present: list[list[tuple[_Rank, int, float]]] = [[] for _ in folded.media]
+        self.participants = [medium.participants for medium in folded.media]
         self.paces: dict[tuple[int, int], Pace] = {}
         scripts: dict[tuple[int, Merging], Script] = {}
         prices: dict[tuple[int, Merging, int], TaskCost] = {}
@@ -188,7 +188,7 @@ class _Run:
         """Run to the end and return what happened."""
         for rank in self.ranks:
             for task in rank.script.first:
-                self.begin(rank, task)
+                self.begin(rank, task, 0.0)
         self.env.run()
         for rank in self.ranks:
             name = rank.fold.representative
@@ -202,47 +202,48 @@ class _Run:
             ranks={rank.fold.representative: rank.fold.members for rank in self.ranks},
         )
 
-    def begin(self, rank: _Rank, task: int) -> None:
-        """Start a task for which nothing is missing."""
-        medium = rank.media[rank.lane_of[task]]
-        if medium is not None:
-            self.communicate(rank, task, medium)
-        elif len(rank.segments[rank.shapes[task]]) > 1:
-            self.compute_together(rank, task)
+    def begin(self, rank: _Rank, task: int, now: float) -> None:
+        """Start a task for which nothing is missing: at once, or when the last one who takes part in it has come."""
+        shape = rank.shapes[task]
+        index = rank.media[shape]
+        if index is None:
+            self.compute(rank, task, now)
+            return
+        present = self.present[index]
+        present.append((rank, task, now))
+        if len(present) < self.participants[index]:
+            return
+        self.present[index] = []
+        if rank.segments[shape]:
+            self.compute_together(index, present, now)
         else:
-            self.compute(rank, task)
+            self.communicate(index, present, now)
 
-    def compute(self, rank: _Rank, task: int) -> None:
+    def compute(self, rank: _Rank, task: int, now: float) -> None:
         """Occupy the device, or a share of the processor."""
         (seconds,) = rank.segments[rank.shapes[task]]
         if self.noise:
             seconds *= self.noise.factor()
-        now, own = self.env.now, rank.fold
-        finish = partial(self.finish, rank, task, now, now, ())
+        own, finish = rank.fold, partial(self.finish, ((rank, task, now),), now, ())
         if own.weights and seconds:
             # One thread is never faster than one core.
             self.network.start(own.weights, seconds * own.speed, own.speed, finish)
         else:
             after(self.env, seconds, finish)
 
-    def compute_together(self, rank: _Rank, task: int) -> None:
+    def compute_together(self, index: int, present: _Present, now: float) -> None:
         """Run a task with collectives inside: when its first one begins is known as soon as all participants came."""
-        index = rank.fold.media[TP_LANE]
-        medium, present, now = self.folded.media[index], self.present[index], self.env.now
-        present.append((rank, task, now))
-        if len(present) < medium.participants:
-            return
-        self.present[index] = []
+        rank, task, _ = present[0]
         shape = rank.shapes[task]
         pace = self.paces.get((index, shape))
         if pace is None:
-            pace = self.paces[index, shape] = self.pace(medium, present, task)
+            pace = self.paces[index, shape] = self.pace(self.folded.media[index], present, task)
         start = max([issued + each.segments[shape][0] for each, _, issued in present])
-        leaving: dict[float, _Present] = {}
+        leaving: dict[float, list[tuple[_Rank, int, float]]] = {}
         for member in present:
             leaving.setdefault(start + pace[-1][1] + member[0].segments[shape][-1], []).append(member)
         for end, members in leaving.items():
-            after(self.env, end - now, partial(self.arrive, members, start, pace))
+            after(self.env, end - now, partial(self.finish, members, start, pace))
 
     def pace(self, medium: MediumClass, present: _Present, task: int) -> Pace:
         """Return when the collectives inside a task run: each when the slowest participant has computed."""
@@ -256,22 +257,19 @@ class _Run:
             begin = end + slowest
         return tuple(pace)
 
-    def communicate(self, rank: _Rank, task: int, index: int) -> None:
-        """Meet the other participants; the last one to come starts the message."""
-        medium, present, now = self.folded.media[index], self.present[index], self.env.now
-        present.append((rank, task, now))
-        if len(present) < medium.participants:
-            return
-        self.present[index] = []
+    def communicate(self, index: int, present: _Present, now: float) -> None:
+        """Send the message for which all have come."""
+        rank, task, _ = present[-1]
         shape = rank.shapes[task]
         if shape not in rank.transfers:
-            rank.transfers[shape] = self.transfer(medium, rank.script.of(task)[0])
+            rank.transfers[shape] = self.transfer(self.folded.media[index], rank.script.of(task)[0])
         latency, size = rank.transfers[shape]
-        arrive = partial(self.arrive, present, now, ())
+        finish = partial(self.finish, present, now, ())
         if size:
-            after(self.env, latency, partial(self.network.start, medium.weights, size, INFINITE, arrive))
+            weights = self.folded.media[index].weights
+            after(self.env, latency, partial(self.network.start, weights, size, INFINITE, finish))
         else:
-            after(self.env, latency, arrive)
+            after(self.env, latency, finish)
 
     def transfer(self, medium: MediumClass, instruction: Instruction) -> tuple[float, float]:
         """Return the seconds before a message flows, all of them where nobody else is on its way, and its bytes."""
@@ -280,16 +278,13 @@ class _Run:
         transfer = self.messages.transfer(medium, instruction)
         return transfer.latency, transfer.size
 
-    def arrive(self, present: _Present, start: float, pace: Pace, _: object = None) -> None:
-        """Finish a task for all who took part in it."""
+    def finish(self, present: _Present, start: float, pace: Pace, _: object = None) -> None:
+        """Record a task of all who took part in it, and let those begin that waited for it."""
+        now = self.env.now
         for rank, task, issued in present:
-            self.finish(rank, task, issued, start, pace)
-
-    def finish(self, rank: _Rank, task: int, issued: float, start: float, pace: Pace, _: object = None) -> None:
-        """Record the task and let those begin that waited for it."""
-        rank.log.append((task, issued, start, self.env.now, pace))
-        missing = rank.missing
-        for follower in rank.followers[task]:
-            missing[follower] = left = missing[follower] - 1
-            if not left:
-                self.begin(rank, follower)
+            rank.log += (task, issued, start, now, pace)
+            missing = rank.missing
+            for follower in rank.followers[task]:
+                missing[follower] = left = missing[follower] - 1
+                if not left:
+                    self.begin(rank, follower, now)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from simulator.cost.compute import ComputeCost
 from simulator.program.instructions import STREAM_OF, Instruction, Kind, Stream
+from simulator.program.merging import Merging
 from simulator.program.program import Program
-from simulator.program.tasks import Merging, tasks
+from simulator.program.tasks import tasks
 
 
 class Script:
@@ -15,12 +16,12 @@ class Script:
     ----------
     length
         Tasks of one step; those of the next step are counted on.
-    lanes
-        Its lanes.
-    lane_of
-        For each task of all steps the position of its lane in ``lanes``.
     shapes
         For each task the number that tasks share which do the same.
+    examples
+        One task of each shape.
+    meeting_lanes
+        For each shape the lane in which it meets other ranks, or that of computations.
     missing
         For each task how many must be done before it, the one before it in its lane among them.
     followers
@@ -33,8 +34,8 @@ class Script:
         self._instructions = program.lists[coordinate]
         self._tasks = one = tasks(program, coordinate, merging)
         self.length = len(one.positions)
-        self.lanes = tuple(one.lanes)
-        self.shapes, self.lane_of = one.shapes * steps, one.lane_of * steps
+        self.shapes = one.shapes * steps
+        self.examples, self.meeting_lanes = one.examples, one.meeting_lanes
         self.missing, self.followers = one.missing, one.followers
         if steps > 1:
             self._repeat(steps)
@@ -66,11 +67,6 @@ class Script:
         lanes = [(queue[-1], queue[0]) for queue in self._tasks.lanes.values()]
         return lanes + [(updates[self.of(task)[0].stage], task) for task in gathers]
 
-    @property
-    def examples(self) -> list[int]:
-        """One task of each shape."""
-        return list({shape: task for task, shape in enumerate(self._tasks.shapes)}.values())
-
     def positions(self, task: int) -> tuple[int, ...]:
         """Return where a task's instructions stand in the coordinate's list."""
         return self._tasks.positions[task % self.length]
@@ -93,7 +89,8 @@ class TaskCost:
     Attributes
     ----------
     segments
-        For each shape the seconds of computing before, between and after the collectives inside such a task.
+        For each shape the seconds of computing before, between and after the collectives inside such a task; empty for
+        one that only communicates.
     """
 
     def __init__(self, script: Script, cost: ComputeCost) -> None:
@@ -101,6 +98,8 @@ class TaskCost:
         self.segments = [self._segments(script.of(task)) for task in script.examples]
 
     def _segments(self, instructions: list[Instruction]) -> tuple[float, ...]:
+        if len(instructions) == 1 and STREAM_OF[instructions[0].kind] is not Stream.COMPUTE:
+            return ()
         sums = [0.0]
         for instruction in instructions:
             if STREAM_OF[instruction.kind] is Stream.COMPUTE:

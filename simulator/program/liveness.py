@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 from simulator.model.graph import INPUT, LayerGraph, Node
-from simulator.program.dependencies import Work
+from simulator.program.coded import Work
 from simulator.program.instructions import STREAM_OF, Kind, Stream
 from simulator.program.program import Program
 from simulator.program.stage import Segment, Stage

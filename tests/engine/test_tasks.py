@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from simulator.engine import run
 from simulator.load import Inputs
 from simulator.program.instructions import Kind
-from simulator.program.tasks import Merging, tasks
+from simulator.program.merging import Merging
+from simulator.program.tasks import tasks
 from simulator.results import Timeline
 
 SCHEDULES = ["gpipe", "1f1b", "zb_h1", "interleaved_1f1b"]
