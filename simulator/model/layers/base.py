@@ -47,21 +47,32 @@ class Kernel:
     Parameters
     ----------
     kind
-        ``matmul`` (limited by arithmetic when large) or ``memory`` (limited by memory bandwidth).
+        ``matmul`` (limited by arithmetic when large), ``attention`` (scores, softmax and context fused) or ``memory``
+        (limited by memory bandwidth).
     flops
-        Floating point operations, a multiply-add counted as two.
+        Floating point operations, a multiply-add counted as two; of attention the whole square, also under a mask.
     elements
         Tensor elements read and written; times the dtype's size this is the memory traffic in bytes.
+    m, n, k, batch
+        Shape of a product: ``batch`` times (m x k) @ (k x n). Of attention: m queries and n keys of size k for each of
+        ``batch`` heads. How much of its peak a device reaches depends on it. All 0 for ``memory``.
+    causal
+        Attention that leaves out what the mask hides: half of the square.
     """
 
     kind: str
     flops: float
     elements: float
+    m: int = 0
+    n: int = 0
+    k: int = 0
+    batch: int = 0
+    causal: bool = False
 
 
 def matmul(m: int, n: int, k: int, batch: int = 1) -> Kernel:
     """Return the kernel of ``batch`` products (m x k) @ (k x n): 2mnk FLOPs, each operand moved once."""
-    return Kernel("matmul", 2.0 * batch * m * n * k, float(batch * (m * k + k * n + m * n)))
+    return Kernel("matmul", 2.0 * batch * m * n * k, float(batch * (m * k + k * n + m * n)), m, n, k, batch)
 
 
 def memory(elements: float, flops: float = 0.0) -> Kernel:
