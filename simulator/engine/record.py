@@ -20,8 +20,8 @@ Pace = tuple[tuple[float, float], ...]
 
 Log = list[Any]
 """Of one task after the other, in order of end, five values: its number, counted on from step to step; when it was
-issued, when it started, which in a task with collectives inside is when the first of them began, when it ended; the pace
-of the collectives inside. A flat list, for a tuple of each task would be one more object for the garbage collector."""
+issued; when it started, which in a task with collectives inside is when the first of them began; when it ended; the
+pace of the collectives inside. One flat list, for a tuple of each task would be work for the garbage collector."""
 
 LOGGED = 5
 """Values of one task."""

@@ -69,10 +69,10 @@ def needs_of(program: Program, instructions: tuple[Instruction, ...], numbers: C
         pairs.append(_table(gathered_for(program, instructions)))
     if not program.plan.p2p_overlap:
         pairs.append(_table(_sent_before(instructions)))
-    position, need = (np.concatenate([np.zeros(0, np.int64), *column]) for column in zip(*pairs, strict=True))
-    there = need >= 0
-    order = np.argsort(position[there], kind="stable")
-    return Needs(position[there][order], need[there][order])
+    position, wanted = np.concatenate([np.zeros((2, 0), np.int64), *map(np.stack, pairs)], axis=1)
+    there = np.flatnonzero(wanted >= 0)
+    order = there[np.argsort(position[there], kind="stable")]
+    return Needs(position[order], wanted[order])
 
 
 def _table(needs: Iterable[tuple[int, ...]]) -> tuple[Ints, Ints]:
