@@ -28,9 +28,13 @@ def held_after(program: Program, pipeline_rank: int) -> list[float]:
     The order of the list is that in which a host issues and allocates, so both interpreters hold the same at the same
     instruction, whatever their clocks say.
     """
-    held = accumulate(changes(program, pipeline_rank))
-    instructions = program.lists[pipeline_rank]
-    return [size for each, size in zip(instructions, held, strict=True) if STREAM_OF[each.kind] is Stream.COMPUTE]
+    if pipeline_rank not in program.kept_held:
+        held = accumulate(changes(program, pipeline_rank))
+        kinds = (kind for kind, _, _, _ in program.lists[pipeline_rank])
+        program.kept_held[pipeline_rank] = [
+            size for kind, size in zip(kinds, held, strict=True) if STREAM_OF[kind] is Stream.COMPUTE
+        ]
+    return program.kept_held[pipeline_rank]
 
 
 def changes(program: Program, pipeline_rank: int) -> Iterator[float]:

@@ -77,6 +77,8 @@ class Program:
         The lowering passes that have run.
     kept_tasks
         What ``tasks.py`` worked out of the lists, by pipeline coordinate and kind of merging.
+    kept_held
+        What ``liveness.py`` worked out, by pipeline coordinate.
     """
 
     graph: LayerGraph
@@ -87,6 +89,7 @@ class Program:
     pipelines: int = 1
     passes: frozenset[Pass] = frozenset()
     kept_tasks: dict[tuple[int, int], TaskList] = field(init=False, default_factory=dict, repr=False, compare=False)
+    kept_held: dict[int, list[float]] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def lowered(self, step: Pass, lists: Iterable[tuple[Instruction, ...]]) -> Program:
         """Return the program with the lists that a pass made of its own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from simulator.program.instructions import BACKWARD, Kind, Stream
+from simulator.program.instructions import BACKWARD, STREAM_OF, Kind, Stream
 from simulator.results.timeline import Span, Timeline
 
 Interval = tuple[float, float]
@@ -134,8 +134,8 @@ def _intervals(spans: Iterable[Span]) -> tuple[list[Interval], list[Interval]]:
     """Return when a rank computes and when it communicates."""
     compute: list[Interval] = []
     messages: list[Interval] = []
-    for _, instruction, _, start, end in spans:
-        (compute if instruction.stream is Stream.COMPUTE else messages).append((start, end))
+    for _, (kind, _, _, _), _, start, end in spans:
+        (compute if STREAM_OF[kind] is Stream.COMPUTE else messages).append((start, end))
     return _union(compute), _union(messages)
 
 
