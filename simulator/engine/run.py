@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -120,7 +120,7 @@ def device_key(device: Device) -> tuple[str, float]:
 class _Rank:
     """State of one rank class; what every task needs is in lists by the number of the task, or of its shape."""
 
-    __slots__ = ("fold", "followers", "log", "media", "missing", "script", "segments", "shapes", "transfers")
+    __slots__ = ("fold", "followers", "log", "media", "messages", "missing", "script", "segments", "shapes")
 
     def __init__(self, fold: RankClass, script: Script, cost: TaskCost) -> None:
         self.fold = fold
@@ -130,9 +130,12 @@ class _Rank:
         self.missing = list(script.missing)
         self.segments = cost.segments
         self.media = [fold.media.get(lane) for lane in script.meeting_lanes]
-        self.transfers: dict[int, tuple[float, float]] = {}
+        self.messages: dict[int, _Message] = {}
         self.log: Log = []
 
+
+_Message = tuple[tuple[float, Mapping[int, float], float], ...]
+"""Transfers in order: seconds before the bytes flow, what their flow loads, how many there are."""
 
 _Present = Sequence[tuple[_Rank, int, float]]
 """Who takes part in a message: rank, task, when it was ready."""
@@ -261,22 +264,26 @@ class _Run:
         """Send the message for which all have come."""
         rank, task, _ = present[-1]
         shape = rank.shapes[task]
-        if shape not in rank.transfers:
-            rank.transfers[shape] = self.transfer(self.folded.media[index], rank.script.of(task)[0])
-        latency, size = rank.transfers[shape]
-        finish = partial(self.finish, present, now, ())
-        if size:
-            weights = self.folded.media[index].weights
-            after(self.env, latency, partial(self.network.start, weights, size, INFINITE, finish))
-        else:
-            after(self.env, latency, finish)
+        if shape not in rank.messages:
+            rank.messages[shape] = self.message(self.folded.media[index], rank.script.of(task)[0])
+        self.carry(rank.messages[shape], 0, partial(self.finish, present, now, ()))
 
-    def transfer(self, medium: MediumClass, instruction: Instruction) -> tuple[float, float]:
-        """Return the seconds before a message flows, all of them where nobody else is on its way, and its bytes."""
+    def message(self, medium: MediumClass, instruction: Instruction) -> _Message:
+        """Return what a message does; where nobody else is on its way, time passes and that is all."""
         if medium.private:
-            return self.messages.seconds(medium, instruction), 0.0
-        transfer = self.messages.transfer(medium, instruction)
-        return transfer.latency, transfer.size
+            return ((self.messages.seconds(medium, instruction), {}, 0.0),)
+        transfers = self.messages.transfers(medium.representative, instruction)
+        return tuple((each.latency, medium.legs[each.leg], each.size) for each in transfers)
+
+    def carry(self, message: _Message, number: int, finish: partial[None], _: object = None) -> None:
+        """Let the latency of a transfer pass, then its bytes flow; then the transfer after it."""
+        latency, weights, size = message[number]
+        last = number + 1 == len(message)
+        following = finish if last else partial(self.carry, message, number + 1, finish)
+        if size:
+            after(self.env, latency, partial(self.network.start, weights, size, INFINITE, following))
+        else:
+            after(self.env, latency, following)
 
     def finish(self, present: _Present, start: float, pace: Pace, _: object = None) -> None:
         """Record a task of all who took part in it, and let those begin that waited for it."""
