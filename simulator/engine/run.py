@@ -68,10 +68,12 @@ def simulate(
     ComputeCost
         Prices on rank 0's device, and how many of them were measured.
     """
-    system = build_system(program, topology)
+    system = kept_system(program, topology)
     costs, devices = _priced_devices(program, topology, calibration)
-    labels = program.plan.mesh.along("pp") * len(costs) + devices
-    folded = fold(system, labels, folding and not noise)
+    if folding and not noise:
+        folded = program.keep(("folded", id(topology)), lambda: fold(system, _labels(program, costs, devices)))
+    else:
+        folded = fold(system, _labels(program, costs, devices), enabled=False)
     prices = [costs[devices[rank_class.representative]] for rank_class in folded.ranks]
 
     def run(steps: int) -> Timeline:
@@ -79,6 +81,18 @@ def simulate(
 
     timeline = _one_step(program, run)
     return replace(timeline, memory=Memory(program, timeline)), costs[devices[0]]
+
+
+def kept_system(program: Program, topology: Topology) -> System:
+    """Return the system that a program and a topology make, once for both."""
+    # The topology is kept too, so that no other one can come to have its id.
+    _, system = program.keep(("system", id(topology)), lambda: (topology, build_system(program, topology)))
+    return system
+
+
+def _labels(program: Program, costs: Sequence[ComputeCost], devices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return a number for what each rank runs and on what."""
+    return program.plan.mesh.along("pp") * len(costs) + devices
 
 
 def _one_step(program: Program, run: Callable[[int], Timeline]) -> Timeline:

@@ -16,8 +16,8 @@ from simulator.engine.hashes import combined, sums
 from simulator.engine.legs import Floats, Ints, rows_of
 from simulator.engine.messages import MessageCost
 from simulator.engine.network import Network
-from simulator.engine.run import device_key
-from simulator.engine.system import System, build_system
+from simulator.engine.run import device_key, kept_system
+from simulator.engine.system import System
 from simulator.planning.places import places
 from simulator.program.instructions import RECEIVES, Instruction, Lane, Stream
 from simulator.program.program import Program
@@ -114,7 +114,7 @@ class _Messages:
     """Times of messages with all media that serve the same lane of the same pipeline coordinate busy at once."""
 
     def __init__(self, program: Program, topology: Topology, calibration: Calibration) -> None:
-        self._system = build_system(program, topology)
+        self._system = kept_system(program, topology)
         network = Network(simpy.Environment(), list(self._system.capacities))
         self._cost = MessageCost(program, self._system, network, calibration)
         self._media: dict[tuple[int, Lane], list[tuple[int, Floats]]] = {}

@@ -28,13 +28,13 @@ def held_after(program: Program, pipeline_rank: int) -> list[float]:
     The order of the list is that in which a host issues and allocates, so both interpreters hold the same at the same
     instruction, whatever their clocks say.
     """
-    if pipeline_rank not in program.kept_held:
-        held = accumulate(changes(program, pipeline_rank))
-        kinds = (kind for kind, _, _, _ in program.lists[pipeline_rank])
-        program.kept_held[pipeline_rank] = [
-            size for kind, size in zip(kinds, held, strict=True) if STREAM_OF[kind] is Stream.COMPUTE
-        ]
-    return program.kept_held[pipeline_rank]
+    return program.keep(("held", pipeline_rank), lambda: _held_after(program, pipeline_rank))
+
+
+def _held_after(program: Program, pipeline_rank: int) -> list[float]:
+    held = accumulate(changes(program, pipeline_rank))
+    kinds = (kind for kind, _, _, _ in program.lists[pipeline_rank])
+    return [size for kind, size in zip(kinds, held, strict=True) if STREAM_OF[kind] is Stream.COMPUTE]
 
 
 def changes(program: Program, pipeline_rank: int) -> Iterator[float]:

@@ -48,10 +48,8 @@ class TaskList:
 
 def tasks(program: Program, pipeline_rank: int, merging: Merging) -> TaskList:
     """Return the tasks of a pipeline coordinate; they are worked out once for a program."""
-    key = (pipeline_rank, int(merging))
-    if key not in program.kept_tasks:
-        program.kept_tasks[key] = _task_list(program, program.lists[pipeline_rank], merging)
-    return program.kept_tasks[key]
+    key = ("tasks", pipeline_rank, merging)
+    return program.keep(key, lambda: _task_list(program, program.lists[pipeline_rank], merging))
 
 
 def _task_list(program: Program, instructions: tuple[Instruction, ...], merging: Merging) -> TaskList:
