@@ -93,7 +93,7 @@ def timed(repeat: int, call: Callable[[], object]) -> float:
 def running(repeat: int, inputs: Inputs, *, folding: bool = True) -> tuple[float, float]:
     """Return the median seconds inside SimPy, and the events a second."""
     times, rates = [], []
-    with patch("simulator.engine.run.simpy.Environment", Counted):
+    with patch("simpy.Environment", Counted):
         for _ in range(repeat):
             predicted(inputs, folding=folding)
             times.append(Counted.seconds)
