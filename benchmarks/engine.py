@@ -48,8 +48,8 @@ are from one run. The machine's load while this ran: {load:.1f} on {cores} cores
   point of a sweep is a program of its own and pays that, beside its compilation.
 - *Events* are what SimPy takes from its queue. One of ours does more than a bare timeout: a message is two events, for
   its latency and for its bytes, and begins and ends two tasks.
-- Folding saves events, and no more than that: tensor-parallel ranks share theirs folded or not, and replicas at the ends
-  of a data-parallel chain are a class of their own, for they load their links less than those inside.
+- Folding saves events and nothing else. Tensor-parallel ranks share theirs, folded or not; and replicas whose links
+  carry less of a data-parallel collective than those of others are a class of their own.
 - Cost grows with pipeline depth times micro-batches. A pipeline in its steady state repeats itself, and the engine
   could skip what repeats. It does not: the rows with m = 1,024 show how little of a prediction its events are, and a
   timeline must name every instruction all the same.
