@@ -152,6 +152,12 @@ class Walk:
         pace = self.paces.get((index, shape))
         if pace is None:
             pace = self.paces[index, shape] = self.pace(self.folded.media[index], present, task)
+        own = rank.segments[shape]
+        if all(each.segments[shape] is own for each, _, _ in present):
+            # On equal devices the last one to come is the last one to have computed.
+            start = now + own[0]
+            after(self.env, start + pace[-1][1] + own[-1] - now, partial(self.finish, present, start, pace))
+            return
         start = max([issued + each.segments[shape][0] for each, _, issued in present])
         leaving: dict[float, list[tuple[_Rank, int, float]]] = {}
         for member in present:
