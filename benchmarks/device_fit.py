@@ -94,25 +94,22 @@ def free_constants(rows: Sequence[Row]) -> list[str]:
     return names
 
 
-def with_constants(device: Device, values: Constants, attention: bool) -> Fitted:
-    """Return a device with constants in their places."""
-    matmul = min(1.0, values["matmul"])
-    forward = min(1.0, values["forward"])
+def with_constants(device: Device, values: Constants) -> Fitted:
+    """Return a device with constants in their places; a fraction of a peak is at most the whole."""
+    eight, forward = "fp8" in device.peak, min(1.0, values["forward"])
     efficiency = Efficiency(
-        matmul=matmul,
+        matmul=min(1.0, values["matmul"]),
         by_dtype={dtype: min(1.0, values[dtype]) for dtype in ("fp8", "fp32") if dtype in device.peak},
         edge=values["edge"],
         depth=values["depth"],
-        cast=values["cast"] if "fp8" in device.peak else 0.0,
+        cast=values["cast"] if eight else 0.0,
         memory=device.efficiency.memory,
         attention=AttentionEfficiency(
             forward=forward,
             backward=min(1.0, forward * values["ratio"]),
             edge=values["attention edge"],
             rows=values["rows"],
-        )
-        if attention
-        else None,
+        ),
     )
     changed = replace(device, launch_overhead=values["launch"], efficiency=efficiency)
     return Fitted(device=changed, engine=values["engine"], attention_engine=values["attention engine"])
@@ -123,7 +120,6 @@ def fit(device: Device, rows: Sequence[Row], frozen: Constants | None = None) ->
     fixed = {"engine": 1.0, **(frozen or {})}
     names = [name for name in free_constants(rows) if name not in (frozen or {})]
     start = {**STARTS, **{name: value for name, value in fixed.items() if name not in names}}
-    attention = any(row.family == "attention" for row in rows)
     weights = _weights(rows)
     firm = np.array([FIRM if name == "launch" else PRIOR for name in names])
 
@@ -133,11 +129,11 @@ def fit(device: Device, rows: Sequence[Row], frozen: Constants | None = None) ->
         return {**start, **only_fp8, **found}
 
     def errors(logs: Vector) -> Vector:
-        fitted = with_constants(device, place(logs), attention)
+        fitted = with_constants(device, place(logs))
         return np.array([fitted.error(row) for row in rows])
 
     best = place(descend(errors, weights, np.log([STARTS[name] for name in names]), firm))
-    return with_constants(device, best, attention), {name: best[name] for name in names}
+    return with_constants(device, best), {name: best[name] for name in names}
 
 
 def _weights(rows: Sequence[Row]) -> Vector:

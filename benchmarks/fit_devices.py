@@ -102,7 +102,7 @@ def write_device(path: Path, fitted: Fitted, constants: Mapping[str, float], sou
             f"edge: {spent.edge:.0f}, rows: {spent.rows:.0f}}}"
         )
     lines += [f"memory: {known.memory:.1%}", "source: >-"]
-    block = "efficiency:\n" + indent("\n".join(lines), "  ") + "\n" + indent(fill(source, 112), "    ") + "\n"
+    block = "efficiency:\n" + indent("\n".join(lines), "  ") + "\n" + indent(fill(source, 112, break_on_hyphens=False), "    ") + "\n"
     text = re.sub(r"^efficiency:\n(?: .*\n)+", block, path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     launch = f"launch_overhead: {device.launch_overhead / MICROSECOND:.2g} us"
     path.write_text(re.sub(r"^launch_overhead: .*$", launch, text, flags=re.MULTILINE), encoding="utf-8")
@@ -118,7 +118,7 @@ def describe(name: str, rows: Sequence[Row], constants: Mapping[str, float], cou
     if "edge" not in constants or count < 30:
         words += " Edge and depth are mostly the prior, half of a tile of 128 and one: few shapes were measured."
     if "forward" not in constants:
-        words += " Attention was not measured: priced as products."
+        words += " Attention was not measured: a default near that of A100, H100 and B200."
     elif not any(row.op.endswith("bwd") for row in rows if row.hardware in target.fitted):
         words += f" Attention backward was not measured: {STARTS['ratio']:.0%} of forward."
     if target.streams and target.streams not in target.fitted and target.streams not in target.judged:
