@@ -14,7 +14,7 @@ from simulator.topology import Device
 
 FP8, FP8_BYTES = "fp8", 1
 BESIDE_FP8 = "bf16"
-"""What everything but products is computed in where products are fp8 (arXiv 2209.05433, section 3)."""
+"""What attention is computed in where products are fp8 (arXiv 2209.05433, section 3)."""
 
 FORWARD_PRODUCTS = 2
 """Attention's products forward, queries x keys and probabilities x values; backward has twice as many."""
