@@ -1,7 +1,7 @@
 """A transformer layer put together by hand from kernels, beside its published times (Korthikanti et al. 2022, table 4).
 
 Megatron of 2022 on a DGX A100: unfused attention, a fused softmax, bias and GELU in one kernel, bias, dropout and
-residual in another, tensor parallel over one node. It shows what the kernels of ``simulator/cost/kernels.py`` leave out.
+residual in another, tensor parallel over one node. It shows what ``simulator/cost/kernels.py`` leaves out.
 """
 
 from __future__ import annotations

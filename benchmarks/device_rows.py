@@ -15,7 +15,7 @@ from simulator.units import parse_bandwidth
 CALIBRATION, TEST = "calibration", "test"
 
 ENGINE = "ai-dynamo"
-"""The source that ran kernels as an inference engine does: short bursts, its own attention kernels, fp8 with its cast."""
+"""The source that ran kernels as an inference engine does: in short bursts, its own attention, fp8 with the cast."""
 
 ACCUMULATED = 8
 """Bytes for each element of a weight gradient that is added to one in fp32: read and written."""

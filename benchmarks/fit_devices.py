@@ -1,10 +1,9 @@
 """Fits what kernels reach on each device of topologies/devices to published rates, and prints what remains.
 
-Usage: python benchmarks/fit_devices.py [--measured FOLDER] [--fit] [--write]
+Usage: python benchmarks/fit_devices.py [--measured FOLDER] [--write]
 
-Prints the error of each device, operation, dtype and source, on calibration and on test rows apart, for the constants
-that the files hold. --fit fits them anew first, on rows whose role is `calibration` alone, and writes them to the files;
---write puts the tables into docs/devices.md.
+Fits each device on rows whose role is `calibration` alone, and prints the error of each operation, dtype and source, on
+calibration and on test rows apart. --write puts the constants into the files and the tables into docs/devices.md.
 """
 
 from __future__ import annotations
@@ -102,7 +101,13 @@ def write_device(path: Path, fitted: Fitted, constants: Mapping[str, float], sou
             f"edge: {spent.edge:.0f}, rows: {spent.rows:.0f}}}"
         )
     lines += [f"memory: {known.memory:.1%}", "source: >-"]
-    block = "efficiency:\n" + indent("\n".join(lines), "  ") + "\n" + indent(fill(source, 112, break_on_hyphens=False), "    ") + "\n"
+    block = (
+        "efficiency:\n"
+        + indent("\n".join(lines), "  ")
+        + "\n"
+        + indent(fill(source, 112, break_on_hyphens=False), "    ")
+        + "\n"
+    )
     text = re.sub(r"^efficiency:\n(?: .*\n)+", block, path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     launch = f"launch_overhead: {device.launch_overhead / MICROSECOND:.2g} us"
     path.write_text(re.sub(r"^launch_overhead: .*$", launch, text, flags=re.MULTILINE), encoding="utf-8")
@@ -179,7 +184,9 @@ def compare_forms(rows: Sequence[Row]) -> list[str]:
             products = [row for row in rows if row.family == "product" and row.dtype in SIXTEEN_BITS]
             own = [change(row, multiprocessors) for row in products if row.hardware in TARGETS[name].fitted]
             fitted, _ = fit(shipped(name), of_role(own, CALIBRATION), frozen)
-            errors = [np.abs(np.expm1([fitted.error(row) for row in of_role(own, role)])) for role in (CALIBRATION, TEST)]
+            errors = [
+                np.abs(np.expm1([fitted.error(row) for row in of_role(own, role)])) for role in (CALIBRATION, TEST)
+            ]
             cells.append(" / ".join(f"{np.median(each):.1%}, {np.quantile(each, 0.9):.1%}" for each in errors))
         lines.append(f"| {form} | {' | '.join(cells)} |")
     return lines
@@ -189,7 +196,6 @@ def main() -> None:
     """Fit, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measured", type=Path, default=MEASURED)
-    parser.add_argument("--fit", action="store_true")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     rows, left_out = read_rows(options.measured / "gemm.csv")
@@ -199,7 +205,7 @@ def main() -> None:
         if target.fitted:
             fitted, constants, count = fit_device(name, rows, rates)
             constants_of[name] = constants
-            if options.fit:
+            if options.write:
                 write_device(DEVICES / f"{name}.yaml", fitted, constants, describe(name, rows, constants, count))
             print(name, {key: float(f"{value:.3g}") for key, value in constants.items()})
         else:

@@ -77,7 +77,9 @@ class ComputeCost:
             return self._update_seconds(work)
         apart = work.stage in self.program.stages_with_split_backward
         nodes = self.program.segment(work).nodes
-        layers = max(sum(self._node_seconds(node, work.kind, apart) for node in nodes), self._launching(nodes, work.kind))
+        layers = max(
+            sum(self._node_seconds(node, work.kind, apart) for node in nodes), self._launching(nodes, work.kind)
+        )
         if work.kind not in (Kind.B, Kind.I):
             return layers
         return layers + self.calibration.starts.get(INPUT_GRAD if apart else BACKWARD, 0.0)

@@ -1,7 +1,7 @@
 """The topology file: which keys it has. Every dimensioned value is a string with a unit; bandwidth is per direction."""
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Discriminator, Field, Tag
 
@@ -19,6 +19,7 @@ from simulator.inputs.fields import (
 from simulator.topology.device_schema import DeviceSchema
 from simulator.topology.fabrics.schema import SOURCE, FabricSchema
 from simulator.topology.library import CollectivesSchema
+
 
 class HostSchema(StrictModel):
     """What the ranks of one node share when they compute on its CPU."""
