@@ -22,6 +22,7 @@ from device_layers import layer_table
 from device_rows import CALIBRATION, ENGINE, TEST, Row, of_role, read_rows, stream_rates
 from sections import write_section
 
+from simulator.inputs.yaml_source import read_document
 from simulator.topology import Device, DeviceSchema, build_device
 
 ROOT = Path(__file__).parents[1]
@@ -64,8 +65,9 @@ TILE = (128, 256)
 
 
 def shipped(name: str) -> Device:
-    """Return a device as its file describes it."""
-    return build_device(name, DeviceSchema.model_validate({"from": name}))
+    """Return a device as its file describes it now: the library would remember what it was before a fit."""
+    keys = read_document(str(DEVICES / f"{name}.yaml"), "device").data
+    return build_device(name, DeviceSchema.model_validate(keys))
 
 
 def fit_device(name: str, rows: Sequence[Row], rates: Mapping[str, float]) -> tuple[Fitted, dict[str, float], int]:
