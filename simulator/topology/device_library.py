@@ -16,7 +16,8 @@ UNTOUCHED = ("from", "source")
 def with_library(given: Any) -> Any:
     """Return the keys of a device with those of the library below them, where it is `from` there; else as given.
 
-    Mappings are merged key by key; a source that stays, though numbers beside it changed, says which.
+    What has a source of its own (`efficiency`) is merged key by key, all else replaced: a device that says its peaks
+    has no others. A source that stays, though numbers beside it changed, says which.
 
     Raises
     ------
@@ -41,7 +42,9 @@ def _merged(below: dict[str, Plain], above: dict[str, Plain]) -> dict[str, Plain
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        if isinstance(old, dict) and isinstance(value, dict) and "source" in old:
+            value = _merged(old, value)
+        merged[key] = value
     changed = [key for key in above if key not in UNTOUCHED]
     if changed and "source" in below and "source" not in above:
         merged["source"] = f"{str(below['source']).strip()} Changed here: {', '.join(changed)}."

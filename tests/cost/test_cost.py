@@ -308,5 +308,6 @@ def test_a_dtype_is_stored_in_its_bytes_beside_fp32_master_weights(dtype: str, s
 def test_a_dtype_that_a_device_lacks_names_those_it_has() -> None:
     with pytest.raises(InputError, match=r"device A100-PCIe-80GB has no peak for fp8; it has bf16, fp16, tf32, fp32"):
         inputs("mlp-tiny", "plan.dtype=fp8")
-    only = "topology.devices.H100-SXM-80GB={from: h100-sxm, memory: 80 GiB}"
-    assert inputs("mlp-tiny", "plan.dtype=fp8", only, topology="dgx-h100", devices=8).plan.itemsize == 2
+    alone = "topology.devices.A100-PCIe-80GB.peak={fp8: 1 TFLOP/s}"
+    with pytest.raises(InputError, match=r"has no peak for bf16, which fp8 needs beside it; it has fp8"):
+        inputs("mlp-tiny", "plan.dtype=fp8", alone)
