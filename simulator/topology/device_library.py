@@ -41,10 +41,11 @@ def _library(name: str) -> dict[str, Plain]:
 def _merged(below: dict[str, Plain], above: dict[str, Plain]) -> dict[str, Plain]:
     merged = dict(below)
     for key, value in above.items():
-        old = merged.get(key)
-        if isinstance(old, dict) and isinstance(value, dict) and "source" in old:
-            value = _merged(old, value)
-        merged[key] = value
+        match below.get(key), value:
+            case {"source": _} as old, dict() as own:
+                merged[key] = _merged(old, own)
+            case _:
+                merged[key] = value
     changed = [key for key in above if key not in UNTOUCHED]
     if changed and "source" in below and "source" not in above:
         merged["source"] = f"{str(below['source']).strip()} Changed here: {', '.join(changed)}."
