@@ -42,7 +42,7 @@ def _merged(below: dict[str, Plain], above: dict[str, Plain]) -> dict[str, Plain
     merged = dict(below)
     for key, value in above.items():
         match below.get(key), value:
-            case {"source": _} as old, dict() as own:
+            case dict() as old, dict() as own if "source" in old:
                 merged[key] = _merged(old, own)
             case _:
                 merged[key] = value
