@@ -10,17 +10,11 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
-<<<<<<< HEAD
-from simulator.program.flow import FLOWS, Work, returned_by, sent_by
-from simulator.program.instructions import BACKWARD, REDUCTIONS, SENDS, STREAM_OF, Instruction, Kind, Stream
-from simulator.program.program import Program
-from simulator.program.sharding import gathered_for
-
-=======
 import numpy as np
 
 from simulator.program.coded import Coded, Ints, Work, coded
-from simulator.program.instructions import BACKWARD, SENDS, Instruction, Kind, Stream
+from simulator.program.flow import FLOWS, returned_by, sent_by
+from simulator.program.instructions import BACKWARD, REDUCTIONS, SENDS, STREAM_OF, Instruction, Kind, Stream
 from simulator.program.program import Program
 from simulator.program.sharding import gathered_for
 
@@ -39,7 +33,6 @@ class Needs(NamedTuple):
     position: Ints
     need: Ints
 
->>>>>>> main
 
 def dependencies(program: Program, instructions: tuple[Instruction, ...]) -> list[tuple[int, ...]]:
     """Return for each instruction the positions it waits for.
@@ -47,25 +40,6 @@ def dependencies(program: Program, instructions: tuple[Instruction, ...]) -> lis
     A computation does not wait for another one by name: a rank computes in order. Nor are positions listed that a
     missing instruction makes void: a program with holes is for ``verify`` to find.
     """
-<<<<<<< HEAD
-    where: dict[tuple[Kind, int, int, int], int] = {each: position for position, each in enumerate(instructions)}
-    last: dict[Work, int] = {(kind, stage, part): at for at, (kind, stage, _, part) in enumerate(instructions)}
-    rules: dict[Work, list[Work]] = {}
-    result: list[tuple[int, ...]] = []
-    for kind, stage, microbatch, part in instructions:
-        rule = rules.get((kind, stage, part))
-        if rule is None:
-            rule = rules[kind, stage, part] = [need for need in _needs(program, kind, stage, part) if need in last]
-        if kind in REDUCTIONS.values():
-            result.append(tuple([last[need] for need in rule]))
-        elif kind is Kind.BARRIER:
-            result.append(_all_gradients(last))
-        elif rule:
-            keys = [(other, its_stage, microbatch, its_part) for other, its_stage, its_part in rule]
-            result.append(tuple([where[key] for key in keys if key in where]))
-        else:
-            result.append(())
-=======
     needs = needs_of(program, instructions, coded(instructions))
     counts = np.bincount(needs.position, minlength=len(instructions)).tolist()
     positions = iter(needs.need.tolist())
@@ -88,11 +62,10 @@ def needs_of(program: Program, instructions: tuple[Instruction, ...], numbers: C
         for need in _needs(program, *work):
             if need not in code:
                 continue
-            if work[0] is Kind.REDUCE_GRAD:
+            if work[0] in REDUCTIONS.values():
                 pairs.append((positions, np.full(len(positions), last[need])))
             else:
                 pairs.append((positions, where[code[need], numbers.microbatches[positions]]))
->>>>>>> main
     if program.plan.is_sharded:
         pairs.append(_table(gathered_for(program, instructions)))
     if not program.plan.p2p_overlap:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from simulator.program.coded import Work
 from simulator.program.instructions import EXCHANGES_B, EXCHANGES_F, EXCHANGES_R, Kind
 from simulator.program.program import Pass, Program
 from simulator.program.stage import BORDER
-
-Work = tuple[Kind, int, int]
-"""Kind, stage and part: an instruction without its micro-batch."""
 
 WHOLE = -1
 """The part of what is not cut into segments."""

@@ -13,13 +13,8 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 from simulator.model.graph import INPUT, LayerGraph, Node
-<<<<<<< HEAD
-from simulator.program.flow import Work
-from simulator.program.instructions import EXCHANGES_B, EXCHANGES_F, EXCHANGES_R, STREAM_OF, Kind, Stream
-=======
 from simulator.program.coded import Work
-from simulator.program.instructions import STREAM_OF, Kind, Stream
->>>>>>> main
+from simulator.program.instructions import EXCHANGES_B, EXCHANGES_F, EXCHANGES_R, STREAM_OF, Kind, Stream
 from simulator.program.program import Program
 from simulator.program.stage import Segment, Stage
 

@@ -98,11 +98,6 @@ class Program:
         """Return the program with the lists that a pass made of its own."""
         return replace(self, lists=tuple(lists), passes=self.passes | {step})
 
-<<<<<<< HEAD
-    def parts(self, stage: int) -> tuple[int, ...]:
-        """Return the parts in which a stage computes: its segments, or -1, the whole, before they are cut."""
-        return self.stages[stage].computing if Pass.SEGMENTS in self.passes else (-1,)
-=======
     def keep(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what follows from the program alone, or from it and the key: made when it is first asked for."""
         if key not in self._kept:
@@ -110,10 +105,9 @@ class Program:
         result: T = self._kept[key]
         return result
 
-    def parts(self, stage: int) -> range:
-        """Return the parts in which the actions of a stage run: its segments, or -1, the whole, before they are cut."""
-        return range(len(self.stages[stage].segments)) if Pass.SEGMENTS in self.passes else range(-1, 0)
->>>>>>> main
+    def parts(self, stage: int) -> tuple[int, ...]:
+        """Return the parts in which a stage computes: its segments, or -1, the whole, before they are cut."""
+        return self.stages[stage].computing if Pass.SEGMENTS in self.passes else (-1,)
 
     def pipeline_rank(self, stage: int) -> int:
         """Return the pipeline coordinate that runs a stage."""

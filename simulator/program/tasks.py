@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.program.coded import Ints, coded
+from simulator.program.coded import Coded, Ints, coded
 from simulator.program.dependencies import Needs, needs_of
 from simulator.program.instructions import STREAM_OF, Instruction, Lane, Stream
 from simulator.program.merging import Merging, merged
@@ -52,26 +52,9 @@ def tasks(program: Program, pipeline_rank: int, merging: Merging) -> TaskList:
     return program.keep(key, lambda: _task_list(program, program.lists[pipeline_rank], merging))
 
 
-<<<<<<< HEAD
-def _task_list(program: Program, instructions: Sequence[Instruction], merging: Merging) -> TaskList:
-    needs = _once(instructions, dependencies(program, tuple(instructions)))
-    merger = _Merger(instructions, needs, merging)
-    if not merger.sound:
-        merger = _Merger(instructions, needs, Merging.COMPUTE)
-    task_of = [0] * len(instructions)
-    numbers: dict[tuple[tuple[Kind, int, int], ...], int] = {}
-    shapes = []
-    lanes: dict[Lane, list[int]] = {}
-    for task, positions in enumerate(merger.groups):
-        for position in positions:
-            task_of[position] = task
-        works = tuple([(kind, stage, part) for kind, stage, _, part in map(instructions.__getitem__, positions)])
-        shapes.append(numbers.setdefault(works, len(numbers)))
-        lanes.setdefault(instructions[positions[0]].lane, []).append(task)
-=======
 def _task_list(program: Program, instructions: tuple[Instruction, ...], merging: Merging) -> TaskList:
     numbers = coded(instructions)
-    needs = needs_of(program, instructions, numbers)
+    needs = _once(numbers, needs_of(program, instructions, numbers))
     begins = merged(numbers, needs, merging)
     if begins is None:
         begins = merged(numbers, needs, Merging.COMPUTE)
@@ -90,7 +73,6 @@ def _task_list(program: Program, instructions: tuple[Instruction, ...], merging:
     outer = Needs(*(task_of[column[is_first[needs.position]]] for column in needs))
     before = np.concatenate([*(queue[:-1] for queue in queues.values()), outer.need]).astype(np.int64)
     after = np.concatenate([*(queue[1:] for queue in queues.values()), outer.position]).astype(np.int64)
->>>>>>> main
     return TaskList(
         positions=tuple(tuple(each.tolist()) for each in positions),
         shapes=tuple(shapes),
@@ -102,31 +84,28 @@ def _task_list(program: Program, instructions: tuple[Instruction, ...], merging:
     )
 
 
-<<<<<<< HEAD
-def _once(instructions: Sequence[Instruction], needs: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+def _once(numbers: Coded, needs: Needs) -> Needs:
     """Leave out what an instruction need not wait for, because one before it in its own lane has waited for it.
 
     A lane ends in order, so whoever waited for one of its instructions has waited for all before it.
     """
-    waited: dict[tuple[Lane, Lane], int] = {}
-    lanes = [instruction.lane for instruction in instructions]
-    result = []
-    for lane, each in zip(lanes, needs, strict=True):
-        due = [need for need in each if lanes[need] != lane and need > waited.get((lane, lanes[need]), -1)]
-        for need in due:
-            waited[lane, lanes[need]] = max(need, waited.get((lane, lanes[need]), -1))
-        result.append(tuple(due))
-    return result
+    ids: dict[Lane, int] = {}
+    lanes = [ids.setdefault(Instruction(kind, stage).lane, len(ids)) for kind, stage, _ in numbers.works]
+    here, there = (np.array(lanes, np.int64)[numbers.codes][column] for column in needs)
+    rows = np.flatnonzero(here != there)
+    pair, position, need = (here * len(ids) + there)[rows], needs.position[rows], needs.need[rows]
+    order = np.lexsort((need, position, pair))
+    # Pairs ascend, so that what is reached in one is nothing in the next.
+    reached = pair[order] * len(numbers.codes) + need[order]
+    new = reached > np.append(-1, np.maximum.accumulate(reached))[:-1]
+    kept = np.sort(rows[order[new]])
+    return Needs(needs.position[kept], needs.need[kept])
 
 
-class _Merger:
-    """Finds the tasks of a list.
-=======
 def _grouped(values: Ints, groups: Ints, size: int = 0) -> list[Ints]:
     """Return the values of each group, in their order."""
     order = np.argsort(groups, kind="stable")
     return np.split(values[order], np.cumsum(np.bincount(groups, minlength=size))[:-1])
->>>>>>> main
 
 
 def _meeting_lane(instructions: list[Instruction]) -> Lane:

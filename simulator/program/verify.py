@@ -19,13 +19,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from simulator.errors import ProgramError
-<<<<<<< HEAD
-from simulator.program.flow import FLOWS, WHOLE, Work, returned_by, sent_by
-from simulator.program.instructions import ENDS, EXCHANGES_R, REDUCTIONS, SENDS, Instruction, Kind
-=======
 from simulator.program.coded import Work
-from simulator.program.instructions import ENDS, SENDS, Instruction, Kind
->>>>>>> main
+from simulator.program.flow import FLOWS, WHOLE, returned_by, sent_by
+from simulator.program.instructions import ENDS, EXCHANGES_R, REDUCTIONS, SENDS, Instruction, Kind
 from simulator.program.program import Pass, Program
 from simulator.program.progress import find_deadlock, partner_of
 from simulator.program.sharding import GATHERS, fault
