@@ -13,6 +13,10 @@ from simulator.model.graph import Node, Shard
 from simulator.model.layers import Layer, Shape
 
 
+WHOLE = ("q_norm", "k_norm")
+"""Parameters of cut layers that every rank has whole."""
+
+
 class LayerModule(nn.Module):
     """One layer with its local parameters.
 
@@ -79,13 +83,13 @@ def initial_value(name: str, shape: Shape) -> Tensor:
 
 def shard_axis(node: Node, parameter: str) -> int | None:
     """Return the axis along which a parameter is cut, or None."""
+    if parameter in WHOLE:
+        return None
     match node.shard:
-        case Shard.COLUMN:
+        case Shard.COLUMN | Shard.HEADS:
             return 0
         case Shard.ROW:
             return 1
-        case Shard.HEADS:
-            return 1 if parameter == "out_weight" else 0
     return None
 
 
@@ -94,10 +98,11 @@ def take_shard(node: Node, parameter: str, whole: Tensor, tp_rank: int, tp: int)
     axis = shard_axis(node, parameter)
     if axis is None:
         return whole
-    if parameter.startswith("qkv"):
-        # Queries, keys and values stand below each other; each is cut by heads.
-        return torch.cat([part.chunk(tp)[tp_rank] for part in whole.chunk(3)])
-    return whole.chunk(tp, axis)[tp_rank]
+    if axis:
+        return whole.chunk(tp, axis)[tp_rank]
+    # Matrices that stand below each other, as queries, keys and values do, are each cut on their own.
+    rows = [size * tp for size in node.layer.parts(parameter)]
+    return torch.cat([part.chunk(tp)[tp_rank] for part in whole.split(rows)])
 
 
 def join_shards(node: Node, parameter: str, shards: list[Tensor]) -> Tensor:
@@ -105,7 +110,7 @@ def join_shards(node: Node, parameter: str, shards: list[Tensor]) -> Tensor:
     axis = shard_axis(node, parameter)
     if axis is None:
         return shards[0]
-    if parameter.startswith("qkv"):
-        thirds = [shard.chunk(3) for shard in shards]
-        return torch.cat([torch.cat([third[index] for third in thirds]) for index in range(3)])
-    return torch.cat(shards, axis)
+    if axis:
+        return torch.cat(shards, axis)
+    parts = zip(*(shard.split(list(node.layer.parts(parameter))) for shard in shards), strict=True)
+    return torch.cat([piece for part in parts for piece in part])

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from executor.modules.operations import Operations
-from simulator.model.layers import Activation, Attention, Bias, Conv2d, CrossEntropy, Pool
+from simulator.model.layers import Activation, Attention, Bias, Conv2d, CrossEntropy, Pool, Qkv
 
 Parameters = Mapping[str, Tensor]
 Forward = Callable[..., Tensor]
@@ -30,22 +30,38 @@ def conv2d(ops: Operations, layer: Conv2d, parameters: Parameters, x: Tensor) ->
     return ops.conv2d(x, parameters["weight"], parameters.get("bias"), layer.stride, layer.padding)
 
 
-def attention(ops: Operations, layer: Attention, parameters: Parameters, x_BSH: Tensor) -> Tensor:
-    """Self-attention with its projections over the local heads, scores materialised."""
-    batch, sequence, _ = x_BSH.shape
-    qkv_bias = parameters.get("qkv_bias")
-    qkv = ops.linear(x_BSH, parameters["qkv_weight"], qkv_bias)
-    q_BASD, k_BASD, v_BASD = qkv.view(batch, sequence, 3, layer.num_heads, layer.head_dim).permute(2, 0, 3, 1, 4)
+def qkv(ops: Operations, layer: Qkv, parameters: Parameters, x_BSH: Tensor) -> Tensor:
+    """Queries, keys and values of the local heads, side by side."""
+    return ops.linear(x_BSH, parameters["weight"], parameters.get("bias"))
+
+
+def attention(ops: Operations, layer: Attention, parameters: Parameters, qkv_BSH: Tensor) -> Tensor:
+    """Scores, softmax and context, materialised or by torch's fused kernel."""
+    batch, sequence, _ = qkv_BSH.shape
+    shared = layer.num_heads // layer.num_kv_heads
+    heads_BASD = qkv_BSH.view(batch, sequence, -1, layer.head_dim).transpose(1, 2)
+    q_BASD, k_BASD, v_BASD = heads_BASD.split([layer.num_heads, layer.num_kv_heads, layer.num_kv_heads], 1)
+    if layer.flash:
+        context_BASD = functional.scaled_dot_product_attention(
+            q_BASD, k_BASD, v_BASD, is_causal=layer.causal, enable_gqa=shared > 1
+        )
+    else:
+        context_BASD = _materialised(q_BASD, _repeated(k_BASD, shared), _repeated(v_BASD, shared), layer.causal)
+    return context_BASD.transpose(1, 2).reshape(batch, sequence, layer.width)
+
+
+def _repeated(heads_BASD: Tensor, times: int) -> Tensor:
     # Products copy them unless the batch is 1; then views would keep all of qkv alive until backward.
-    k_BASD, v_BASD = k_BASD.contiguous(), v_BASD.contiguous()
-    scores_BASS = (q_BASD / math.sqrt(layer.head_dim)) @ k_BASD.transpose(-1, -2)
-    if layer.causal:
-        future = torch.ones(sequence, sequence, dtype=torch.bool, device=x_BSH.device).triu(1)
+    return heads_BASD.repeat_interleave(times, 1) if times > 1 else heads_BASD.contiguous()
+
+
+def _materialised(q_BASD: Tensor, k_BASD: Tensor, v_BASD: Tensor, causal: bool) -> Tensor:
+    sequence = q_BASD.shape[2]
+    scores_BASS = (q_BASD / math.sqrt(q_BASD.shape[-1])) @ k_BASD.transpose(-1, -2)
+    if causal:
+        future = torch.ones(sequence, sequence, dtype=torch.bool, device=q_BASD.device).triu(1)
         scores_BASS = scores_BASS.masked_fill(future, float("-inf"))
-    context_BASD = scores_BASS.softmax(-1) @ v_BASD
-    context_BSH = context_BASD.transpose(1, 2).reshape(batch, sequence, layer.width)
-    out_bias = parameters.get("out_bias")
-    return ops.linear(context_BSH, parameters["out_weight"], out_bias)
+    return scores_BASS.softmax(-1) @ v_BASD
 
 
 def norm(ops: Operations, layer: Any, parameters: Parameters, x: Tensor) -> Tensor:
@@ -105,6 +121,7 @@ def cross_entropy(
 FORWARD: dict[str, Forward] = {
     "linear": linear,
     "conv2d": conv2d,
+    "qkv": qkv,
     "attention": attention,
     "norm": norm,
     "activation": activation,

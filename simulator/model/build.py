@@ -87,13 +87,14 @@ def _layers(spec: LayersSchema, problems: Problems) -> LayerGraph | None:
         index, layer_spec, inputs = entries[name]
         given = tuple(shapes[tensor] for tensor in inputs)
         try:
-            layer = layer_spec.build(given)
-            shapes[name] = layer.output_shape(given)
+            for suffix, layer in layer_spec.expand(given):
+                shapes[f"{name}{suffix}"] = layer.output_shape(tuple(shapes[tensor] for tensor in inputs))
+                nodes.append(Node(name=f"{name}{suffix}", layer=layer, inputs=inputs, block=name))
+                inputs = (f"{name}{suffix}",)
         except ShapeError as error:
             where = ", ".join(f"{tensor} {list(shapes[tensor])}" for tensor in inputs)
             problems.add(f"model.layers.{index}", f"{name}: {error} (reads {where})", error.hint)
             return None
-        nodes.append(Node(name=name, layer=layer, inputs=inputs, block=name))
     return _with_loss(spec, nodes, problems)
 
 

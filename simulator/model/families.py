@@ -16,6 +16,7 @@ from simulator.model.layers import (
     MeanSquaredError,
     Norm,
     Pool,
+    Qkv,
     Shape,
 )
 
@@ -100,13 +101,15 @@ def gpt(
     chain = Chain((sequence_length,))
     inner = intermediate_size or 4 * hidden_size
     stream = chain.add("embedding", Embedding(vocab_size=vocab_size, hidden=hidden_size, positions=sequence_length))
-    attention = Attention(
-        hidden=hidden_size, num_heads=num_attention_heads, head_dim=hidden_size // num_attention_heads
-    )
+    heads, size = num_attention_heads, hidden_size // num_attention_heads
+    qkv = Qkv(hidden=hidden_size, num_heads=heads, num_kv_heads=heads, head_dim=size)
+    attention = Attention(num_heads=heads, num_kv_heads=heads, head_dim=size)
     for index in range(num_hidden_layers):
         block = f"block{index}"
         chain.add(f"{block}.norm1", Norm(features=hidden_size), stream, block=block)
-        attended = chain.add(f"{block}.attention", attention, block=block)
+        chain.add(f"{block}.qkv", qkv, block=block)
+        chain.add(f"{block}.attention", attention, block=block)
+        attended = chain.add(f"{block}.out", Linear(in_features=heads * size, out_features=hidden_size), block=block)
         stream = chain.add(f"{block}.add1", Add(), stream, attended, block=block)
         chain.add(f"{block}.norm2", Norm(features=hidden_size), block=block)
         chain.add(f"{block}.fc1", Linear(in_features=hidden_size, out_features=inner), block=block)

@@ -18,6 +18,7 @@ from simulator.model.layers import (
     MeanSquaredError,
     Norm,
     Pool,
+    Qkv,
     ShapeError,
 )
 
@@ -63,17 +64,39 @@ def test_conv2d_shapes(kernel: int, stride: int, padding: int, side: int) -> Non
 
 
 def test_attention() -> None:
-    layer, inputs = Attention(hidden=8, num_heads=2, head_dim=4), ((5, 8),)
-    assert layer.num_parameters == 4 * 8 * 8 + 4 * 8
-    projections, square = 2 * 5 * 8 * 8 * 4, 2 * 2 * 5 * 5 * 4
-    assert products(layer, F, inputs, 1) == projections + 2 * square
+    layer, inputs = Attention(num_heads=2, num_kv_heads=2, head_dim=4), ((5, 24),)
+    square = 2 * 2 * 5 * 5 * 4
+    assert products(layer, F, inputs, 1) == 2 * square
     # Two products backward for each of the two forward: towards either factor.
-    assert products(layer, I, inputs, 1) == projections + 4 * square
-    assert products(layer, W, inputs, 1) == projections
-    # q, k, v and the context: 5 x 8 each; the probabilities: 2 x 5 x 5; the mask, once for all samples.
-    assert layer.extra_saved_bytes(inputs, 3, 4) == 4 * 3 * (4 * 5 * 8 + 2 * 5 * 5) + 5 * 5
-    # The context, and the gradients of q, k and v.
-    assert layer.extra_weight_bytes(inputs, 3, 4) == 4 * 3 * (5 * 8 + 3 * 5 * 8)
+    assert products(layer, I, inputs, 1) == 4 * square
+    assert products(layer, W, inputs, 1) == 0
+    # q, k, v: 5 x 8 each; the probabilities: 2 x 5 x 5; the mask, once for all samples.
+    assert layer.extra_saved_bytes(inputs, 3, 4) == 4 * 3 * (3 * 5 * 8 + 2 * 5 * 5) + 5 * 5
+
+
+def test_flash_attention_keeps_its_sums_alone_and_computes_the_scores_again() -> None:
+    layer, inputs = Attention(num_heads=4, num_kv_heads=2, head_dim=4, flash=True), ((5, 32),)
+    (forward,), (backward,) = layer.kernels(F, inputs, 3), layer.kernels(I, inputs, 3)
+    assert forward.kind == backward.kind == "attention"
+    square = 2 * 3 * 4 * 5 * 5 * 4
+    assert (forward.flops, forward.repeated_flops) == (2 * square, 0)
+    assert (backward.flops, backward.repeated_flops) == (4 * square, square)
+    # q and the output have 4 heads of 4, k and v 2; backward moves each and its gradient.
+    assert forward.elements == 3 * 5 * (16 + 8 + 8 + 16)
+    assert backward.elements == 2 * forward.elements
+    assert layer.saves_input and layer.saves_output
+    assert layer.extra_saved_bytes(inputs, 3, 2) == 4 * 3 * 4 * 5
+
+
+def test_qkv() -> None:
+    layer, inputs = Qkv(hidden=8, num_heads=4, num_kv_heads=2, head_dim=3, qk_norm=True, rope=True), ((5, 8),)
+    assert layer.output_shape(inputs) == (5, (4 + 2 + 2) * 3)
+    assert layer.parts("weight") == (12, 6, 6)
+    assert layer.num_parameters == 24 * 8 + 24 + 2 * 3
+    assert [products(layer, phase, inputs, 2) for phase in (F, I, W)] == [2 * 2 * 5 * 8 * 24] * 3
+    # What the norms read, and one number for each of 4 + 2 heads; for the weights their gradients too.
+    assert layer.extra_saved_bytes(inputs, 2, 4) == 2 * 5 * 6 * (3 * 4 + 4)
+    assert layer.extra_weight_bytes(inputs, 2, 4) == 2 * 5 * 6 * (3 * 4 + 4) + 2 * 5 * 6 * 3 * 4
 
 
 @pytest.mark.parametrize(
@@ -110,7 +133,7 @@ def test_memory_bound_layers(
         (Conv2d(in_channels=3, out_channels=1, kernel=3), ((2, 8, 8),)),
         (Conv2d(in_channels=3, out_channels=1, kernel=9), ((3, 8, 8),)),
         (Conv2d(in_channels=3, out_channels=1, kernel=3), ((3, 8),)),
-        (Attention(hidden=8, num_heads=2, head_dim=4), ((5, 6),)),
+        (Attention(num_heads=2, num_kv_heads=2, head_dim=4), ((5, 6),)),
         (Norm(features=4), ((3, 5),)),
         (Add(), ((3, 4), (4, 3))),
         (Pool(kernel=5), ((1, 4, 4),)),
@@ -138,8 +161,9 @@ def torch_count(run: Callable[[], object]) -> int:
         (Linear(in_features=12, out_features=20, bias=False), (12,)),
         (Conv2d(in_channels=3, out_channels=5, kernel=3, padding=1), (3, 8, 8)),
         (Conv2d(in_channels=4, out_channels=2, kernel=5, stride=2, bias=False), (4, 11, 9)),
-        (Attention(hidden=24, num_heads=4, head_dim=6), (10, 24)),
-        (Attention(hidden=24, num_heads=2, head_dim=6, causal=False, bias=False, out_bias=False), (10, 24)),
+        (Qkv(hidden=24, num_heads=4, num_kv_heads=2, head_dim=6), (10, 24)),
+        (Attention(num_heads=4, num_kv_heads=4, head_dim=6), (10, 72)),
+        (Attention(num_heads=4, num_kv_heads=2, head_dim=6, causal=False), (10, 48)),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Layer) else "",
 )

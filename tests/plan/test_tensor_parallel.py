@@ -6,7 +6,7 @@ import pytest
 
 from simulator.model import Phase
 from simulator.model.graph import Shard
-from simulator.model.layers import Attention, Bias, Linear
+from simulator.model.layers import Attention, Bias, Linear, Qkv
 
 
 @pytest.mark.parametrize(("model", "tp"), [("gpt-tiny", 2), ("gpt-tiny", 8), ("mlp-tiny", 4), ("cnn-tiny", 2)])
@@ -53,12 +53,16 @@ def test_shapes_outside_the_regions_stay(planned: Any) -> None:
 def test_megatron_block(planned: Any) -> None:
     local = planned("gpt-tiny", 4, "tp=4").program.graph
     nodes = {node.name: node for node in local.nodes}
-    attention, fc1, fc2 = (nodes[f"block1.{name}"] for name in ("attention", "fc1", "fc2"))
-    assert isinstance(attention.layer, Attention)
-    assert (attention.layer.num_heads, attention.layer.head_dim, attention.layer.hidden) == (2, 32, 256)
+    qkv, attention, out, fc1, fc2 = (nodes[f"block1.{name}"] for name in ("qkv", "attention", "out", "fc1", "fc2"))
+    assert qkv.layer == Qkv(hidden=256, num_heads=2, num_kv_heads=2, head_dim=32)
+    assert attention.layer == Attention(num_heads=2, num_kv_heads=2, head_dim=32)
+    assert out.layer == Linear(in_features=64, out_features=256, bias=False)
+    assert qkv.region == attention.region == out.region
+    assert nodes["block1.add1"].inputs == ("block0.add2", "block1.out+bias")
     assert fc1.layer == Linear(in_features=256, out_features=256)
     assert fc2.layer == Linear(in_features=256, out_features=256, bias=False)
-    assert (attention.shard, fc1.shard, fc2.shard) == (Shard.HEADS, Shard.COLUMN, Shard.ROW)
+    assert (qkv.shard, attention.shard, out.shard) == (Shard.HEADS, Shard.HEADS, Shard.ROW)
+    assert (fc1.shard, fc2.shard) == (Shard.COLUMN, Shard.ROW)
     assert fc1.region == fc2.region == nodes["block1.gelu"].region
     added = nodes["block1.fc2+bias"]
     assert isinstance(added.layer, Bias)

@@ -12,6 +12,7 @@ from simulator.model.layers.linear import Linear, LinearSpec
 from simulator.model.layers.loss import CrossEntropy, Loss, MeanSquaredError
 from simulator.model.layers.norm import Norm, NormSpec
 from simulator.model.layers.pool import Pool, PoolSpec
+from simulator.model.layers.qkv import Qkv
 
 AnyLayerSpec = (
     LinearSpec
@@ -44,6 +45,7 @@ __all__ = [
     "Norm",
     "Phase",
     "Pool",
+    "Qkv",
     "Shape",
     "ShapeError",
     "count",

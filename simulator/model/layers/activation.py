@@ -17,7 +17,7 @@ class Activation(Layer):
     function: Function
 
     kind: ClassVar[str] = "activation"
-    channelwise: ClassVar[bool] = True
+    shards: ClassVar[tuple[int, ...]] = (0,)
 
     @property
     def saves_input(self) -> bool:  # type: ignore[override]

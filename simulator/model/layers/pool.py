@@ -29,7 +29,7 @@ class Pool(Layer):
 
     kind: ClassVar[str] = "pool"
     saves_input: ClassVar[bool] = True
-    channelwise: ClassVar[bool] = True
+    shards: ClassVar[tuple[int, ...]] = (0,)
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return (C, H // kernel, W // kernel)."""
