@@ -27,8 +27,17 @@ class Operations(Protocol):
     def conv2d(self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
         """Return the convolution."""
 
-    def norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def norm(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the layer normalisation over the last axis."""
+
+    def rms_norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return x over its root mean square along the last axis, scaled."""
+
+    def batch_norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Return the channels of images normalised over the batch and all pixels."""
+
+    def grouped_linear(self, rows: Tensor, weight: Tensor, sizes: list[int]) -> Tensor:
+        """Return one dense layer after the other, each on its own number of rows."""
 
     def embedding(self, ids: Tensor, weight: Tensor) -> Tensor:
         """Return one row an id."""
@@ -48,9 +57,21 @@ class Plain:
         """Convolution."""
         return functional.conv2d(x, weight, bias, stride=stride, padding=padding)
 
-    def norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def norm(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Layer normalisation."""
         return functional.layer_norm(x, weight.shape, weight, bias)
+
+    def rms_norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Root mean square normalisation."""
+        return _apply(RmsNorm, None, x, weight)
+
+    def batch_norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Batch normalisation."""
+        return functional.batch_norm(x, None, None, weight, bias, training=True)
+
+    def grouped_linear(self, rows: Tensor, weight: Tensor, sizes: list[int]) -> Tensor:
+        """Experts."""
+        return _apply(GroupedLinear, None, rows, weight, sizes)
 
     def embedding(self, ids: Tensor, weight: Tensor) -> Tensor:
         """Rows of a table."""
@@ -81,9 +102,21 @@ class Deferred:
         """Convolution."""
         return _apply(_Conv2d, self, x, weight, bias, stride, padding)
 
-    def norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def norm(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Layer normalisation."""
         return _apply(_Norm, self, x, weight, bias)
+
+    def rms_norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Root mean square normalisation."""
+        return _apply(RmsNorm, self, x, weight)
+
+    def batch_norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Batch normalisation."""
+        return _apply(_BatchNorm, self, x, weight, bias)
+
+    def grouped_linear(self, rows: Tensor, weight: Tensor, sizes: list[int]) -> Tensor:
+        """Experts."""
+        return _apply(GroupedLinear, self, rows, weight, sizes)
 
     def embedding(self, ids: Tensor, weight: Tensor) -> Tensor:
         """Rows of a table."""
@@ -167,7 +200,7 @@ class _Conv2d(torch.autograd.Function):
 
 class _Norm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, operations: Deferred, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, operations: Deferred, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         normal, mean, scale = torch.native_layer_norm(x, weight.shape, weight, bias, 1e-5)
         ctx.save_for_backward(x, mean, scale, weight, bias)
         ctx.operations, ctx.parameters = operations, (weight, bias)
@@ -176,7 +209,7 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, scale, weight, bias = ctx.saved_tensors
-        parameters = ctx.parameters
+        parameters = [parameter for parameter in ctx.parameters if parameter is not None]
 
         def grads(weight: Tensor, wanted: list[bool]) -> list[Tensor]:
             found: list[Tensor] = torch.ops.aten.native_layer_norm_backward(
@@ -187,7 +220,8 @@ class _Norm(torch.autograd.Function):
         def later() -> None:
             # As with a convolution: only the shape is read.
             shape_alone = torch.empty_like(parameters[0])
-            for parameter, value in zip(parameters, grads(shape_alone, [False, True, True])[1:], strict=True):
+            wanted = [False, True, bias is not None]
+            for parameter, value in zip(parameters, grads(shape_alone, wanted)[1:], strict=False):
                 _add_to(parameter, value)
 
         ctx.operations.queue.append(later)
@@ -230,6 +264,93 @@ class _Add(torch.autograd.Function):
 
         ctx.operations.queue.append(later)
         return None, gradient if ctx.needs_input_grad[1] else None, None, None
+
+
+class _BatchNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, operations: Deferred, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        normal, mean, scale = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, 1e-5)
+        ctx.save_for_backward(x, mean, scale, weight)
+        ctx.operations, ctx.parameters = operations, (weight, bias)
+        return normal
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, scale, weight = ctx.saved_tensors
+        parameters = ctx.parameters
+
+        def grads(weight: Tensor, wanted: list[bool]) -> list[Tensor]:
+            found: list[Tensor] = torch.ops.aten.native_batch_norm_backward(
+                gradient, x, weight, None, None, mean, scale, True, 1e-5, wanted
+            )
+            return found
+
+        def later() -> None:
+            for parameter, value in zip(parameters, grads(parameters[0], [False, True, True])[1:], strict=True):
+                _add_to(parameter, value)
+
+        ctx.operations.queue.append(later)
+        return None, grads(weight, [True, False, False])[0] if ctx.needs_input_grad[1] else None, None, None
+
+
+class RmsNorm(torch.autograd.Function):
+    """One fused kernel in either form: keeps its input and a number a row, as the layer says."""
+
+    @staticmethod
+    def forward(ctx: Any, operations: Deferred | None, x: Tensor, weight: Tensor) -> Tensor:
+        """Normalise in fp32, scale in the weight's dtype."""
+        scale = (x.float().square().mean(-1, keepdim=True) + 1e-6).rsqrt()
+        ctx.save_for_backward(x, scale, weight)
+        ctx.operations, ctx.weight = operations, weight
+        return (x * scale).to(x.dtype) * weight
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the input's gradient, and the weight's unless it is put off."""
+        x, scale, weight = ctx.saved_tensors
+
+        def of_weight() -> Tensor:
+            return (gradient * (x * scale)).sum_to_size(weight.shape).to(weight.dtype)
+
+        inner = (gradient * weight).float()
+        normal = x * scale
+        of_input = ((inner - normal * (inner * normal).mean(-1, keepdim=True)) * scale).to(x.dtype)
+        return None, of_input, _now_or_later(ctx, of_weight)
+
+
+class GroupedLinear(torch.autograd.Function):
+    """A loop over the experts, each on its own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, operations: Deferred | None, rows: Tensor, weight: Tensor, sizes: list[int]) -> Tensor:
+        """Multiply."""
+        ctx.save_for_backward(rows, weight)
+        ctx.operations, ctx.weight, ctx.sizes = operations, weight, sizes
+        made = [part @ matrix.t() for part, matrix in zip(rows.split(sizes), weight, strict=True)]
+        return torch.cat(made)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the rows' gradients, and the weights' unless they are put off."""
+        rows, weight = ctx.saved_tensors
+        sizes = ctx.sizes
+
+        def of_weight() -> Tensor:
+            pairs = zip(gradient.split(sizes), rows.split(sizes), strict=True)
+            return torch.stack([left.t() @ right for left, right in pairs])
+
+        pairs = zip(gradient.split(sizes), weight, strict=True)
+        of_rows = torch.cat([part @ matrix for part, matrix in pairs]) if ctx.needs_input_grad[1] else None
+        return None, of_rows, _now_or_later(ctx, of_weight), None
+
+
+def _now_or_later(ctx: Any, of_weight: Callable[[], Tensor]) -> Tensor | None:
+    """Return a weight's gradient, or leave it in the queue of deferred operations."""
+    if ctx.operations is None:
+        return of_weight()
+    parameter = ctx.weight
+    ctx.operations.queue.append(lambda: _add_to(parameter, of_weight()))
+    return None
 
 
 PLAIN = Plain()

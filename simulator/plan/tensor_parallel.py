@@ -4,8 +4,9 @@ Two products are cut as Megatron does (Shoeybi et al. 2019, arXiv 1909.08053): t
 some of the outputs), the second by rows (each rank consumes the outputs it made), so that only one all-reduce forward
 (the partial sums) and one backward (the input gradient) is needed for both. What stands between the two must be able to
 work on a shard: pointwise layers, attention on some of the heads, pooling on some of the channels. Several products may
-open a region together, as those of latent attention do. Everything else is computed by all ranks of the group. The
-bias of the last product is taken out and added after the all-reduce, once.
+open a region together, as those of latent attention do, and the experts of a mixture are cut inside, each like an MLP;
+their rows are combined before the all-reduce, which is linear and leaves fewer bytes. Everything else is computed by
+all ranks of the group. The bias of the last product is taken out and added after the all-reduce, once.
 """
 
 from __future__ import annotations
@@ -14,7 +15,19 @@ from dataclasses import replace
 
 from simulator.errors import Problems
 from simulator.model.graph import INPUT, LayerGraph, Node, Shard
-from simulator.model.layers import Attention, Bias, Conv2d, Flatten, Layer, Linear, Qkv
+from simulator.model.layers import (
+    Attention,
+    Bias,
+    Combine,
+    Conv2d,
+    Flatten,
+    Glu,
+    GroupedLinear,
+    LatentAttention,
+    Layer,
+    Linear,
+    Qkv,
+)
 from simulator.plan.resolve import divisors, neighbours
 
 Region = list[Node]
@@ -59,7 +72,8 @@ def find_regions(graph: LayerGraph) -> list[Region]:
     for node in graph.nodes:
         names = _before(graph, node, taken) if is_product(node.layer) else set()
         if names:
-            names.add(node.name)
+            readers = graph.consumers[node.name]
+            names |= {node.name, *(reader.name for reader in readers if isinstance(reader.layer, Combine))}
             regions.append([each for each in graph.nodes if each.name in names])
             taken |= names
     return regions
@@ -67,7 +81,7 @@ def find_regions(graph: LayerGraph) -> list[Region]:
 
 def is_product(layer: Layer) -> bool:
     """Return whether a layer has a weight that can be cut; one that is another node's cannot be."""
-    return isinstance(layer, Conv2d | Qkv) or (isinstance(layer, Linear) and not layer.weight_of)
+    return isinstance(layer, Conv2d | Qkv | GroupedLinear) or (isinstance(layer, Linear) and not layer.weight_of)
 
 
 def _before(graph: LayerGraph, last: Node, taken: set[str]) -> set[str]:
@@ -82,15 +96,23 @@ def _before(graph: LayerGraph, last: Node, taken: set[str]) -> set[str]:
         if name == INPUT or name in taken or len(graph.consumers[name]) != 1:
             return set()
         node = graph.by_name[name]
-        found.add(name)
         if is_product(node.layer):
-            if any(isinstance(graph.by_name[each].layer, Flatten) for each in found) and node.layer.kind != "conv2d":
+            if not _makes_shards(node.layer, {type(graph.by_name[each].layer) for each in found}):
                 return set()
         elif node.layer.shards:
             waiting += [node.inputs[position] for position in node.layer.shards]
         else:
             return set()
+        found.add(name)
     return found
+
+
+def _makes_shards(layer: Layer, between: set[type[Layer]]) -> bool:
+    """Return whether what stands behind a product can work on some of its outputs alone."""
+    if Flatten in between:
+        return isinstance(layer, Conv2d)
+    # Each rank needs the gates of the features that it has: both are cut, so the product must know them apart.
+    return Glu not in between or (isinstance(layer, Linear | GroupedLinear) and layer.num_parts == 2)
 
 
 def _widths(region: Region) -> dict[str, int]:
@@ -98,16 +120,16 @@ def _widths(region: Region) -> dict[str, int]:
     found: dict[str, int] = {}
     for node in region:
         layer = node.layer
-        if isinstance(layer, Attention):
+        if isinstance(layer, Attention | LatentAttention):
             found[f"the heads of {node.name}"] = layer.num_heads
-            if layer.num_kv_heads != layer.num_heads:
+            if isinstance(layer, Attention) and layer.num_kv_heads != layer.num_heads:
                 found[f"the key-value heads of {node.name}"] = layer.num_kv_heads
     if found:
         return found
     name, first = region[0].name, region[0].layer
     if isinstance(first, Conv2d):
         return {f"the channels of {name}": first.out_channels}
-    assert isinstance(first, Linear)
+    assert isinstance(first, Linear | GroupedLinear)
     return {f"the features of {name}": first.out_features // first.num_parts}
 
 
@@ -132,16 +154,13 @@ def _rewrite(graph: LayerGraph, regions: list[Region], tp: int) -> LayerGraph:
 
 def _local_region(region: Region, tp: int, renamed: dict[str, str]) -> Region:
     """Return the local nodes of one region and, behind it, the bias that was taken out."""
-    *before, end = region
+    end = region[-1]
+    last = next(node for node in reversed(region) if is_product(node.layer))
     local = []
-    for node in before:
-        layer, shard = _column(node.layer, tp)
-        local.append(replace(node, layer=layer, shard=shard))
-    local.append(replace(end, layer=_row(end.layer, tp), shard=Shard.ROW))
-    local = [
-        replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs), region=region[-1].name)
-        for node in local
-    ]
+    for node in region:
+        layer, shard = (_row(node.layer, tp), Shard.ROW) if node is last else _column(node.layer, tp)
+        inputs = tuple(renamed.get(name, name) for name in node.inputs)
+        local.append(replace(node, layer=layer, inputs=inputs, shard=shard, region=region[0].name))
     if bias := _taken_bias(end.layer):
         added = f"{end.name}+bias"
         renamed[end.name] = added
@@ -152,25 +171,30 @@ def _local_region(region: Region, tp: int, renamed: dict[str, str]) -> Region:
 def _column(layer: Layer, tp: int) -> tuple[Layer, Shard]:
     """Return a rank's part of a layer that makes shards or works on them, and how it was cut."""
     match layer:
-        case Linear():
+        case Linear() | GroupedLinear():
             return replace(layer, out_features=layer.out_features // tp), Shard.COLUMN
         case Conv2d():
             return replace(layer, out_channels=layer.out_channels // tp), Shard.COLUMN
         case Attention() | Qkv():
             heads, shared = layer.num_heads // tp, layer.num_kv_heads // tp
             return replace(layer, num_heads=heads, num_kv_heads=shared), Shard.HEADS
+        case LatentAttention():
+            return replace(layer, num_heads=layer.num_heads // tp), Shard.HEADS
     return layer, Shard.NONE
 
 
 def _row(layer: Layer, tp: int) -> Layer:
     if isinstance(layer, Linear):
         return replace(layer, in_features=layer.in_features // tp, bias=False)
+    if isinstance(layer, GroupedLinear):
+        return replace(layer, in_features=layer.in_features // tp)
     assert isinstance(layer, Conv2d)
     return replace(layer, in_channels=layer.in_channels // tp, bias=False)
 
 
 def _taken_bias(layer: Layer) -> Bias | None:
-    if isinstance(layer, Linear):
-        return Bias(features=layer.out_features) if layer.bias else None
-    assert isinstance(layer, Conv2d)
-    return Bias(features=layer.out_channels, channel_axis=0) if layer.bias else None
+    if not isinstance(layer, Linear | Conv2d) or not layer.bias:
+        return None
+    if isinstance(layer, Conv2d):
+        return Bias(features=layer.out_channels, channel_axis=0)
+    return Bias(features=layer.out_features)

@@ -34,6 +34,8 @@ def train(inputs: Inputs, steps: int, dtype: torch.dtype = torch.float32) -> tup
         tensors = {INPUT: batch if graph.integer_input else batch.to(dtype)}
         for node in graph.nodes:
             local = {name: values[f"{node.name}.{name}"].to(dtype) for name in node.layer.parameters()}
+            if owner := getattr(node.layer, "weight_of", ""):
+                local["weight"] = values[f"{owner}.weight"].to(dtype)
             arguments = [tensors[name] for name in node.inputs] + ([targets] if node is graph.loss else [])
             tensors[node.name] = FORWARD[node.layer.kind](PLAIN, node.layer, local, *arguments)
         loss = tensors[graph.loss.name]

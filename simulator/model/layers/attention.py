@@ -124,10 +124,11 @@ class AttentionSpec(LayerSpec):
         if self.head_dim is None:
             _divides("num_heads", heads, "the hidden size", hidden)
         size = self.head_dim or hidden // heads
-        sizes = {"num_heads": heads, "num_kv_heads": shared, "head_dim": size}
+        qkv = Qkv(hidden=hidden, num_heads=heads, num_kv_heads=shared, head_dim=size, bias=self.bias, rope=self.rope)
+        core = Attention(num_heads=heads, num_kv_heads=shared, head_dim=size, causal=self.causal, flash=self.flash)
         return (
-            (".qkv", Qkv(hidden=hidden, **sizes, bias=self.bias, rope=self.rope)),
-            (".core", Attention(**sizes, causal=self.causal, flash=self.flash)),
+            (".qkv", qkv),
+            (".core", core),
             ("", Linear(in_features=heads * size, out_features=hidden, bias=self.bias)),
         )
 

@@ -88,6 +88,12 @@ def grouped_matmul(rows: float, n: int, k: int, groups: int) -> Kernel:
     return Kernel("matmul", 2.0 * rows * n * k, float(elements), math.ceil(rows / groups), n, k, groups)
 
 
+def grouped_matmul_of_weights(rows: float, n: int, k: int, groups: int) -> Kernel:
+    """Return the kernel of the weights' gradients of such products: (n x rows / groups) @ (rows / groups x k)."""
+    elements = rows * (k + n) + groups * k * n
+    return Kernel("matmul", 2.0 * rows * n * k, float(elements), n, k, math.ceil(rows / groups), groups)
+
+
 def fused_attention(
     *, batch: int, queries: int, keys: int, size: int, value_size: int, shared: int, causal: bool, backward: bool
 ) -> Kernel:
@@ -179,6 +185,11 @@ class Layer:
     def parts(self, parameter: str) -> tuple[int, ...]:
         """Return the rows of the matrices that stand below each other in a parameter; each is cut on its own."""
         return (self.parameters()[parameter][0],)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there are weight gradients to compute."""
+        return bool(self.parameters())
 
     @property
     def num_parameters(self) -> int:

@@ -54,6 +54,11 @@ class Linear(Layer):
         weight: dict[str, Shape] = {"weight": (self.out_features, self.in_features)} if own else {}
         return weight | {"bias": (self.out_features,)} if self.bias else weight
 
+    @property
+    def has_weights(self) -> bool:
+        """Also where the weight is another node's."""
+        return True
+
     def parts(self, parameter: str) -> tuple[int, ...]:
         """Return the rows of each part."""
         return (self.out_features // self.num_parts,) * self.num_parts
@@ -76,8 +81,18 @@ class LinearSpec(LayerSpec):
     out_features: PositiveInt
     in_features: PositiveInt | None = None
     bias: bool = True
+    num_parts: PositiveInt = 1
 
     def build(self, inputs: tuple[Shape, ...]) -> Linear:
         """Return the layer for this input."""
         found = inputs[0][-1] if inputs[0] else 0
-        return Linear(in_features=self.in_features or found, out_features=self.out_features, bias=self.bias)
+        remainder = self.out_features % self.num_parts
+        if remainder:
+            message = f"num_parts {self.num_parts} does not divide out_features {self.out_features}"
+            raise ShapeError(f"{message} (remainder {remainder})", "a gated unit needs num_parts 2")
+        return Linear(
+            in_features=self.in_features or found,
+            out_features=self.out_features,
+            bias=self.bias,
+            num_parts=self.num_parts,
+        )
