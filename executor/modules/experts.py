@@ -45,11 +45,30 @@ def grouped_linear(ops: Operations, layer: Any, parameters: Parameters, rows_BRH
 
 def combine(ops: Operations, layer: Combine, parameters: Parameters, rows_BRH: Tensor, gates_BSE: Tensor) -> Tensor:
     """The weighted sum of each token's rows."""
-    expert, token = _rows(gates_BSE, layer.top_k)
-    weights = gates_BSE.flatten(0, 1)[token, expert]
-    weighted = rows_BRH.flatten(0, 1) * weights.unsqueeze(-1)
-    sums = weighted.new_zeros(gates_BSE.shape[0] * gates_BSE.shape[1], rows_BRH.shape[-1])
-    return sums.index_add(0, token, weighted).view(*gates_BSE.shape[:2], -1)
+    result: Tensor = _Combine.apply(rows_BRH, gates_BSE, layer.top_k)
+    return result
+
+
+class _Combine(torch.autograd.Function):
+    """One fused kernel: autograd by itself would keep the weighted rows beside the rows."""
+
+    @staticmethod
+    def forward(ctx: Any, rows_BRH: Tensor, gates_BSE: Tensor, top_k: int) -> Tensor:
+        expert, token = _rows(gates_BSE, top_k)
+        ctx.save_for_backward(rows_BRH, gates_BSE, expert, token)
+        weights = gates_BSE.flatten(0, 1)[token, expert]
+        weighted = rows_BRH.flatten(0, 1) * weights.unsqueeze(-1)
+        sums = weighted.new_zeros(gates_BSE.shape[0] * gates_BSE.shape[1], rows_BRH.shape[-1])
+        return sums.index_add_(0, token, weighted).view(*gates_BSE.shape[:2], -1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient_BSH: Tensor) -> tuple[Tensor, Tensor, None]:
+        rows_BRH, gates_BSE, expert, token = ctx.saved_tensors
+        copied = gradient_BSH.flatten(0, 1).index_select(0, token)
+        of_gates = torch.zeros_like(gates_BSE.flatten(0, 1))
+        of_gates[token, expert] = (copied * rows_BRH.flatten(0, 1)).sum(-1)
+        weights = gates_BSE.flatten(0, 1)[token, expert]
+        return (copied * weights.unsqueeze(-1)).view_as(rows_BRH), of_gates.view_as(gates_BSE), None
 
 
 def _rows(gates_BSE: Tensor, top_k: int) -> tuple[Tensor, Tensor]:

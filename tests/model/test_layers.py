@@ -94,9 +94,9 @@ def test_qkv() -> None:
     assert layer.parts("weight") == (12, 6, 6)
     assert layer.num_parameters == 24 * 8 + 24 + 2 * 3
     assert [products(layer, phase, inputs, 2) for phase in (F, I, W)] == [2 * 2 * 5 * 8 * 24] * 3
-    # What the norms read, and one number for each of 4 + 2 heads; for the weights their gradients too.
+    # What the norms read, and one number for each of 4 + 2 heads; for the weights the gradients of q, k and v too.
     assert layer.extra_saved_bytes(inputs, 2, 4) == 2 * 5 * 6 * (3 * 4 + 4)
-    assert layer.extra_weight_bytes(inputs, 2, 4) == 2 * 5 * 6 * (3 * 4 + 4) + 2 * 5 * 6 * 3 * 4
+    assert layer.extra_weight_bytes(inputs, 2, 4) == 2 * 5 * 6 * (3 * 4 + 4) + 2 * 5 * 24 * 4
 
 
 @pytest.mark.parametrize(

@@ -186,5 +186,5 @@ class Combine(Layer):
         return (memory(rows + rows / self.top_k if phase is Phase.FORWARD else 3 * rows, 2 * rows),)
 
     def extra_saved_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
-        """Return bytes of each row's token and place, and of its weight."""
-        return float((2 * INDEX_BYTES + itemsize) * batch * inputs[0][0])
+        """Return bytes of each row's token and expert."""
+        return float(2 * INDEX_BYTES * batch * inputs[0][0])

@@ -101,7 +101,7 @@ class Qkv(Layer):
         return float(heads * (self.head_dim * itemsize + FLOAT_BYTES)) if self.qk_norm else 0.0
 
     def extra_weight_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
-        """Return the same bytes and those of the gradients behind the norms."""
+        """Return the same bytes and those of the gradients behind the norms, in one tensor with the values'."""
         tokens = batch * count(inputs[0][:-1])
-        gradients = tokens * self.turned * itemsize if self.qk_norm else 0
+        gradients = tokens * self.width * itemsize if self.qk_norm else 0
         return self.extra_saved_bytes(inputs, batch, itemsize) + gradients

@@ -16,6 +16,7 @@ class Tokens(Layer):
     sequence: int
 
     kind: ClassVar[str] = "tokens"
+    passes_gradient: ClassVar[bool] = True
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return (H W + 1, C)."""
@@ -30,10 +31,11 @@ class Tokens(Layer):
         return {"class_bias": (self.hidden,), "position_weight": (self.sequence, self.hidden)}
 
     def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:
-        """Return the copy and the sum forward, the copy of the gradient backward, its sum over the batch."""
+        """Return the copy and the sum forward, the sum over the batch for the weights; the input gradient is free."""
         elements = batch * count(inputs[0])
-        passes = {Phase.FORWARD: 4, Phase.INPUT_GRAD: 2, Phase.WEIGHT_GRAD: 1}[phase]
-        return (memory(passes * elements, elements if phase is Phase.FORWARD else 0),)
+        if phase is Phase.INPUT_GRAD:
+            return ()
+        return (memory((4 if phase is Phase.FORWARD else 1) * elements, elements),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
