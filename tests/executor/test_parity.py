@@ -231,7 +231,7 @@ def test_training_equals_one_process(trained: Path, case: str) -> None:
     for name, value in expected.items():
         known = ~value.isnan()
         if not name.endswith("qkv.bias"):
-            # Softmax does not see a shift of all scores: of key biases the gradient is rounding alone, of others hardly.
+            # Softmax does not see a shift of all scores, so that the gradient of key biases is nothing but rounding.
             assert known.float().mean() > 0.99, f"{name}: gradients next to zero"
         torch.testing.assert_close(
             found[name].float()[known], value[known], msg=lambda text, n=name: f"{n}: {text}", **tolerance

@@ -4,6 +4,7 @@ import pytest
 
 from simulator.load import load
 from simulator.model import LayerGraph, Phase
+from simulator.model.build import preset_graph
 from simulator.model.graph import order
 
 
@@ -45,6 +46,32 @@ def test_gpt3_has_175_billion_parameters_and_6_flops_a_parameter_and_token() -> 
         if kernel.kind == "matmul"
     )
     assert total == pytest.approx(expected, rel=1e-6)
+
+
+# Narayanan et al. 2021 (arXiv 2104.04473), table 1: parameters in billions to what is printed.
+SC21 = ["1.7b", "3.6b", "7.5b", "18.4b", "39.1b", "76.1b", "145.6b", "310.1b", "530b", "1t"]
+
+
+@pytest.mark.parametrize("size", SC21)
+def test_megatron_parameters_and_flops(size: str) -> None:
+    """Equations 2 (parameters, exactly) and 3 (FLOPs of the products, without its 4/3 for recomputation)."""
+    megatron = preset_graph(f"megatron-{size}")
+    layers = sum(node.name.endswith(".attention") for node in megatron.nodes)
+    sequence, hidden = megatron.shape("embedding")
+    vocabulary = megatron.num_classes
+    # Equation 2 leaves out the last norm; the position table and the biases are in it.
+    parameters = 12 * layers * hidden**2 + 13 * layers * hidden + (vocabulary + sequence) * hidden
+    assert megatron.num_parameters == parameters + 2 * hidden
+    expected = 72 * sequence * layers * hidden**2
+    expected += 12 * layers * hidden * sequence**2 + 6 * sequence * hidden * vocabulary
+    total = sum(
+        kernel.flops
+        for node in megatron.nodes
+        for phase in Phase
+        for kernel in node.layer.kernels(phase, megatron.input_shapes(node), 1)
+        if kernel.kind == "matmul"
+    )
+    assert total == expected
 
 
 def test_cnn_shapes() -> None:

@@ -1,6 +1,7 @@
 """Costs of layers: small cases by hand, and torch's own count of the products."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -9,17 +10,26 @@ from simulator.model.layers import (
     Activation,
     Add,
     Attention,
+    BatchNorm,
     Bias,
+    Combine,
     Conv2d,
     CrossEntropy,
+    Dispatch,
     Embedding,
+    FirstToken,
     Flatten,
+    Glu,
+    GroupedLinear,
+    LatentAttention,
     Linear,
     MeanSquaredError,
     Norm,
     Pool,
     Qkv,
     ShapeError,
+    Slice,
+    Tokens,
 )
 
 F, I, W = Phase.FORWARD, Phase.INPUT_GRAD, Phase.WEIGHT_GRAD  # noqa: E741  (the letters of the instruction set)
@@ -99,6 +109,32 @@ def test_qkv() -> None:
     assert layer.extra_weight_bytes(inputs, 2, 4) == 2 * 5 * 6 * (3 * 4 + 4) + 2 * 5 * 24 * 4
 
 
+def test_experts_multiply_their_rows_wherever_they_go() -> None:
+    layer = GroupedLinear(in_features=8, out_features=6, num_experts=4, num_local=4, load_imbalance=1.5)
+    inputs = ((10, 8), (5, 4))
+    assert layer.num_parameters == 4 * 6 * 8
+    assert [products(layer, phase, inputs, 3) for phase in (F, I, W)] == [2 * 30 * 8 * 6] * 3
+    (kernel,) = layer.kernels(F, inputs, 3)
+    assert (kernel.m, kernel.n, kernel.k, kernel.batch) == (8, 6, 8, 4), "30 rows over 4 experts, rounded up"
+    assert kernel.elements == 30 * (8 + 6) + 4 * 8 * 6
+    # A rank that holds one of the four has all ranks' rows for it, and the busiest half as many again.
+    alone = replace(layer, num_local=1)
+    assert products(alone, F, inputs, 3) == 1.5 * 2 * 30 * 8 * 6
+
+
+def test_latent_attention_has_wider_keys_than_values() -> None:
+    layer = LatentAttention(num_heads=2, nope_dim=4, rope_dim=2, value_dim=3, flash=True)
+    inputs = ((5, 2 * 6), (5, 2 * 7), (5, 2))
+    scores, context = 2 * 2 * 5 * 5 * 6, 2 * 2 * 5 * 5 * 3
+    _, forward = layer.kernels(F, inputs, 1)
+    backward, _ = layer.kernels(I, inputs, 1)
+    assert (forward.flops, backward.flops) == (scores + context, 2 * (scores + context))
+    assert backward.repeated_flops == scores
+    assert layer.extra_saved_bytes(inputs, 1, 2) == 2 * 5 * 2 * (6 + 6 + 3) + 4 * 5 * 2
+    plain = replace(layer, flash=False)
+    assert [products(plain, phase, inputs, 1) for phase in (F, I)] == [scores + context, 2 * (scores + context)]
+
+
 @pytest.mark.parametrize(
     ("layer", "inputs", "output", "parameters", "moved"),
     [
@@ -110,6 +146,15 @@ def test_qkv() -> None:
         (Embedding(vocab_size=9, hidden=4, positions=3), ((3,),), (3, 4), 36 + 12, {I: 0}),
         (Pool(kernel=2), ((1, 4, 5),), (1, 2, 2), 0, {F: 20 + 4, I: 20 + 4, W: 0}),
         (Flatten(), ((2, 3, 4),), (24,), 0, {F: 0, I: 0, W: 0}),
+        (Norm(features=4, function="rms"), ((3, 4),), (3, 4), 4, {F: 2 * 12, I: 3 * 12, W: 2 * 12}),
+        (Glu(), ((3, 8),), (3, 4), 0, {F: 3 * 12, I: 5 * 12, W: 0}),
+        (Slice(start=1, stop=4), ((3, 8),), (3, 3), 0, {F: 0, I: 9 + 24, W: 0}),
+        (Dispatch(top_k=2), ((3, 4), (3, 5)), (6, 4), 0, {F: 2 * 24, I: 24 + 12, W: 0}),
+        (Combine(top_k=2), ((6, 4), (3, 5)), (3, 4), 0, {F: 24 + 12, I: 3 * 24, W: 0}),
+        (BatchNorm(channels=2), ((2, 3, 4),), (2, 3, 4), 4, {F: 3 * 24, I: 3 * 24, W: 2 * 24}),
+        (Tokens(hidden=2, sequence=13), ((2, 3, 4),), (13, 2), 2 + 26, {F: 4 * 24, I: 0, W: 24}),
+        (FirstToken(), ((3, 4),), (4,), 0, {F: 2 * 4, I: 4 + 12, W: 0}),
+        (Pool(kernel=3, stride=2, padding=1), ((1, 8, 8),), (1, 4, 4), 0, {F: 64 + 16, I: 64 + 16, W: 0}),
         (CrossEntropy(), ((3, 4),), (), 0, {F: 3 * 12, I: 2 * 12, W: 0}),
         (MeanSquaredError(), ((4,),), (), 0, {F: 2 * 4, I: 3 * 4, W: 0}),
     ],
