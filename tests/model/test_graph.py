@@ -5,6 +5,7 @@ import pytest
 from simulator.load import load
 from simulator.model import LayerGraph, Phase
 from simulator.model.build import preset_graph
+from simulator.model.flash import with_flash
 from simulator.model.graph import order
 
 
@@ -103,3 +104,24 @@ def test_the_order_of_writing_does_not_matter() -> None:
     built = graph("residual-list", "model.input.shape=[7]", f"model.layers=[{late}, {early}]")
     assert [node.name for node in built.nodes] == ["a", "b", "loss"]
     assert built.num_parameters == 7 * 5 + 5 + 5 * 3 + 3
+
+
+@pytest.mark.parametrize("preset", ["llama3-8b", "deepseek-v2-lite"])
+def test_flash_attention_is_a_choice_that_changes_the_core_alone(preset: str) -> None:
+    plain = preset_graph(preset)
+    fused = with_flash(plain, True)
+    assert [a.name for a, b in zip(plain.nodes, fused.nodes, strict=True) if a != b] == [
+        node.name for node in plain.nodes if node.name.endswith(".attention")
+    ]
+    assert with_flash(fused, False) == plain
+    for phase in (Phase.FORWARD, Phase.WEIGHT_GRAD):
+        products = [
+            sum(
+                kernel.flops
+                for node in graph.nodes
+                for kernel in node.layer.kernels(phase, graph.input_shapes(node), 1)
+                if kernel.kind != "memory"
+            )
+            for graph in (plain, fused)
+        ]
+        assert products[0] == products[1]
