@@ -69,12 +69,13 @@ def find_regions(graph: LayerGraph) -> list[Region]:
     """Return the sets of nodes that can be split, in order and without overlap; the last product is cut by rows."""
     regions: list[Region] = []
     taken: set[str] = set()
+    position = {node.name: index for index, node in enumerate(graph.nodes)}
     for node in graph.nodes:
         names = _before(graph, node, taken) if is_product(node.layer) else set()
         if names:
             readers = graph.consumers[node.name]
             names |= {node.name, *(reader.name for reader in readers if isinstance(reader.layer, Combine))}
-            regions.append([each for each in graph.nodes if each.name in names])
+            regions.append([graph.by_name[name] for name in sorted(names, key=position.__getitem__)])
             taken |= names
     return regions
 
