@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from simulator.errors import Problems
 from simulator.inputs.fields import Name, NonNegativeInt, PositiveInt, StrictModel
 from simulator.model.layers import Norm
-from simulator.model.transformer import Experts, Heads, Latent, Transformer
+from simulator.model.transformer_sizes import Experts, Heads, Latent, Transformer
 
 
 class TransformerSchema(StrictModel):

@@ -21,7 +21,8 @@ from simulator.model.layers import (
     Pool,
     Tokens,
 )
-from simulator.model.transformer import Heads, Transformer, add_block
+from simulator.model.transformer import add_block
+from simulator.model.transformer_sizes import Heads, Transformer
 
 STAGES = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 """Bottleneck blocks of each stage (He et al. 2016, arXiv 1512.03385, table 1)."""
