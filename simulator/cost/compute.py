@@ -32,7 +32,8 @@ def kernel_seconds(kernel: Kernel, device: Device, dtype: str, itemsize: int) ->
     Williams, Waterman, Patterson 2009; peaks are scaled by the device's efficiencies.
     """
     traffic = kernel.elements * itemsize / (device.memory_bandwidth * device.efficiency.memory)
-    arithmetic = kernel.flops / (device.peak[dtype] * device.efficiency.matmul) if kernel.kind == "matmul" else 0.0
+    work = 0.0 if kernel.kind == "memory" else kernel.flops + kernel.repeated_flops
+    arithmetic = work / (device.peak[dtype] * device.efficiency.matmul)
     return device.launch_overhead + max(arithmetic, traffic)
 
 
