@@ -9,7 +9,7 @@ from simulator.units import parse_bandwidth
 INFINIBAND = {"qdr": "40 Gb/s", "fdr": "56 Gb/s", "edr": "100 Gb/s", "hdr": "200 Gb/s", "ndr": "400 Gb/s"}
 """Four lanes of each generation (InfiniBand Trade Association, roadmap)."""
 
-_RATE = re.compile(r"(?:(\d+) ?[x×*] ?)?(\d+(?:\.\d+)?) ?([gt])(?:b(?:it)?(?:/s|ps)?|bit|(b/s)|be)?\b(?! ?rail)", re.I)
+_RATE = re.compile(r"(?:(\d+) ?[x×*] ?)?(\d+(?:\.\d+)?) ?([GTgt])(?:(B(?:/s|ps))|b(?:it)?(?:/s|ps|E)?|E)?\b")
 _TIMES = re.compile(r"(\d+) ?[x×*]", re.I)
 
 
@@ -34,7 +34,7 @@ def node_bandwidth(text: str, devices: int, adapters: int) -> float | None:
     generation = next((name for name in INFINIBAND if re.search(rf"\b{name}", text, re.I)), None)
     if rate:
         times = rate[1]
-        one = parse_bandwidth(f"{rate[2]} {rate[3].upper()}{'B' if rate[4] == 'B/s' else 'b'}/s")
+        one = parse_bandwidth(f"{rate[2]} {rate[3].upper()}{'B' if rate[4] else 'b'}/s")
     elif generation:
         found = _TIMES.search(text)
         times, one = found[1] if found else None, parse_bandwidth(INFINIBAND[generation])

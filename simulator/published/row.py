@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from simulator.errors import Diagnostic, InputError, Problems
@@ -17,7 +17,7 @@ NOTHING = ("", "-", "?", "n/a", "na", "nan", "none", "null", "unknown", "not sta
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One published run.
 
@@ -27,14 +27,16 @@ class Row:
         Where it stands.
     cells
         Column -> text as written; columns that a table lacks are empty cells.
-    problems
-        Collects what cannot be understood or expressed.
     """
 
     path: str
     line: int
     cells: Mapping[str, str]
-    problems: Problems
+
+    @cached_property
+    def problems(self) -> Problems:
+        """What cannot be understood or expressed; each stands on the row's line."""
+        return Problems(partial(_place, f"{self.path}:{self.line}"))
 
     @property
     def id(self) -> str:
@@ -93,14 +95,11 @@ def read_rows(path: str | Path) -> Iterator[Row]:
                 message = "has no column hardware, so it is not a table of runs"
                 raise InputError([Diagnostic(str(path), "", message, "its first line names the columns")])
             for cells in reader:
-                line = reader.line_num
-                place = f"{path}:{line}"
                 known = {key: value for key, value in cells.items() if isinstance(key, str) and isinstance(value, str)}
-                yield Row(path=str(path), line=line, cells=known, problems=Problems(partial(_place, place)))
+                yield Row(path=str(path), line=reader.line_num, cells=known)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError([Diagnostic(str(path), "", f"cannot be read: {reason.lower()}")]) from None
-
 
 
 def _place(place: str, key: str) -> str:
