@@ -12,7 +12,7 @@ from simulator.published.chips import Chip, chip_of, device_for, shipped_devices
 from simulator.published.draft import Draft
 from simulator.published.network import node_bandwidth
 from simulator.published.row import Row
-from simulator.units import write_bandwidth, parse_bandwidth
+from simulator.units import parse_bandwidth, write_bandwidth
 
 NODES = {
     "GB300": ("gb300-nvl72", "gb200-nvl72"),
