@@ -7,7 +7,7 @@ from typing import Any
 
 from simulator.plan.schema import PlanSchema
 from simulator.published.draft import REFINES, STATED, Draft
-from simulator.published.frameworks import Framework, attention_of, framework_of
+from simulator.published.frameworks import Framework, framework_of
 from simulator.published.precision import put_dtype
 from simulator.published.row import Row
 from simulator.published.schedules import put_schedule, put_stages
@@ -19,7 +19,6 @@ ABSENT: dict[str, Any] = {
     "sequence_parallel": False,
     "reshard_after_forward": True,
     "recompute_blocks": None,
-    "attention": REFINES,
     "context_parallel": REFINES,
     "gradient_dtype": REFINES,
     "framework": REFINES,
@@ -58,7 +57,6 @@ def put_plan(plan: Draft, row: Row, layers: int | None) -> int | None:
     _put_precision_of_sums(plan, row)
     _put_batch(plan, row)
     _put_recompute(plan, row, layers)
-    plan.put("attention", *attention_of(row, framework))
     plan.put("optimizer", {"kind": "adam"}, "default")
     plan.keep(PlanSchema, "plan", ABSENT, row.problems)
     return gpus
