@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-BENCHMARKS := benchmarks/speed.py benchmarks/engine.py benchmarks/fidelity.py benchmarks/zero_bubble.py benchmarks/schedules.py
+BENCHMARKS := benchmarks/speed.py benchmarks/engine.py benchmarks/fidelity.py benchmarks/zero_bubble.py benchmarks/memory.py \
+	benchmarks/schedules.py
 
 .PHONY: demo test check-all bench format venv clean
 

@@ -73,7 +73,7 @@ def measure(model: str, ranks: int, changes: list[str], schedules: tuple[str, ..
         )
         return {
             inputs.plan.schedule: compare(
-                predict(inputs).recording(), Recording.load(launch.out / job / "measured.json.gz")
+                predict(inputs).recording(), Recording.load(launch.out / job / "measured.json.gz"), inputs.program
             )
             for job, inputs in run(launch).items()
         }

@@ -51,13 +51,13 @@ class Case:
     """
 
     title: str
-    topology: str
-    ranks: int
-    model: str
-    num_microbatches: int
-    microbatch_size: int
+    topology: str = "local-cpu"
+    ranks: int = 2
+    model: str = "gpt-tiny"
+    num_microbatches: int = 8
+    microbatch_size: int = 4
     settings: tuple[str, ...] = ()
-    goal: float
+    goal: float = 0.05
     schedules: tuple[str, ...] = NAMES
 
 
@@ -65,51 +65,14 @@ DEEP = ("model.num_hidden_layers=16",)
 """Enough equal blocks for two stages on each of eight ranks."""
 
 CASES = (
-    Case(
-        title="Two ranks that compute, a GPT",
-        topology="local-cpu",
-        ranks=2,
-        model="gpt-tiny",
-        num_microbatches=8,
-        microbatch_size=4,
-        goal=0.05,
-    ),
-    Case(
-        title="Two ranks that compute, an MLP",
-        topology="local-cpu",
-        ranks=2,
-        model="mlp-tiny",
-        num_microbatches=8,
-        microbatch_size=128,
-        goal=0.05,
-    ),
-    Case(
-        title="Four emulated ranks",
-        topology="emulated",
-        ranks=4,
-        model="gpt-tiny",
-        num_microbatches=8,
-        microbatch_size=4,
-        settings=DEEP,
-        goal=0.03,
-    ),
-    Case(
-        title="Eight emulated ranks",
-        topology="emulated",
-        ranks=8,
-        model="gpt-tiny",
-        num_microbatches=16,
-        microbatch_size=4,
-        settings=DEEP,
-        goal=0.03,
-    ),
+    Case(title="Two ranks that compute, a GPT"),
+    Case(title="Two ranks that compute, an MLP", model="mlp-tiny", microbatch_size=128),
+    Case(title="Four emulated ranks", topology="emulated", ranks=4, settings=DEEP, goal=0.03),
+    Case(title="Eight emulated ranks", topology="emulated", ranks=8, num_microbatches=16, settings=DEEP, goal=0.03),
     Case(
         title="Four emulated ranks that do not wait for each other before the update",
         topology="emulated",
         ranks=4,
-        model="gpt-tiny",
-        num_microbatches=8,
-        microbatch_size=4,
         settings=(*DEEP, "plan.optimizer_barrier=false"),
         goal=0.03,
         schedules=("1f1b", "zb_h1", "zb_h2", "interleaved_zero_bubble", "zbv"),

@@ -21,7 +21,7 @@ from simulator.cost import Calibration
 from simulator.engine import simulate
 from simulator.load import Inputs, load
 from simulator.program import verify
-from simulator.program.schedules import SCHEDULE_KINDS, Options, Schedule, ScheduleKind
+from simulator.program.schedules import SCHEDULES, Options, Schedule, ScheduleKind
 from simulator.program.schedules.one_step import verify_schedule
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ def large_program() -> Inputs:
 def schedules(repeat: int) -> None:
     """Measure, in processor time, making and verifying each schedule; print the slowest, and the largest's program."""
     made, verified = {}, {}
-    for name, kind in SCHEDULE_KINDS.items():
+    for name, kind in SCHEDULES.items():
         if name != "custom":
             made[name], schedule = best(repeat, partial(large, kind), time.process_time)
             verified[name], _ = best(repeat, partial(verify_schedule, schedule, LARGE[1]), time.process_time)

@@ -21,8 +21,8 @@ def plain(spans: Sequence[RawSpan], offset: float) -> Recorded:
     return [(str(s.instruction), s.issued + offset, (s.end or s.issued) + offset) for s in spans]
 
 
-def clock_offset(control: dist.ProcessGroup) -> float:
-    """Return the seconds to add to this rank's clock to get rank 0's.
+def clock_offset(control: dist.ProcessGroup) -> tuple[float, float]:
+    """Return the seconds to add to this rank's clock to get rank 0's, and by how many that may be wrong.
 
     Ranks of one host share the monotonic clock. Between hosts the fastest of some round trips tells the offset, as in
     NTP, to half of what that trip took.
@@ -30,7 +30,7 @@ def clock_offset(control: dist.ProcessGroup) -> float:
     rank, world = dist.get_rank(), dist.get_world_size()
     hosts: list[str] = [""] * world
     dist.all_gather_object(hosts, socket.gethostname(), group=control)
-    offset = 0.0
+    offset = (0.0, 0.0)
     for other in range(1, world):
         if hosts[other] == hosts[0]:
             continue
@@ -43,7 +43,7 @@ def clock_offset(control: dist.ProcessGroup) -> float:
     return offset
 
 
-def _ask(control: dist.ProcessGroup) -> float:
+def _ask(control: dist.ProcessGroup) -> tuple[float, float]:
     best = (float("inf"), 0.0)
     answer = torch.zeros(1, dtype=torch.float64)
     for _ in range(PINGS):
@@ -52,4 +52,5 @@ def _ask(control: dist.ProcessGroup) -> float:
         dist.recv(answer, 0, group=control)
         end = time.perf_counter()
         best = min(best, (end - start, answer.item() - (start + end) / 2))
-    return best[1]
+    trip, offset = best
+    return offset, trip / 2

@@ -118,7 +118,7 @@ class Session:
             timeout=datetime.timedelta(seconds=2 * timeout + GRACE),
         )
         self.control = dist.new_group(backend="gloo")
-        self.offset = clock_offset(self.control)
+        self.offset, self._clock_error = clock_offset(self.control)
         self._inputs = inputs
         self._recording = False
 
@@ -215,7 +215,7 @@ class Session:
 
     def _write(self, job: Job) -> None:
         """Bring everything to rank 0, which writes it."""
-        mine = (job.steps, job.losses, job.samples, job.held)
+        mine = (job.steps, job.losses, job.samples, job.held, self._clock_error)
         gathered: list[Any] = [None] * self.world_size
         dist.gather_object(mine, gathered if self.rank == 0 else None, group=self.control)
         if self.rank != 0:
@@ -226,13 +226,15 @@ class Session:
         records = list(zip(*(g[0] for g in gathered), strict=True))
         steps = assemble_all(job.inputs.program, records, job.leads, [g[3] for g in gathered])
         losses = [_mean_loss(values) for values in zip(*(g[1] for g in gathered), strict=True)]
+        # Each clock was set by rank 0's, so two may differ by the errors of both.
+        apart = 2 * max(g[4] for g in gathered)
         measured = [index for index, lead in enumerate(job.leads) if not lead]
         Recording(
             source="measured",
             inputs=job.inputs.resolved(),
             steps=tuple(steps[index] for index in measured),
             rounds=tuple(job.rounds[index] for index in measured),
-            about={**about, "losses": [losses[index] for index in measured]},
+            about={**about, "clock_error_s": apart, "losses": [losses[index] for index in measured]},
         ).save(folder / "measured.json.gz")
         for turn, samples in enumerate(zip(*(g[2] for g in gathered), strict=True)):
             calibration = combine(samples, about, lambda ranks: len({node(rank) for rank in ranks}) == 1)

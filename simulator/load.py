@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from simulator.collector import paused_collector
 from simulator.errors import Diagnostic, InputError, Problems
@@ -55,8 +55,12 @@ class Inputs:
     documents: tuple[Document, ...]
 
     def resolved(self) -> dict[str, object]:
-        """Return the three documents as plain values."""
-        return {document.name: document.data for document in self.documents}
+        """Return the three documents as plain values, which mean the same in any working directory."""
+        plain: dict[str, object] = {document.name: document.data for document in self.documents}
+        if self.plan.schedule_file:
+            (plan,) = (document.data for document in self.documents if document.name == "plan")
+            plain["plan"] = plan | {"schedule_file": str(Path(self.plan.schedule_file).absolute())}
+        return plain
 
 
 def load(model: str, topology: str, plan: str, settings: Iterable[str] = ()) -> Inputs:
@@ -78,6 +82,24 @@ def load(model: str, topology: str, plan: str, settings: Iterable[str] = ()) -> 
     documents = _all(partial(read, *item) for item in sources.items())
     apply_settings(documents, settings)
     return build(documents)
+
+
+def reload(inputs: Mapping[str, Any], path: Path) -> Inputs:
+    """Compile again what a recording was made from.
+
+    Parameters
+    ----------
+    inputs
+        What `Inputs.resolved` gave.
+    path
+        The recording's file, for messages.
+
+    Raises
+    ------
+    InputError
+        All that is wrong: the recording is of another version, or a file that its plan names is gone.
+    """
+    return build([Document(name=name, path=str(path), data=dict(inputs.get(name, {}))) for name in FOLDERS])
 
 
 @paused_collector()
@@ -134,15 +156,20 @@ def load_topology(topology: str, settings: Iterable[str] = ()) -> Topology:
 
 
 def read(name: str, source: str) -> Document:
-    """Read a document from a file, or by the name of a preset."""
+    """Read a document from a file, or by the name of a preset; a file that a plan names is looked for beside it."""
+    document = read_document(_path(name, source), name)
+    rows = document.data.get("schedule_file")
+    if name == "plan" and isinstance(rows, str):
+        document.data["schedule_file"] = str(Path(document.path).parent / rows)
+    return document
+
+
+def _path(name: str, source: str) -> str:
+    """Return the file that is meant, preset or not, as short as it can be named."""
     if Path(source).suffix in (".yaml", ".yml", ".json") or "/" in source or Path(source).is_file():
-        return read_document(source, name)
+        return source
     path = preset_path(FOLDERS[name], source)
-    try:
-        shown = path.relative_to(Path.cwd())
-    except ValueError:
-        shown = path
-    return read_document(str(shown), name)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def apply_settings(documents: Iterable[Document], settings: Iterable[str]) -> None:

@@ -30,6 +30,7 @@ def compare(
         Recording that `plancast run -o` wrote.
     """
     from simulator.errors import Diagnostic, InputError
+    from simulator.load import reload
     from simulator.results.compare import compare as compare_recordings
     from simulator.results.recording import Recording
     from simulator.units import format_percent
@@ -41,7 +42,8 @@ def compare(
             raise InputError(
                 [Diagnostic(str(path), "", "holds no step", "the run ended before its first step was done")]
             )
-    comparison = compare_recordings(*recordings)
+    ours, theirs = recordings
+    comparison = compare_recordings(ours, theirs, reload(theirs.inputs, measured).program)
     if format == "json":
         print_json(comparison.to_json())
     elif format == "csv":
@@ -60,8 +62,7 @@ def compare(
             note(f"warning: {path} is of a run that was cut short")
     if not comparison.same_inputs:
         note("warning: the two recordings were made from different inputs")
-        ours, theirs = (recording.inputs for recording in recordings)
-        if allowed is not None and any(ours.get(name) != theirs.get(name) for name in ("model", "plan")):
+        if allowed is not None and any(ours.inputs.get(name) != theirs.inputs.get(name) for name in ("model", "plan")):
             note("out of tolerance: a prediction of one model and plan says nothing of another")
             return OUT_OF_TOLERANCE
     if allowed is None or abs(comparison.error) <= allowed:

@@ -71,3 +71,12 @@ def fraction(option: str, text: str | None) -> float | None:
         return parse_fraction(text) if text is not None else None
     except ValueError as error:
         raise InputError([Diagnostic(f"{option} {text}", "", str(error))]) from None
+
+
+def check_picture(output: Path | None) -> None:
+    """Refuse a picture whose name promises another format than SVG; raises InputError."""
+    if output and output.suffix != ".svg":
+        from simulator.errors import Diagnostic, InputError
+
+        hint = f"write {output.with_suffix('.svg').name}; browsers and Inkscape turn it into anything else"
+        raise InputError([Diagnostic(f"-o {output}", "", "pictures are SVG", hint)])

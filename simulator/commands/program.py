@@ -14,12 +14,15 @@ from simulator.commands.options import (
     Plan,
     Settings,
     Topology,
+    check_picture,
     print_csv,
     print_json,
 )
 
 if TYPE_CHECKING:
     from simulator.load import Inputs
+    from simulator.program import Program
+    from simulator.results.timeline import Timeline
 
 
 def show(
@@ -42,6 +45,7 @@ def show(
     from simulator.load import load
     from simulator.reports import program
 
+    check_picture(output)
     inputs = load(model, topology, plan, settings)
     if grid or recording or output:
         unused = {"--rank": rank is not None, "--limit": limit is not None, f"--format {format}": format != "table"}
@@ -71,15 +75,32 @@ def _show_grid(inputs: Inputs, recording: Path | None, calibration: Path | None,
     from rich.console import Console
 
     from simulator.planning import load_calibration, predict
-    from simulator.reports.grid import draw, svg
-    from simulator.results.recording import Recording, write_bytes
+    from simulator.reports.grid import draw
+    from simulator.reports.grid_picture import svg
+    from simulator.results.recording import write_bytes
 
     if recording:
-        steps = sorted(Recording.load(recording).steps, key=lambda step: step.step_time)
-        timeline = steps[len(steps) // 2]
+        timeline = _median_step(inputs.program, recording)
     else:
         timeline = predict(inputs, load_calibration(calibration) if calibration else None).timeline
     console = Console(highlight=False)
-    console.print(draw(timeline, max(40, console.width - 12)), soft_wrap=True)
+    console.print(draw(timeline, max(40, console.width)), soft_wrap=True)
     if output:
         write_bytes(output, svg(timeline).encode())
+
+
+def _median_step(program: Program, path: Path) -> Timeline:
+    """Return the step of median length of a recording of a program; raises InputError if it is of something else."""
+    from simulator.errors import Diagnostic, InputError
+    from simulator.results.order import misfit
+    from simulator.results.recording import Recording
+
+    recorded = Recording.load(path)
+    steps = sorted(recorded.steps, key=lambda step: step.step_time)
+    if not steps:
+        raise InputError([Diagnostic(str(path), "", "holds no step", "the run ended before its first step was done")])
+    middle = steps[len(steps) // 2]
+    if reason := misfit(program, middle, recorded.complete):
+        hint = "name the model, topology, plan and --set that it was made with"
+        raise InputError([Diagnostic(str(path), "", reason, hint)])
+    return middle

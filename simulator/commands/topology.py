@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from simulator.commands.options import Format, Settings, print_csv, print_json
+from simulator.commands.options import Format, Settings, check_picture, print_csv, print_json
 
 
 def show(
@@ -28,7 +28,7 @@ def show(
     from simulator.load import load_topology
     from simulator.reports.topology import describe, render
 
-    _check_picture(output)
+    check_picture(output)
     built = load_topology(topology, settings)
     if output:
         from simulator.reports.topology_picture import svg
@@ -43,11 +43,3 @@ def show(
         from simulator.reports.terminal import show as show_on_terminal
 
         show_on_terminal(render(built))
-
-
-def _check_picture(output: Path | None) -> None:
-    if output and output.suffix != ".svg":
-        from simulator.errors import Diagnostic, InputError
-
-        hint = f"write {output.with_suffix('.svg').name}; browsers and Inkscape turn it into anything else"
-        raise InputError([Diagnostic(f"-o {output}", "", "pictures are SVG", hint)])

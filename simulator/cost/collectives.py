@@ -1,36 +1,40 @@
-"""What a message costs on its way: latency first, then bytes that flow over links."""
+"""What a message costs on its way: phase after phase, latency first, then bytes that flow over links."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from simulator.topology import Topology
+from simulator.cost.algorithms import Phase
+from simulator.topology import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
-    """How one group of ranks communicates.
+class Charge:
+    """What a phase costs in a protocol, for a size, on any routes.
 
     Parameters
     ----------
-    num_ranks
-        Ranks that take part.
-    latency
-        Seconds of one step: the slowest hop.
-    loads
-        Link id -> number of hops that cross it in the same step.
+    overhead
+        Seconds that pass whatever the routes.
+    hops
+        How many times the latency of its slowest hop passes, as a number that the protocol stretches.
+    size
+        Bytes that each hop carries in all steps, with what the protocol adds; 0 where only latency passes.
     """
 
-    num_ranks: int
-    latency: float
-    loads: Mapping[int, int]
+    overhead: float
+    hops: float
+    size: float
+
+    def latency(self, slowest: float) -> float:
+        """Return the seconds before bytes flow, over routes whose longest latency is ``slowest`` seconds."""
+        return self.overhead + self.hops * slowest
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """A message on its path.
+    """A phase on its way.
 
     Parameters
     ----------
@@ -38,53 +42,44 @@ class Transfer:
         Seconds before the bytes flow; no link is used meanwhile.
     size
         Bytes that each hop carries.
+    leg
+        Which of its medium's legs they flow over.
     """
 
     latency: float
     size: float
+    leg: int = 0
 
 
-def ring(topology: Topology, ranks: tuple[int, ...]) -> Path:
-    """Return the path of a ring over ``ranks`` in the given order: each rank sends to the next, all at once."""
-    hops = [topology.route(rank, following) for rank, following in zip(ranks, (*ranks[1:], ranks[0]), strict=True)]
-    loads = Counter(link for hop in hops for link in hop.links)
-    return Path(len(ranks), max(hop.latency for hop in hops), loads)
+def charges(phases: Iterable[Phase], protocol: Protocol, size: float, own: float) -> tuple[Charge, ...]:
+    """Return what each phase of an algorithm costs.
 
-
-def channel(topology: Topology, source: int, destination: int) -> Path:
-    """Return the path of messages from one rank to another."""
-    route = topology.route(source, destination)
-    return Path(2, route.latency, dict.fromkeys(route.links, 1))
-
-
-def ring_all_reduce(path: Path, size: float) -> Transfer:
-    """Return the cost of an all-reduce of ``size`` bytes: 2 (n - 1) steps of size / n.
-
-    Notes
-    -----
-    Reduce-scatter and all-gather around a ring take 2 (n - 1) (alpha + S / (n beta)) (Thakur, Rabenseifner, Gropp
-    2005; the form of NCCL's and gloo's rings). All steps load the same links, so they are one flow.
+    Parameters
+    ----------
+    phases
+        What is sent.
+    protocol
+        How; what a call costs comes before the first phase.
+    size
+        S, the buffer's bytes.
+    own
+        Bytes that each rank copies for itself.
     """
-    steps = 2 * (path.num_ranks - 1)
-    return Transfer(steps * path.latency, steps / path.num_ranks * size)
+    found, overhead = [], protocol.overhead + own / protocol.copy
+    for phase in phases:
+        carried = phase.repeats * phase.fraction * size / protocol.efficiency
+        found.append(Charge(overhead, phase.repeats * protocol.latency, carried))
+        overhead = 0.0
+    return tuple(found)
 
 
-def ring_all_gather(path: Path, size: float) -> Transfer:
-    """Return the cost of gathering ``size`` bytes of which each rank holds a part: n - 1 steps of size / n.
-
-    Notes
-    -----
-    (n - 1) (alpha + S / (n beta)) around a ring (Thakur, Rabenseifner, Gropp 2005, section 4.1).
-    """
-    steps = path.num_ranks - 1
-    return Transfer(steps * path.latency, steps / path.num_ranks * size)
-
-
-def ring_reduce_scatter(path: Path, size: float) -> Transfer:
-    """Return the cost of summing ``size`` bytes of which each rank gets a part: an all-gather backwards."""
-    return ring_all_gather(path, size)
-
-
-def send(path: Path, size: float) -> Transfer:
-    """Return the cost of one message of ``size`` bytes: alpha + S / beta."""
-    return Transfer(path.latency, size)
+def joined(transfers: Iterable[Transfer]) -> tuple[Transfer, ...]:
+    """Return the same transfers with those of nothing but latency added to the ones that follow them."""
+    found: list[Transfer] = []
+    waited = 0.0
+    for transfer in transfers:
+        waited += transfer.latency
+        if transfer.size:
+            found.append(Transfer(waited, transfer.size, transfer.leg))
+            waited = 0.0
+    return (*found, Transfer(waited, 0.0)) if waited or not found else tuple(found)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from itertools import permutations
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from simulator.cost.algorithms import ALGORITHMS, OPERATIONS, Algorithm, GroupShape, Phase
+from simulator.cost.algorithms import Algorithm, GroupShape, Phase
+from simulator.cost.collectives import Charge, charges
+from simulator.cost.crossings import crossings, hops_of
+from simulator.cost.repertoire import Repertoire, nearest, shape_of
 from simulator.errors import quote
 from simulator.topology import Protocol, Topology
 
 BARE = "bare"
 """Name of the protocol in which algorithms run at the links' own latency and bandwidth."""
-
-SMALL_GROUP = 16
-"""Members up to which it is looked whether links of their own join them all; larger groups have switches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +33,7 @@ class Leg:
     """
 
     latency: float
-    loads: Mapping[int, int]
+    loads: Mapping[int, float]
     size: float
 
 
@@ -78,7 +75,7 @@ class RoutedPhase:
 
     phase: Phase
     latency: float
-    loads: Mapping[int, int]
+    loads: Mapping[int, float]
     pace: float
 
 
@@ -91,6 +88,8 @@ class Group:
         Where it runs.
     ranks
         Its members in order; the first one is the root of a broadcast.
+    known
+        Repertoires of shapes, to which that of a new shape is added.
 
     Raises
     ------
@@ -98,30 +97,20 @@ class Group:
         If there are fewer than two ranks, one is there twice, or one does not exist.
     """
 
-    def __init__(self, topology: Topology, ranks: Sequence[int]) -> None:
+    def __init__(
+        self, topology: Topology, ranks: Sequence[int], known: dict[GroupShape, Repertoire] | None = None
+    ) -> None:
         if len(ranks) < 2 or len(set(ranks)) < len(ranks):
             raise ValueError(f"a group has at least two different ranks, not {quote(', '.join(map(str, ranks)))}")
         self.topology = topology
         self.ranks = tuple(ranks)
         self.shape = shape_of(topology, self.ranks)
+        self._repertoire = ({} if known is None else known).setdefault(self.shape, Repertoire(self.shape))
         self._routed: dict[tuple[str, str], tuple[RoutedPhase, ...]] = {}
 
     def algorithms(self, operation: str) -> list[Algorithm]:
-        """Return all algorithms that do the operation for a group like this one.
-
-        Raises
-        ------
-        ValueError
-            If there is no such operation, or no algorithm for it and so many ranks.
-        """
-        if operation not in OPERATIONS:
-            raise ValueError(f"{quote(operation)} is no operation; {_nearest(operation, OPERATIONS)}")
-        if operation == "send" and len(self.ranks) != 2:
-            raise ValueError(f"send joins two ranks, not {len(self.ranks)}; name them, as 0,1")
-        found = [each for each in ALGORITHMS.values() if each.operation == operation and each.applies(self.shape)]
-        if not found:
-            raise ValueError(f"no algorithm does {operation} among {len(self.ranks)} ranks; name fewer")
-        return found
+        """Return all algorithms that do the operation for a group like this one; see `Repertoire.algorithms`."""
+        return self._repertoire.algorithms(operation)
 
     def options(self, operation: str, size: float, algorithm: str | None = None) -> list[Option]:
         """Return every algorithm in its fastest protocol, the fastest first; or only the one that is named.
@@ -145,9 +134,10 @@ class Group:
         if algorithm is not None:
             names = [each.name for each in found]
             if algorithm not in names:
-                raise ValueError(f"{quote(algorithm)} does no {operation} here; {_nearest(algorithm, names)}")
+                raise ValueError(f"{quote(algorithm)} does no {operation} here; {nearest(algorithm, names)}")
             found = [each for each in found if each.name == algorithm]
-        best = [min(self._in_protocols(each, size), key=lambda option: option.seconds) for each in found]
+        priced = [[self._priced(*pair, size) for pair in self._in_protocols(each)] for each in found]
+        best = [min(options, key=lambda option: option.seconds) for options in priced]
         return sorted(best, key=lambda option: option.seconds)
 
     def choose(self, operation: str, size: float) -> Option:
@@ -156,42 +146,70 @@ class Group:
         The library has the algorithms whose protocols the topology lists; where it lists none for the operation, those
         that NCCL has.
         """
+        algorithm, protocol = self._chosen(operation, size)
+        return self._priced(algorithm, protocol, size)
+
+    def plan(self, operation: str, size: float) -> list[tuple[Phase, Charge]]:
+        """Return what the library sends, phase after phase, and what that costs on any routes.
+
+        Routes are looked at only where there is something to choose.
+        """
+        algorithm, protocol = self._chosen(operation, size)
+        phases = self._repertoire.phases(operation, algorithm.name)
+        return list(zip(phases, charges(phases, protocol, size, self._own(operation, size)), strict=True))
+
+    def _chosen(self, operation: str, size: float) -> tuple[Algorithm, Protocol]:
+        candidates = self._candidates(operation)
+        if len(candidates) == 1:
+            return candidates[0]
+        return min(candidates, key=lambda pair: self._priced(pair[0], pair[1], size).seconds)
+
+    def _candidates(self, operation: str) -> list[tuple[Algorithm, Protocol]]:
+        """Return the algorithms among which the library chooses, in their protocols."""
         named = self.topology.collectives.choice.get(operation)
         applicable = {each.name: each for each in self.algorithms(operation)}
-        if named in applicable:
-            return self.options(operation, size, named)[0]
         known = {each.algorithm for each in self._protocols(operation)} & applicable.keys()
-        candidates = known or {name for name, each in applicable.items() if each.in_libraries}
-        return min(
-            (option for name in sorted(candidates) for option in self._in_protocols(applicable[name], size)),
-            key=lambda option: option.seconds,
-        )
+        if named in applicable:
+            known = {named}
+        names = known or {name for name, each in applicable.items() if each.in_libraries}
+        return [pair for name in sorted(names) for pair in self._in_protocols(applicable[name])]
 
     def routed(self, operation: str, algorithm: str) -> tuple[RoutedPhase, ...]:
         """Return the phases of an algorithm on their routes."""
         key = (operation, algorithm)
         if key not in self._routed:
-            self._routed[key] = tuple(self._route(phase) for phase in ALGORITHMS[key].phases(self.shape))
+            self._routed[key] = tuple(self._route(phase) for phase in self._repertoire.phases(*key))
         return self._routed[key]
 
     def _protocols(self, operation: str) -> list[Protocol]:
         nodes = len(set(self.shape.nodes))
         return [each for each in self.topology.collectives.protocols if each.covers(operation, len(self.ranks), nodes)]
 
-    def _in_protocols(self, algorithm: Algorithm, size: float) -> list[Option]:
+    def _in_protocols(self, algorithm: Algorithm) -> list[tuple[Algorithm, Protocol]]:
         listed = [each for each in self._protocols(algorithm.operation) if each.algorithm == algorithm.name]
-        phases = self.routed(algorithm.operation, algorithm.name)
-        own = 0.0 if algorithm.operation == "send" else size / len(self.ranks)
         bare = Protocol(algorithm=algorithm.name, name=BARE, source="the links alone")
-        return [_priced(algorithm, protocol, phases, size, own) for protocol in listed or [bare]]
+        return [(algorithm, protocol) for protocol in listed or [bare]]
+
+    def _own(self, operation: str, size: float) -> float:
+        """Return the bytes that a rank copies for itself."""
+        return 0.0 if operation == "send" else size / len(self.ranks)
+
+    def _priced(self, algorithm: Algorithm, protocol: Protocol, size: float) -> Option:
+        found = self.routed(algorithm.operation, algorithm.name)
+        costs = charges((each.phase for each in found), protocol, size, self._own(algorithm.operation, size))
+        legs, seconds = [], 0.0
+        for charge, each in zip(costs, found, strict=True):
+            legs.append(Leg(charge.latency(each.latency), each.loads, charge.size))
+            seconds += legs[-1].latency + each.pace * size / protocol.efficiency
+        return Option(algorithm.name, protocol.name, seconds, tuple(legs))
 
     def _route(self, phase: Phase) -> RoutedPhase:
-        ranks = np.array(self.ranks)
-        links, latency = _crossed(self.topology, ranks[phase.sources], ranks[phase.destinations])
-        ids, counts = np.unique(links, return_counts=True)
-        bandwidths = np.array([self.topology.links[i].bandwidth for i in ids.tolist()])
-        pace = phase.repeats * phase.fraction * float(np.max(counts / bandwidths, initial=0.0))
-        return RoutedPhase(phase, latency, dict(zip(ids.tolist(), counts.tolist(), strict=True)), pace)
+        ranks, hops = np.array(self.ranks), hops_of(phase)
+        between = hops._replace(sources=ranks[hops.sources], destinations=ranks[hops.destinations])
+        (latency,), found = crossings(self.topology, between, np.zeros(len(hops.times), np.int64), 1)
+        busiest = float(np.max(found.weight / self.topology.bandwidths(found.link), initial=0.0))
+        loads = dict(zip(found.link.tolist(), found.weight.tolist(), strict=True))
+        return RoutedPhase(phase, float(latency), loads, phase.repeats * phase.fraction * busiest)
 
 
 def collective_seconds(
@@ -214,57 +232,3 @@ def bus_factor(operation: str, num_ranks: int) -> float:
     if operation in ("broadcast", "send"):
         return 1.0
     return (2 if operation == "all_reduce" else 1) * (num_ranks - 1) / num_ranks
-
-
-def shape_of(topology: Topology, ranks: Sequence[int]) -> GroupShape:
-    """Return where the members of a group are."""
-    links = topology.links
-
-    def joins(one: int, other: int) -> list[str]:
-        """Endpoints between two ranks."""
-        return [links[i].destination for i in topology.route(one, other).links[:-1]]
-
-    def sums(one: int, other: int) -> bool:
-        """Say whether nothing but one summing switch is between two members."""
-        between = joins(ranks[one], ranks[other])
-        return len(between) == 1 and topology.reduces(between[0])
-
-    shape = GroupShape(
-        nodes=tuple(topology.node(rank) for rank in ranks),
-        local_ranks=tuple(topology.local_rank(rank) for rank in ranks),
-    )
-    groups = shape.by_node()
-    summing = bool(topology.reducers) and all(len(group) > 1 and all(map(sums, group, group[1:])) for group in groups)
-    meshed = len(groups) == 1 and len(ranks) <= SMALL_GROUP
-    return replace(
-        shape,
-        in_network=summing,
-        direct_links=meshed and not any(joins(*pair) for pair in permutations(ranks, 2)),
-    )
-
-
-def _crossed(
-    topology: Topology, sources: NDArray[np.int64], destinations: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], float]:
-    """Return all links of many routes in one array, and the longest latency in seconds."""
-    routes = [topology.route(*pair) for pair in zip(sources.tolist(), destinations.tolist(), strict=True)]
-    links = np.array([link for route in routes for link in route.links], dtype=np.int64)
-    return links, max((route.latency for route in routes), default=0.0)
-
-
-def _priced(algorithm: Algorithm, protocol: Protocol, phases: Sequence[RoutedPhase], size: float, own: float) -> Option:
-    legs = []
-    before = protocol.overhead + own / protocol.copy
-    seconds = before
-    for routed in phases:
-        latency = routed.phase.repeats * routed.latency * protocol.latency
-        carried = routed.phase.repeats * routed.phase.fraction * size / protocol.efficiency
-        legs.append(Leg(before + latency, routed.loads, carried))
-        seconds += latency + routed.pace * size / protocol.efficiency
-        before = 0.0
-    return Option(algorithm.name, protocol.name, seconds, tuple(legs))
-
-
-def _nearest(given: str, known: Sequence[str]) -> str:
-    close = get_close_matches(given, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"

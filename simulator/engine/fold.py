@@ -13,9 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.engine.hashes import Hashes
+from simulator.engine.legs import Ints
 from simulator.engine.processors import NOBODY
-from simulator.engine.refine import Hashes, apart, refine
-from simulator.engine.system import Ints, System
+from simulator.engine.refine import apart, refine
+from simulator.engine.system import System
 from simulator.program.instructions import Lane
 
 
@@ -52,15 +54,15 @@ class MediumClass:
         Index of one of them.
     participants
         Number of distinct (rank class, lane) that must come before a message starts.
-    weights
-        Resource class -> load of one resource of it by *all* media of this class.
+    legs
+        For each leg resource class -> load of one resource of it by *all* media of this class.
     private
         No other class of media or ranks uses these resources, so messages take constant time.
     """
 
     representative: int
     participants: int
-    weights: Mapping[int, float]
+    legs: tuple[Mapping[int, float], ...]
     private: bool
 
 
@@ -102,9 +104,10 @@ def fold(system: System, labels: Ints, enabled: bool = True) -> Folded:
     """
     colours = refine(system, labels) if enabled else apart(system, len(labels))
     ranks, media, resources = map(_classes, colours)
-    weights = _weights(system, media, resources)
+    legs = _legs(system, media, resources)
+    used = [set().union(*each) for each in legs]
     computing = _computing(system, ranks, resources)
-    users = Counter(resource for loads in (*weights.values(), *computing.values()) for resource in loads)
+    users = Counter(resource for loads in (*used, *computing.values()) for resource in loads)
     roles, participants = _roles(system, ranks, media)
     order = np.argsort(ranks.of, kind="stable")
     groups = np.split(order, np.cumsum(np.bincount(ranks.of))[:-1])
@@ -123,8 +126,8 @@ def fold(system: System, labels: Ints, enabled: bool = True) -> Folded:
             MediumClass(
                 representative=first,
                 participants=len(participants[colour]),
-                weights=weights[colour],
-                private=all(users[resource] == 1 for resource in weights[colour]),
+                legs=legs[colour],
+                private=all(users[resource] == 1 for resource in used[colour]),
             )
             for colour, first in enumerate(media.first.tolist())
         ),
@@ -140,15 +143,18 @@ def _classes(colours: Hashes) -> _Classes:
     return _Classes(first[order], rank[of])
 
 
-def _weights(system: System, media: _Classes, resources: _Classes) -> dict[int, dict[int, float]]:
-    """Return for each class of media the load that all of them are to one resource of each class."""
-    weights: dict[int, dict[int, float]] = {colour: {} for colour in range(len(media.first))}
-    loads = system.loads
+def _legs(system: System, media: _Classes, resources: _Classes) -> list[tuple[dict[int, float], ...]]:
+    """Return for each leg of each class of media the load that all of them are to one resource of each class."""
+    legs, loads = system.legs, system.loads
+    numbers = np.bincount(legs.medium, minlength=system.num_media)[media.first]
+    found: list[tuple[dict[int, float], ...]] = [tuple({} for _ in range(number)) for number in numbers.tolist()]
     rows = resources.is_first[loads.resource]
-    pairs = zip(media.of[loads.medium[rows]].tolist(), resources.of[loads.resource[rows]].tolist(), strict=True)
-    for (medium, resource), weight in zip(pairs, loads.weight[rows].tolist(), strict=True):
-        weights[medium][resource] = weights[medium].get(resource, 0.0) + weight
-    return weights
+    leg = loads.leg[rows]
+    columns = (media.of[legs.medium[leg]], legs.number[leg], resources.of[loads.resource[rows]], loads.weight[rows])
+    for medium, number, resource, weight in zip(*(column.tolist() for column in columns), strict=True):
+        weights = found[medium][number]
+        weights[resource] = weights.get(resource, 0.0) + weight
+    return found
 
 
 def _computing(system: System, ranks: _Classes, resources: _Classes) -> dict[int, dict[int, float]]:

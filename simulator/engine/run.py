@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from simulator.collector import paused_collector
 from simulator.cost.calibration import Calibration
+from simulator.cost.collectives import Transfer
 from simulator.cost.compute import ComputeCost
 from simulator.cost.jitter import Noise
 from simulator.engine.clock import after
@@ -279,12 +280,20 @@ class _Run:
         if medium.private:
             after(self.env, self.messages.seconds(medium, instruction), arrive)
             return
-        transfer, start = self.messages.transfer(medium, instruction), self.network.start
+        self.carry(medium, iter(self.messages.transfers(medium.representative, instruction)), arrive)
+
+    def carry(self, medium: MediumClass, transfers: Iterator[Transfer], arrive: Callable[[], None]) -> None:
+        """Let the next transfer's latency pass, then its bytes flow; then the one after it."""
+        transfer = next(transfers, None)
+        if transfer is None:
+            arrive()
+            return
+        following = partial(self.carry, medium, transfers, arrive)
         if transfer.size:
-            move = partial(start, medium.weights, transfer.size, float("inf"), arrive)
+            move = partial(self.network.start, medium.legs[transfer.leg], transfer.size, float("inf"), following)
             after(self.env, transfer.latency, lambda _: move())
         else:
-            after(self.env, transfer.latency, arrive)
+            after(self.env, transfer.latency, lambda _: following())
 
     def arrive(self, present: list[_Walker], start: float, pace: Pace, _: object = None) -> None:
         """Finish a task for all who took part in it."""

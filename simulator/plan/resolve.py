@@ -129,7 +129,7 @@ def _stages_per_rank(
     """Return the virtual stages of a rank, after reporting what the schedule does not allow."""
     rules = schedules.get(spec.schedule)
     if rules is None:
-        close = get_close_matches(spec.schedule, schedules, n=1)
+        close = get_close_matches(spec.schedule.lower(), schedules, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(schedules)}"
         problems.add("plan.schedule", f"{spec.schedule!r} is not a schedule", hint)
         return 1
@@ -160,7 +160,9 @@ def _schedule_text(spec: PlanSchema, problems: Problems) -> str:
     try:
         return Path(spec.schedule_file).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        problems.add("plan.schedule_file", f"{spec.schedule_file} cannot be read: {error}")
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        hint = "a plan file names it from its own folder, --set from the working directory"
+        problems.add("plan.schedule_file", f"{spec.schedule_file} cannot be read: {reason.lower()}", hint)
         return ""
 
 

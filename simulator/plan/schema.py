@@ -43,7 +43,9 @@ class PlanSchema(StrictModel):
     activation_limit: Annotated[
         PositiveNumber | None, Field(ge=1, description="micro-batches a rank may hold at once, for zb_auto")
     ] = None
-    schedule_file: Annotated[str | None, Field(description="rows of actions, for the schedule custom")] = None
+    schedule_file: Annotated[
+        str | None, Field(description="rows of actions for the schedule custom, relative to the plan file")
+    ] = None
     microbatch_size: Annotated[PositiveInt | None, Field(description="samples of a micro-batch")] = None
     num_microbatches: Annotated[PositiveInt | None, Field(description="micro-batches of a replica in one step")] = None
     global_batch_size: Annotated[PositiveInt | None, Field(description="samples of a step over all replicas")] = None

@@ -12,11 +12,12 @@ import numpy as np
 import simpy
 
 from simulator.cost import Calibration, ComputeCost
-from simulator.engine.fold import MediumClass
+from simulator.engine.hashes import combined, sums
+from simulator.engine.legs import Floats, Ints, rows_of
 from simulator.engine.messages import MessageCost
 from simulator.engine.network import Network
 from simulator.engine.run import device_key
-from simulator.engine.system import Ints, Loads, System, build_system
+from simulator.engine.system import System, build_system
 from simulator.program.instructions import RECEIVES, Instruction, Lane, Stream
 from simulator.program.program import Program
 from simulator.results.metrics import Metrics
@@ -115,38 +116,44 @@ class _Messages:
         self._system = build_system(program, topology)
         network = Network(simpy.Environment(), list(self._system.capacities))
         self._cost = MessageCost(program, self._system, network, calibration)
-        self._media: dict[tuple[int, Lane], list[tuple[MediumClass, float]]] = {}
+        self._media: dict[tuple[int, Lane], list[tuple[int, Floats]]] = {}
         members, lanes = self._system.members, self._system.lanes
-        keys = program.plan.mesh.along("pp")[members.rank] * len(lanes) + members.lane
-        for key in np.unique(keys).tolist():
+        keys, place = np.unique(
+            program.plan.mesh.along("pp")[members.rank] * len(lanes) + members.lane, return_inverse=True
+        )
+        rows = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
+        for key, used in zip(keys.tolist(), rows, strict=False):
             coordinate, lane = divmod(key, len(lanes))
-            together = np.unique(members.medium[keys == key])
+            together = np.unique(members.medium[used])
             self._media[coordinate, lanes[lane]] = list(_distinct(self._system, together))
 
     def seconds(self, coordinate: int, work: Instruction) -> float:
         """Return the time of the slowest of the messages that a pipeline coordinate's ranks send at once."""
-        times = []
-        for medium, rate in self._media[coordinate, work.lane]:
-            transfer = self._cost.transfer(medium, work)
-            times.append(transfer.latency + (transfer.size / rate if transfer.size else 0.0))
-        return max(times)
+        return max(
+            sum(
+                each.latency + (each.size / rates.item(each.leg) if each.size else 0.0)
+                for each in self._cost.transfers(medium, work)
+            )
+            for medium, rates in self._media[coordinate, work.lane]
+        )
 
 
-def _distinct(system: System, media: Ints) -> Iterator[tuple[MediumClass, float]]:
-    """Yield media that differ, each with its rate when all of them are busy at once."""
-    busy = np.zeros(system.num_media, dtype=bool)
-    busy[media] = True
-    rows = busy[system.loads.medium]
-    loads = Loads(system.loads.medium[rows], system.loads.resource[rows], system.loads.weight[rows])
-    totals = np.zeros(len(system.capacities))
-    np.add.at(totals, loads.resource, loads.weight)
-    capacities = system.capacities[loads.resource]
-    alone, together = np.full((2, system.num_media), np.inf)
-    np.minimum.at(alone, loads.medium, capacities / loads.weight)
-    np.minimum.at(together, loads.medium, capacities / totals[loads.resource])
+def _distinct(system: System, media: Ints) -> Iterator[tuple[int, Floats]]:
+    """Yield media that differ, each with the rates of its legs when all of them are busy at once."""
+    legs, loads = system.legs, system.loads
+    whose, leg = rows_of(legs.medium, media)
+    place, rows = rows_of(loads.leg, leg)
+    resource, weight = loads.resource[rows], loads.weight[rows]
+    # The others may be on any of their legs.
+    pairs, pair = np.unique(whose[place] * len(system.capacities) + resource, return_inverse=True)
+    most = np.zeros(len(pairs))
+    np.maximum.at(most, pair, weight)
+    totals = np.bincount(pairs % len(system.capacities), most, len(system.capacities))
+    alone, together = np.full((2, len(leg)), np.inf)
+    np.minimum.at(alone, place, system.capacities[resource] / weight)
+    np.minimum.at(together, place, system.capacities[resource] / (totals[resource] - most[pair] + weight))
     # Everything by which a message on a medium is priced.
-    looks = np.stack([system.num_ranks, system.latencies, system.on_one_host, alone, together], axis=1)[media]
-    _, first = np.unique(looks, axis=0, return_index=True)
-    for index in media[first].tolist():
-        participants = int(system.num_ranks[index])
-        yield MediumClass(index, participants, system.weights(index), private=False), float(together[index])
+    looks = combined(system.num_ranks[media], system.recipe[media], system.on_one_host[media])
+    looks += sums(whose, combined(legs.number[leg], legs.latency[leg], alone, together), len(media))
+    for index in np.unique(looks, return_index=True)[1].tolist():
+        yield media.item(index), together[whose == index]

@@ -25,7 +25,7 @@ from simulator.topology import Topology
 DRAWS = 25
 """Simulated steps of a machine whose compute times vary; odd, so that the median is one of them."""
 
-NETWORK = "ring collectives and point-to-point messages: latency, then max-min fair shares of every link"
+NETWORK = "the library's algorithms over the routes: latencies, and bytes that share every link max-min fairly"
 """The network model in words; what it leaves out is said in the documentation."""
 
 

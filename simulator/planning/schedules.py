@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from simulator.program.instructions import Instruction, Kind
-from simulator.program.schedules import SCHEDULE_KINDS, Options, Schedule, ScheduleKind, Times
+from simulator.program.schedules import SCHEDULES, Options, Schedule, Times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +16,7 @@ class ScheduleFigures:
 
     Parameters
     ----------
-    name, source, placement
+    name, description, source, placement
         From the registry.
     num_stages_per_rank
         Stages that each rank ran.
@@ -33,6 +33,7 @@ class ScheduleFigures:
     """
 
     name: str
+    description: str
     source: str
     placement: str
     num_stages_per_rank: int = 1
@@ -47,27 +48,46 @@ class ScheduleFigures:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-def compare_schedules(num_ranks: int, num_microbatches: int, virtual: int, times: Times) -> Iterator[ScheduleFigures]:
-    """Yield the figures of every schedule for p ranks, m micro-batches and v stages a rank where that is free."""
-    for kind in SCHEDULE_KINDS.values():
+def compare_schedules(
+    num_ranks: int,
+    num_microbatches: int,
+    times: Times,
+    virtual: int | None = None,
+    activation_limit: float | None = None,
+) -> Iterator[ScheduleFigures]:
+    """Yield the figures of every schedule that needs no file.
+
+    Parameters
+    ----------
+    num_ranks, num_microbatches, times
+        What to run.
+    virtual
+        Stages a rank of the schedules that leave that open; None means what they usually take.
+    activation_limit
+        Micro-batches in flight on a rank, for the schedules that can be told.
+    """
+    for kind in SCHEDULES.values():
         if kind.name == "custom":
             continue
-        number = {"one": 1, "any": max(virtual, kind.usual_stages_per_rank), 2: 2}[kind.stages_per_rank]
+        number = {"one": 1, "any": virtual or kind.usual_stages_per_rank, 2: 2}[kind.stages_per_rank]
         found = ScheduleFigures(
-            name=kind.name, source=kind.source, placement=kind.placement, num_stages_per_rank=number
+            name=kind.name,
+            description=kind.description,
+            source=kind.source,
+            placement=kind.placement,
+            num_stages_per_rank=number,
         )
         problem = kind.check(num_ranks, num_microbatches, number)
         if problem:
             yield replace(found, problem="; ".join(problem))
         else:
-            yield _measured(found, kind, num_ranks, num_microbatches, times)
+            options = Options(num_stages_per_rank=number, activation_limit=activation_limit, times=times)
+            yield _measured(found, kind.build(num_ranks, num_microbatches, options), times)
 
 
-def _measured(
-    found: ScheduleFigures, kind: ScheduleKind, num_ranks: int, num_microbatches: int, times: Times
-) -> ScheduleFigures:
-    options = Options(num_stages_per_rank=found.num_stages_per_rank, times=times)
-    schedule = kind.build(num_ranks, num_microbatches, options)
+def _measured(found: ScheduleFigures, schedule: Schedule, times: Times) -> ScheduleFigures:
+    """Return the figures of a schedule, beside what is known of it."""
+    num_ranks = len(schedule.orders)
     # Times are those of a rank's whole share of the model: a rank that runs v stages of one replica splits them in v.
     stages = len(schedule.placement) // num_ranks / schedule.pipelines
     durations = {

@@ -78,7 +78,7 @@ def validate(launch: Launch, earlier: Calibration | None = None) -> list[Validat
         results.append(
             Validation(
                 name=name,
-                comparison=compare(predicted, measured),
+                comparison=compare(predicted, measured, inputs.program),
                 ahead=ahead,
                 timelines={"predicted": _middle(predictions).timeline, "measured": middle},
                 calibrated=launch.calibrate,

@@ -39,6 +39,21 @@ def _stage_times(graph: LayerGraph, plan: Plan, device: Device) -> Times:
     )
 
 
+def _refuse_stages(plan: Plan, found: int, problems: Problems) -> None:
+    """Report a file with another number of stages than the plan, at the key that can mend it."""
+    share, remainder = divmod(found, plan.pp)
+    if remainder:
+        near = " or ".join(str(number * plan.pp) for number in (share, share + 1) if number)
+        message = (
+            f"{plan.schedule_file} has {found} stages, which pp({plan.pp}) does not divide (remainder {remainder})"
+        )
+        problems.add("plan.schedule_file", message, f"legal neighbour: {near} stages")
+        return
+    product = f"pp({plan.pp}) * num_stages_per_rank({plan.num_stages_per_rank}) = {plan.num_stages} stages"
+    message = f"{product}, but {plan.schedule_file} has {found}"
+    problems.add("plan.num_stages_per_rank", message, f"set num_stages_per_rank: {share}")
+
+
 def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Problems) -> Program | None:
     """Return the Program of a plan, or None after reporting why the model cannot be cut like that."""
     local = shard_graph(graph, plan.tp, problems)
@@ -54,12 +69,7 @@ def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Pr
     )
     schedule = SCHEDULES[plan.schedule].build(plan.pp, plan.num_microbatches, options)
     if len(schedule.placement) != plan.num_stages * schedule.pipelines:
-        problems.add(
-            "plan.num_stages_per_rank",
-            f"pp({plan.pp}) * num_stages_per_rank({plan.num_stages_per_rank}) = {plan.num_stages} stages, "
-            f"but the schedule has {len(schedule.placement)}",
-            f"set num_stages_per_rank: {len(schedule.placement) // plan.pp}",
-        )
+        _refuse_stages(plan, len(schedule.placement), problems)
         return None
     if schedule.pipelines > 1 and plan.is_sharded:
         problems.add(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from simulator.model.graph import LayerGraph
 from simulator.model.layers.base import INDEX_BYTES, count
 from simulator.plan.plan import Plan
-from simulator.program.instructions import BACKWARD, COLLECTIVE_AXIS, ENDS, Instruction, Kind
+from simulator.program.instructions import BACKWARD, COLLECTIVE_AXIS, ENDS, STREAM_OF, Instruction, Kind, Stream
 from simulator.program.stage import Segment, Stage
 
 if TYPE_CHECKING:
@@ -176,6 +176,17 @@ class Program:
                 operation = reduction if instruction.kind is Kind.REDUCE_GRAD else "all_gather"
                 return Message(operation, float(stage.buckets[instruction.part].elements * self.plan.itemsize))
         raise ValueError(f"{instruction} moves nothing between ranks")
+
+    @cached_property
+    def collectives(self) -> Mapping[Stream, tuple[Message, ...]]:
+        """What process groups move, by stream, each once."""
+        works = dict.fromkeys((kind, stage, part) for each in self.lists for kind, stage, _, part in each)
+        found: dict[Stream, dict[Message, None]] = {}
+        for kind, stage, part in works:
+            if kind in COLLECTIVE_AXIS:
+                message = self.message(Instruction(kind, stage, part=part))
+                found.setdefault(STREAM_OF[kind], {})[message] = None
+        return {stream: tuple(messages) for stream, messages in found.items()}
 
     def peers(self, rank: int, instruction: Instruction) -> tuple[int, ...]:
         """Return the global ranks that take part in an instruction, ``rank`` included."""

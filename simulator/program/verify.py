@@ -186,17 +186,18 @@ def _precedes(program: Program, kind: Kind, stage: int, part: int) -> Iterator[W
 
 
 def _check_sharding(program: Program, rank: int) -> None:
-    """Parameters are whole when they are read, and nothing is gathered twice."""
+    """Parameters are whole when they are read, and nothing is gathered twice; where nothing is sharded, nothing is."""
     if Pass.UNSHARD not in program.passes:
         return
     instructions = program.lists[rank]
     for instruction, times in Counter(each for each in instructions if each.kind in GATHERS).items():
         stage = program.stages[instruction.stage] if instruction.stage < len(program.stages) else None
-        if stage not in program.stages_of(rank) or not 0 <= instruction.part < len(stage.buckets):
+        here = program.plan.is_sharded and stage in program.stages_of(rank)
+        if not stage or not here or not 0 <= instruction.part < len(stage.buckets):
             _fail(program, rank, instruction, "does not belong on this rank")
         if times > 1:
             _fail(program, rank, instruction, f"appears {times} times, must appear once")
-    found = fault(program, instructions)
+    found = fault(program, instructions) if program.plan.is_sharded else None
     if found:
         _fail(program, rank, *found)
 

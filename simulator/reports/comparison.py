@@ -45,9 +45,10 @@ def _error(error: float) -> str:
 def _remarks(comparison: Comparison) -> str:
     rounds, steps = len(comparison.round_errors), comparison.steps
     how = f"{steps} measured step{'s'[: steps != 1]} in {rounds} round{'s'[: rounds != 1]} (10th to 90th percentile)"
-    order = "in the order predicted" if comparison.same_order else "in ANOTHER order than predicted"
+    order = "in the order of the plan" if comparison.same_order else "NOT in the order of the plan"
     paired = "\nerror of the step time: the median over the rounds, each compared with its own prediction"
-    return f"{how}; every rank ran its instructions {order}{paired * (rounds > 1)}"
+    wrong = "".join(f"\n  {each}" for each in comparison.disorder)
+    return f"{how}; instructions came {order}, on every rank and between ranks{wrong}{paired * (rounds > 1)}"
 
 
 def flat(comparison: Comparison) -> dict[str, Any]:

@@ -78,15 +78,20 @@ def assemble(program: Program, steps: Sequence[Recorded], begin: float | None = 
     )
 
 
-def _meeting(program: Program, rank: int, instruction: Instruction) -> tuple[object, ...] | None:
-    """Return the same key for all participants of a message, None for computation."""
+def meeting(program: Program, instruction: Instruction) -> Instruction | None:
+    """Return a name that all participants of a message have for it, None for computation."""
     if instruction.stream is Stream.COMPUTE:
         return None
-    peers = program.peers(rank, instruction)
     if instruction.kind in SENDS:
-        return (peers, instruction)
+        return instruction
     if instruction.kind in RECEIVES:
         send, step = RECEIVES[instruction.kind]
-        return (peers, instruction._replace(kind=send, stage=instruction.stage + step))
+        return instruction._replace(kind=send, stage=instruction.stage + step)
     # Copies of one stage in two pipelines have numbers of their own.
-    return (peers, instruction._replace(stage=program.model_stage(instruction.stage)))
+    return instruction._replace(stage=program.model_stage(instruction.stage))
+
+
+def _meeting(program: Program, rank: int, instruction: Instruction) -> tuple[object, ...] | None:
+    """Return the same key for all participants of a message and for nobody else, None for computation."""
+    name = meeting(program, instruction)
+    return name and (program.peers(rank, instruction), name)

@@ -6,13 +6,19 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from statistics import median
 from typing import Any
 
-from simulator.program.instructions import Instruction, Kind, Lane
+from simulator.program.instructions import Kind
+from simulator.program.program import Program
 from simulator.results.metrics import Metrics, measure
+from simulator.results.order import disorder
 from simulator.results.recording import Recording
 from simulator.results.timeline import Timeline
+
+SHOWN = 5
+"""Instructions in another order that are named; where one is, many are."""
 
 LOW, HIGH = 0.1, 0.9
 """The spread of a measurement is shown from its 10th to its 90th percentile."""
@@ -53,8 +59,9 @@ class Comparison:
         Instruction kind -> seconds of all its instructions on all ranks in one step.
     activations
         Rank -> peak bytes of activations; only ranks of which both are known.
-    same_order
-        Whether every stream of every rank ran the same instructions in the same order, in all steps.
+    disorder
+        What came in another order than the Program fixes, in any predicted or measured step, in words (``order.py``
+        says what that is); the first few.
     same_inputs
         Whether both were made from the same model, topology and plan.
     steps
@@ -70,9 +77,14 @@ class Comparison:
     exposed_comm_time: Pair
     kinds: Mapping[Kind, Pair]
     activations: Mapping[int, Pair]
-    same_order: bool
+    disorder: tuple[str, ...]
     same_inputs: bool
     steps: int
+
+    @property
+    def same_order(self) -> bool:
+        """Whether both kept to the order that the Program fixes, on all ranks and between them."""
+        return not self.disorder
 
     @property
     def peak_activations(self) -> Pair | None:
@@ -100,16 +112,17 @@ class Comparison:
             "peak_activation_bytes_by_rank": {str(rank): pair(value) for rank, value in self.activations.items()},
             "kinds_s": {kind.value: pair(value) for kind, value in self.kinds.items()},
             "same_order": self.same_order,
+            "disorder": list(self.disorder),
             "same_inputs": self.same_inputs,
             "steps": self.steps,
         }
 
 
-def compare(predicted: Recording, measured: Recording) -> Comparison:
-    """Compare two recordings of one plan; both must hold at least one step."""
+def compare(predicted: Recording, measured: Recording, program: Program) -> Comparison:
+    """Compare two recordings of one plan, which compiles to ``program``; both must hold at least one step."""
     ours, theirs = [measure(step) for step in predicted.steps], [measure(step) for step in measured.steps]
     times = [metrics.step_time for metrics in theirs]
-    order = _orders(predicted.steps[0])
+    disorders = chain.from_iterable(disorder(program, each.steps, each.clock_error) for each in (predicted, measured))
     errors = _round_errors(predicted, measured)
 
     def pair(name: str) -> Pair:
@@ -125,7 +138,7 @@ def compare(predicted: Recording, measured: Recording) -> Comparison:
         exposed_comm_time=pair("exposed_comm_time"),
         kinds=_kinds(predicted.steps, measured.steps),
         activations=_activations(predicted.steps[0], ours[0], measured.steps[0], theirs[0]),
-        same_order=all(_orders(step) == order for step in measured.steps),
+        disorder=tuple(islice(disorders, SHOWN)),
         same_inputs=predicted.inputs == measured.inputs,
         steps=len(measured.steps),
     )
@@ -191,14 +204,3 @@ def _kind_seconds(timeline: Timeline) -> defaultdict[Kind, float]:
     for span in timeline.spans:
         seconds[span.instruction.kind] += (span.end - span.start) * len(timeline.ranks[span.rank])
     return seconds
-
-
-def _orders(timeline: Timeline) -> dict[tuple[int, Lane], list[Instruction]]:
-    """Return for each rank and lane the instructions in the order in which they ran."""
-    orders: dict[tuple[int, Lane], list[Instruction]] = {}
-    for recorded, members in timeline.ranks.items():
-        lanes: dict[Lane, list[Instruction]] = {}
-        for span in sorted(timeline.of(recorded), key=lambda each: (each.start, each.end)):
-            lanes.setdefault(span.instruction.lane, []).append(span.instruction)
-        orders |= {(member, lane): ran for member in members for lane, ran in lanes.items()}
-    return orders

@@ -47,6 +47,11 @@ class Recording:
     about: Mapping[str, Any] = field(default_factory=dict)
     complete: bool = True
 
+    @property
+    def clock_error(self) -> float:
+        """Seconds by which the clocks of two ranks may differ; ranks of one host share theirs."""
+        return float(self.about.get("clock_error_s", 0.0))
+
     def save(self, path: str | Path) -> None:
         """Write the file atomically."""
         body = {
@@ -90,15 +95,15 @@ class Recording:
 def write_json(path: str | Path, body: Any) -> None:
     """Write JSON atomically, compressed when the name ends in ``.gz``."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(body, separators=(",", ":")).encode()
     data = gzip.compress(text, compresslevel=5, mtime=0) if path.suffix == ".gz" else text
     write_bytes(path, data)
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file atomically: under another name first, then renamed."""
+    """Write a file atomically: under another name first, then renamed. Its folder is made."""
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_bytes(data)

@@ -61,7 +61,7 @@ class Timeline:
     spans: Sequence[Span]
     ranks: Mapping[int, tuple[int, ...]]
     memory: Mapping[int, Curve] = field(default_factory=dict)
-    _by_rank: dict[int, list[Span]] = field(default_factory=dict, repr=False, compare=False)
+    _by_rank: dict[int, list[Span]] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     @property
     def step_time(self) -> float:

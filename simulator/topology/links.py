@@ -124,6 +124,10 @@ class Links(Sequence[Link]):
     def _column(self, ids: Ints, column: int) -> NDArray[np.float64]:
         if not self._sections:
             return np.zeros(np.shape(ids))
+        if np.size(ids) > len(self):
+            # Each number is worked out once where many routes cross few links.
+            once = self._column(np.arange(len(self)), column)
+            return once[ids]
         table = np.array([numbers[column] for section in self._sections for numbers in section.numbers])
         periods = np.array([len(section.numbers) for section in self._sections])
         offsets = np.cumsum(periods) - periods

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -157,7 +158,12 @@ class TemplateRouter:
         """The different trips, and which of them each route makes."""
         parts = group, src, other, dst, same_node.astype(np.int64)
         sizes = tuple(int(part.max()) + 1 for part in parts)
-        codes, kind = np.unique(np.ravel_multi_index(parts, sizes), return_inverse=True)
+        code = np.ravel_multi_index(parts, sizes)
+        if prod(sizes) < len(code):
+            counts = np.bincount(code)
+            codes, kind = np.flatnonzero(counts), (np.cumsum(counts > 0) - 1)[code]
+        else:
+            codes, kind = np.unique(code, return_inverse=True)
         rows = zip(*(part.tolist() for part in np.unravel_index(codes, sizes)), strict=True)
         return [self._trip(a, b, c, d, bool(same)) for a, b, c, d, same in rows], kind
 

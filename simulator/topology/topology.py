@@ -79,6 +79,10 @@ class Topology:
         """Index of the rank within its node."""
         return self.layout.place(self._checked(rank)).local
 
+    def places(self, ranks: Ints) -> tuple[Ints, Ints, Ints]:
+        """Group of equal nodes, node and index within it of many ranks; three arrays of the shape of `ranks`."""
+        return self.layout.places(self._all_checked(ranks))
+
     def local_world_size(self, rank: int) -> int:
         """Number of ranks on the rank's node."""
         return self.layout.groups[self.layout.place(self._checked(rank)).group][1]
@@ -116,11 +120,7 @@ class Topology:
         ValueError
             If a rank does not exist.
         """
-        sources, destinations = np.asarray(sources, dtype=np.int64), np.asarray(destinations, dtype=np.int64)
-        for ranks in (sources, destinations):
-            if ranks.size:
-                self._checked(int(ranks.min()))
-                self._checked(int(ranks.max()))
+        sources, destinations = self._all_checked(sources), self._all_checked(destinations)
         indptr, links = self.router.paths(sources, destinations)
         owners = np.repeat(np.arange(len(sources)), np.diff(indptr))
         # Adds the links of a route one by one, as `route` does, so that both agree to the last bit.
@@ -162,3 +162,10 @@ class Topology:
         if not 0 <= rank < len(self.devices):
             raise ValueError(f"rank {rank} does not exist: {self.name} has ranks 0 to {self.world_size - 1}")
         return rank
+
+    def _all_checked(self, ranks: Ints) -> Ints:
+        ranks = np.asarray(ranks, dtype=np.int64)
+        if ranks.size:
+            self._checked(int(ranks.min()))
+            self._checked(int(ranks.max()))
+        return ranks

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from simulator.load import load
 from simulator.program.instructions import Instruction, Kind
 from simulator.results.compare import compare, quantile
 from simulator.results.recording import Recording
@@ -16,20 +17,28 @@ from simulator.results.timeline import Span, Timeline
 Run = Callable[..., Any]
 
 
+INPUTS = load("linear-regression", "local-cpu", "dp2", ["plan.num_microbatches=1"])
+PROGRAM = INPUTS.program
+"""Runs 0F0.0 0B0.0 0REDUCE_GRAD.0 0OPTIM on each of two ranks."""
+
+
 def step(source: str, seconds: float, ranks: dict[int, tuple[int, ...]], backward_first: bool = False) -> Timeline:
-    """Forward for the first half of the step, backward for the second."""
-    names = ["0B0.0", "0F0.0"] if backward_first else ["0F0.0", "0B0.0"]
+    """Forward for the first half of the step, backward for the second; the rest takes no time."""
+    names = ["0F0.0", "0B0.0", "0REDUCE_GRAD.0", "0OPTIM"]
+    if backward_first:
+        names[:2] = reversed(names[:2])
+    ends = [seconds / 2, seconds, seconds, seconds]
     spans = tuple(
-        Span(rank, Instruction.parse(name), 0.0, index * seconds / 2, (index + 1) * seconds / 2)
+        Span(rank, Instruction.parse(name), start, start, end)
         for rank in ranks
-        for index, name in enumerate(names)
+        for name, start, end in zip(names, [0.0, *ends], ends, strict=False)
     )
     return Timeline(source=source, begin=0.0, end=seconds, spans=spans, ranks=ranks)
 
 
 def recording(source: str, times: list[float], rounds: list[int], ranks: dict[int, tuple[int, ...]]) -> Recording:
     steps = tuple(step(source, seconds, ranks) for seconds in times)
-    return Recording(source=source, inputs={"plan": {"name": "x"}}, steps=steps, rounds=tuple(rounds))
+    return Recording(source=source, inputs=INPUTS.resolved(), steps=steps, rounds=tuple(rounds))
 
 
 FOLDED, WHOLE = {0: (0, 1)}, {0: (0,), 1: (1,)}
@@ -38,7 +47,7 @@ FOLDED, WHOLE = {0: (0, 1)}, {0: (0,), 1: (1,)}
 def test_error_is_the_median_of_the_rounds() -> None:
     predicted = recording("predicted", [1.0, 2.0, 3.0], [0, 1, 2], FOLDED)
     measured = recording("measured", [1.0, 1.25, 1.25, 9.0, 4.0], [0, 0, 0, 1, 2], WHOLE)
-    found = compare(predicted, measured)
+    found = compare(predicted, measured, PROGRAM)
     assert found.round_errors == pytest.approx({0: 1 / 1.25 - 1, 1: 2 / 9 - 1, 2: 3 / 4 - 1})
     assert found.error == pytest.approx(-0.25)
     assert found.spread == pytest.approx((1.1, 7.0))
@@ -47,15 +56,19 @@ def test_error_is_the_median_of_the_rounds() -> None:
 
 
 def test_one_prediction_serves_all_rounds() -> None:
-    found = compare(recording("predicted", [2.0], [0], FOLDED), recording("measured", [4.0, 1.0], [5, 6], WHOLE))
+    found = compare(
+        recording("predicted", [2.0], [0], FOLDED), recording("measured", [4.0, 1.0], [5, 6], WHOLE), PROGRAM
+    )
     assert found.round_errors == pytest.approx({5: -0.5, 6: 1.0})
 
 
 def test_a_folded_rank_counts_for_all_that_it_stands_for() -> None:
-    found = compare(recording("predicted", [2.0], [0], FOLDED), recording("measured", [2.0], [0], WHOLE))
+    found = compare(recording("predicted", [2.0], [0], FOLDED), recording("measured", [2.0], [0], WHOLE), PROGRAM)
     assert {kind: (pair.predicted, pair.measured) for kind, pair in found.kinds.items()} == {
         Kind.F: (2.0, 2.0),
         Kind.B: (2.0, 2.0),
+        Kind.REDUCE_GRAD: (0.0, 0.0),
+        Kind.OPTIM: (0.0, 0.0),
     }
     assert found.error == 0
 
@@ -64,7 +77,9 @@ def test_another_order_is_seen_in_any_step() -> None:
     predicted = recording("predicted", [2.0], [0], FOLDED)
     right, wrong = step("measured", 2.0, WHOLE), step("measured", 2.0, WHOLE, True)
     for steps in ((wrong,), (right, wrong)):
-        assert not compare(predicted, replace(predicted, steps=steps, rounds=(0,) * len(steps))).same_order
+        found = compare(predicted, replace(predicted, steps=steps, rounds=(0,) * len(steps)), PROGRAM)
+        assert not found.same_order
+        assert "rank 0 began 0B0.0 2 s too early: 0F0.0 comes first" in found.disorder
 
 
 def test_peaks_are_paired_by_rank() -> None:
@@ -72,11 +87,11 @@ def test_peaks_are_paired_by_rank() -> None:
         memory = {rank: ((0.0, 0.0), (0.5, peak), (1.0, 0.0)) for rank, peak in peaks.items()}
         return replace(recording(source, [1.0], [0], ranks), steps=(replace(step(source, 1.0, ranks), memory=memory),))
 
-    found = compare(holding("predicted", FOLDED, {0: 90.0}), holding("measured", WHOLE, {0: 100.0, 1: 60.0}))
+    found = compare(holding("predicted", FOLDED, {0: 90.0}), holding("measured", WHOLE, {0: 100.0, 1: 60.0}), PROGRAM)
     assert {rank: pair.error for rank, pair in found.activations.items()} == pytest.approx({0: -0.1, 1: 0.5})
     assert found.peak_activations is not None and found.peak_activations.error == pytest.approx(-0.1)
     assert found.to_json()["peak_activation_bytes"]["measured"] == 100.0
-    unknown = compare(holding("predicted", FOLDED, {0: 90.0}), recording("measured", [1.0], [0], WHOLE))
+    unknown = compare(holding("predicted", FOLDED, {0: 90.0}), recording("measured", [1.0], [0], WHOLE), PROGRAM)
     assert unknown.peak_activations is None and unknown.to_json()["peak_activation_bytes"] is None
 
 
@@ -119,7 +134,7 @@ def test_every_format_tells_the_same(run: Run, files: tuple[Path, Path]) -> None
     assert float(dict(zip(header.split(","), row.split(","), strict=True))["error"]) == body["error"] > 0
     table = run("compare", *files).out
     assert all(kind in table for kind in body["kinds_s"])
-    assert "in the order predicted" in table
+    assert "in the order of the plan" in table
     assert "peak activations" in table
 
 

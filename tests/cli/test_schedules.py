@@ -27,16 +27,134 @@ def test_the_table_in_three_formats(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "schedules", "--pp", "0")[0] != 0
 
 
+def test_the_table_says_what_each_schedule_is(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "schedules", "--pp", "4", "-m", "8", "--format", "json")
+    assert all(row["description"] for row in json.loads(out))
+    table = run(capsys, "schedules", "-v", "1", "--activation-limit", "2")[1]
+    assert "GPipe's bubble with at most p micro-batches" in table
+    assert "always 2 a rank: zbv, dualpipe_v" in table
+    assert "always" not in run(capsys, "schedules")[1]
+    assert run(capsys, "schedules", "--activation-limit", "0.5")[0] != 0
+
+
 def test_grid_and_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     picture = tmp_path / "grid.svg"
     inputs = ["--model", "gpt-tiny", "--topology", "local-cpu", "--plan", "pp2", "--set", "plan.schedule=zb_h1"]
     code, out, _ = run(capsys, "program", "show", *inputs, "--grid", "-o", str(picture))
     assert code == 0
     assert "rank 0" in out and "rank 1" in out
-    root = ElementTree.parse(picture).getroot()
-    rectangles = [each for each in root.iter() if each.tag.endswith("rect")]
-    # Background, then F, I and W of 8 micro-batches and an update on each of two ranks.
-    assert len(rectangles) == 1 + 2 * (3 * 8 + 1)
+    # Background, F, I and W of 8 micro-batches and an update on each of two ranks, the legend of these four.
+    assert len(elements(picture, "rect")) == 1 + 2 * (3 * 8 + 1) + 4
+    assert {"rank 0", "rank 1", "W", "weight gradients", "OPTIM"} <= {each.text for each in elements(picture, "text")}
+
+
+def elements(picture: Path, tag: str) -> list[ElementTree.Element]:
+    return [each for each in ElementTree.parse(picture).getroot().iter() if each.tag.endswith(tag)]
+
+
+def test_a_row_of_the_grid_names_all_its_ranks_and_tells_its_stages_apart(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    picture = tmp_path / "grid.svg"
+    settings = ["topology.node.count=8", "plan.pp=2", "plan.dp=4", "plan.schedule=zbv", "plan.axes=[dp, pp, tp]"]
+    changes = [word for setting in settings for word in ("--set", setting)]
+    code, out, _ = run(capsys, "program", "show", *TINY, "pp2", *changes, "--grid", "-o", str(picture))
+    assert code == 0 and "ranks 0, 2, ... (4) " in out and "the 2 stages of a rank" in out
+    fills = {
+        (each[0].text or "").partition(":")[0]: each.get("fill") for each in elements(picture, "rect") if len(each)
+    }
+    assert fills["0F0"] == fills["1F1"] != fills["3F0"] == fills["2F1"], "stages 0 and 3 are on rank 0, 1 and 2 on 1"
+    assert {"ranks 0, 2, ... (4)"} < {each.text for each in elements(picture, "text")}
+    assert "ranks 0, 2, 4, 6" in {each.text for each in elements(picture, "title")}
+
+
+def test_a_grid_is_never_written_under_a_wrong_name_or_of_another_plan(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, _, err = run(capsys, "program", "show", *TINY, "pp2", "--grid", "-o", str(tmp_path / "grid.png"))
+    assert code == 2 and "pictures are SVG; write grid.svg" in err
+    assert list(tmp_path.iterdir()) == []
+    recording = tmp_path / "predicted.json"
+    assert run(capsys, "simulate", *TINY, "pp2", "-o", str(recording))[0] == 0
+    assert run(capsys, "program", "show", *TINY, "pp2", "--recording", str(recording))[0] == 0
+    for wrong, reason in {
+        ("single", "topology.node.count=1"): "is of 2 ranks, but the plan has 1",
+        ("pp2", "topology.node.count=4"): "is of 2 ranks, but the plan has 4",
+        ("dp2", "plan.dp=2"): "has 2 stages, but the plan has 1",
+        ("pp2", "plan.num_microbatches=7"): "rank 0 ran 0B7.0, which the plan does not have there",
+        ("pp2", "plan.num_microbatches=9"): "rank 0 did not run 0B8.0, which the plan has there",
+        ("pp2", "plan.schedule=zbv"): "has 2 stages, but the plan has 4",
+    }.items():
+        plan, change = wrong
+        code, _, err = run(capsys, "program", "show", *TINY, plan, "--set", change, "--recording", str(recording))
+        assert code == 2
+        assert err.startswith(f"{recording}: {reason}; name the model, topology, plan and --set")
+
+
+ROWS = "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n"
+TINY = ["--model", "gpt-tiny", "--topology", "local-cpu", "--plan"]
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    """A plan that names a file beside it."""
+    folder = tmp_path / "plans"
+    folder.mkdir()
+    (folder / "rows.csv").write_text(ROWS)
+    path = folder / "mine.yaml"
+    path.write_text("name: mine\npp: 2\nschedule: custom\nschedule_file: rows.csv\nnum_microbatches: 2\n")
+    return path
+
+
+def test_a_plan_names_its_rows_from_its_own_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: Path
+) -> None:
+    recording = tmp_path / "predicted.json"
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, "simulate", *TINY, "plans/mine.yaml", "-o", str(recording))[0] == 0
+    monkeypatch.chdir(plan.parent)
+    assert run(capsys, "simulate", *TINY, "mine.yaml")[0] == 0
+    # A recording names the file whole, so that it can be compiled again from anywhere.
+    code, out, _ = run(capsys, "compare", str(recording), str(recording))
+    assert code == 0 and "in the order of the plan" in out
+    moved = plan.with_name("rows.csv").rename(plan.with_name("moved.csv"))
+    code, _, err = run(capsys, "compare", str(recording), str(recording))
+    assert code == 2 and err.startswith(f"{recording}: plan.schedule_file: {plan.with_name('rows.csv')} cannot be read")
+    moved.rename(plan.with_name("rows.csv"))
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "simulate", *TINY, "plans/mine.yaml", "--set", "plan.schedule_file=rows.csv")
+    assert code == 2
+    assert err.splitlines()[0] == (
+        "--set plan.schedule_file=rows.csv: plan.schedule_file: rows.csv cannot be read: no such file or directory; "
+        "a plan file names it from its own folder, --set from the working directory"
+    )
+    (tmp_path / "rows.csv").write_text(ROWS)
+    assert run(capsys, "simulate", *TINY, "plans/mine.yaml", "--set", "plan.schedule_file=rows.csv")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            "0F0 2F0 2B0 0B0\n1F0 1B0",
+            "plan.schedule_file: {} has 3 stages, which pp(2) does not divide (remainder 1); "
+            "legal neighbour: 2 or 4 stages",
+        ),
+        (
+            "0F0 2F0 2B0 0B0\n1F0 3F0 3B0 1B0",
+            "plan.num_stages_per_rank: pp(2) * num_stages_per_rank(1) = 2 stages, but {} has 4; "
+            "set num_stages_per_rank: 2",
+        ),
+    ],
+)
+def test_a_file_with_other_stages_than_the_plan(
+    capsys: pytest.CaptureFixture[str], plan: Path, rows: str, message: str
+) -> None:
+    file = plan.with_name("rows.csv")
+    file.write_text(rows)
+    code, _, err = run(capsys, "simulate", *TINY, str(plan), "--set", "plan.num_microbatches=1")
+    assert code == 2
+    assert message.format(file) in err
 
 
 def test_a_schedule_from_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from simulator.cost.calibration import (
     layer_key,
     message_key,
 )
-from simulator.cost.collectives import Path, Transfer, ring, ring_all_gather, ring_all_reduce, ring_reduce_scatter, send
+from simulator.cost.collectives import Transfer, joined
 from simulator.cost.compute import kernel_seconds
 from simulator.cost.memory import capacity
 from simulator.load import Inputs, load
@@ -141,25 +141,11 @@ def test_measured_messages_are_interpolated() -> None:
     assert Calibration.from_json(calibration.to_json()) == calibration
 
 
-def test_alpha_beta() -> None:
-    path = Path(4, 2.0, {})
-    assert send(path, 100.0).latency == 2.0
-    assert send(path, 100.0).size == 100.0
-    assert ring_all_reduce(path, 100.0).latency == 2 * 3 * 2.0
-    assert ring_all_reduce(path, 100.0).size == 2 * 3 / 4 * 100.0
-    assert ring_all_gather(path, 100.0) == ring_reduce_scatter(path, 100.0) == Transfer(3 * 2.0, 3 / 4 * 100.0)
-
-
-def test_hops_of_a_ring_that_share_a_cable_load_it_twice() -> None:
-    ethernet = load("gpt-tiny", "two-node-ethernet", "single", ["plan.dp=auto"]).topology
-    good, bad = (max(ring(ethernet, ranks).loads.values()) for ranks in ((0, 1, 4, 5), (0, 4, 1, 5)))
-    assert (good, bad) == (1, 2)
-
-
-def test_the_slowest_hop_sets_the_pace_of_a_ring() -> None:
-    ethernet = load("gpt-tiny", "two-node-ethernet", "single", ["plan.dp=auto"]).topology
-    assert ring(ethernet, (0, 1)).latency == pytest.approx(3e-6)
-    assert ring(ethernet, (0, 1, 4)).latency == pytest.approx(1.5e-6 + 10e-6 + 1e-6 + 10e-6 + 1.5e-6)
+def test_what_only_waits_joins_what_follows() -> None:
+    waits, flows, ends = Transfer(1.0, 0.0, 0), Transfer(2.0, 8.0, 1), Transfer(4.0, 0.0, 2)
+    assert joined([waits, waits, flows, flows, ends]) == (Transfer(4.0, 8.0, 1), flows, Transfer(4.0, 0.0))
+    assert joined([waits, ends]) == (Transfer(5.0, 0.0),)
+    assert joined([Transfer(0.0, 0.0)]) == (Transfer(0.0, 0.0),)
 
 
 def test_memory_of_one_layer() -> None:

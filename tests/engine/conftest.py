@@ -28,9 +28,14 @@ SMALL_GPT = {
 Times = dict[tuple[int, str], tuple[float, float, float]]
 
 
+RINGS = {"collectives": {"choice": {"all_reduce": "ring"}}}
+
+
 class Lab:
     """Builds, compiles and simulates."""
 
+    rings: Mapping[str, Any] = RINGS
+    """Of a topology whose sums go around rings whatever their size: all members look alike, as in trees they do not."""
     mlp: Mapping[str, Any] = MLP
     gpt: Mapping[str, Any] = SMALL_GPT
 
@@ -80,6 +85,10 @@ class Lab:
         """Topologies and plans for ``compile``."""
         return _pods(self)
 
+    def machines(self) -> st.SearchStrategy[tuple[dict[str, Any], dict[str, Any]]]:
+        """Topologies of nodes, with network cards and a communication library, and plans for ``compile``."""
+        return _machines(self)
+
     def times(self, timeline: Timeline) -> Times:
         """(rank, instruction) -> issued, start, end, of all ranks."""
         return {
@@ -104,6 +113,62 @@ def _pods(draw: st.DrawFn, lab: Lab) -> tuple[dict[str, Any], dict[str, Any]]:
     kinds = ["slow" if index == slow else "fast" for index in range(count)]
     plan = {"pp": pp, "dp": dp, "tp": tp, "num_microbatches": pp, "bucket_size": "60 kB"}
     return lab.graph(kinds, links, switches=spine + 1), plan
+
+
+def _protocol(algorithm: str, name: str, **costs: Any) -> dict[str, Any]:
+    return {"algorithm": algorithm, "name": name, "source": "made up", **costs}
+
+
+LIBRARIES: list[dict[str, Any]] = [
+    {},
+    RINGS["collectives"],
+    {"choice": {"all_reduce": "hierarchical", "all_gather": "hierarchical"}},
+    {"choice": {"all_reduce": "halving_doubling"}},
+    {
+        "protocols": [
+            _protocol("ring", "LL", overhead="1 us", latency="50%", efficiency="25%"),
+            _protocol("ring", "Simple", overhead="9 us", latency="150%", efficiency="80%", copy="50 GB/s"),
+            _protocol("tree", "LL", overhead="2 us", latency="60%", efficiency="40%"),
+            _protocol("in_network", "Simple", overhead="4 us", efficiency="70%"),
+            _protocol("direct", "LL", operations=["send"], overhead="1 us", efficiency="30%"),
+            _protocol("direct", "Simple", operations=["send"], overhead="4 us", efficiency="90%"),
+        ]
+    },
+]
+
+
+@st.composite
+def _machines(draw: st.DrawFn, lab: Lab) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Nodes of one or two sizes; cards of their own or shared; a link may be poor, a device slow, a switch may sum."""
+    pp, dp, tp = draw(st.sampled_from([(1, 8, 1), (1, 4, 2), (2, 4, 1), (2, 2, 2), (1, 2, 4), (2, 2, 4), (4, 4, 1)]))
+    count = pp * dp * tp
+    cards = draw(st.sampled_from([["device"], ["switch"], ["switch", "switch"]]))
+    uplinks = [{"from": end, "bandwidth": "5 GB/s", "latency": "2 us", "source": "made up"} for end in cards]
+    summing = {"reduces": ["switch"]} if draw(st.booleans()) else {}
+
+    def node(size: int) -> dict[str, Any]:
+        return {**lab.box(size, uplinks=uplinks)["node"], **summing}
+
+    sizes = draw(st.sampled_from([[2] * (count // 2), [4] * (count // 4), [2, 2, *[4] * (count // 4 - 1)]]))
+    nodes = [{"node": node(size), "count": sizes.count(size)} for size in dict.fromkeys(sizes)]
+    fabric = draw(
+        st.sampled_from([{"kind": "switch"}, {"kind": "fat_tree", "nodes_per_leaf": 2, "oversubscription": 4}])
+    )
+    place = st.integers(0, len(sizes) - 1)
+    poor = draw(st.sampled_from([[], [f"node{draw(place)}/device1->node*"], [f"*->node{draw(place)}/device0"]]))
+    slow = [f"node{draw(place)}/device1"] if draw(st.booleans()) else []
+    topology = {
+        "name": "machines",
+        "devices": {"gpu": lab.device()},
+        "nodes": nodes,
+        "fabric": {**fabric, "latency": "1 us", "source": "made up"},
+        "degrade": [{"link": name, "bandwidth": "30%"} for name in poor],
+        "slow": [{"device": name, "speed": "70%"} for name in slow],
+        "collectives": draw(st.sampled_from(LIBRARIES)),
+    }
+    plan = {"pp": pp, "dp": dp, "tp": tp, "axes": draw(st.permutations(["pp", "dp", "tp"])), "bucket_size": "60 kB"}
+    plan |= {"num_microbatches": pp, "sharding": draw(st.sampled_from(["none", "fsdp"]))}
+    return topology, plan
 
 
 @pytest.fixture(scope="session")

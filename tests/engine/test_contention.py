@@ -22,6 +22,7 @@ def test_all_reduces_share_a_cable(lab: Any, width: int) -> None:
     """Replicas on two leaves; the ``width`` rings between them, of two ranks each, get their share of the one cable."""
     ports = [lab.link(f"d{index}", f"s{index // width}", "20 GB/s", "1 us") for index in range(2 * width)]
     topology = lab.graph(["fast"] * (2 * width), [*ports, lab.link("s0", "s1", "30 GB/s", "3 us")], switches=2)
+    topology |= lab.rings
     inputs = lab.compile(lab.gpt, topology, dp=2, tp=width, axes=["pp", "dp", "tp"], dp_overlap=False)
     (reduction,) = spans(lab.run(inputs), "REDUCE_GRAD")
     # Both of the 2 (n - 1) = 2 steps cross port, cable, port; each carries half of the bytes.

@@ -112,6 +112,24 @@ def test_many_uneven_pods(lab: Any, data: st.DataObject) -> None:
     check_pods(lab, data)
 
 
+def check_machines(lab: Any, data: st.DataObject) -> None:
+    topology, plan = data.draw(lab.machines())
+    check(lab, lab.compile(lab.gpt, topology, **plan))
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_nodes_with_a_library(lab: Any, data: st.DataObject) -> None:
+    check_machines(lab, data)
+
+
+@pytest.mark.slow
+@settings(max_examples=250)
+@given(st.data())
+def test_many_nodes_with_a_library(lab: Any, data: st.DataObject) -> None:
+    check_machines(lab, data)
+
+
 @settings(max_examples=30)
 @given(st.data())
 def test_hosts_that_share_cores(lab: Any, data: st.DataObject) -> None:
@@ -131,5 +149,5 @@ def test_hosts_that_share_cores(lab: Any, data: st.DataObject) -> None:
     "changes", [{"schedule": "chimera"}, {"schedule": "zb_h1", "optimizer_barrier": False, "sharding": "fsdp"}]
 )
 def test_copies_of_stages_and_steps_in_a_row_fold_too(lab: Any, changes: dict[str, Any]) -> None:
-    inputs = lab.compile(lab.gpt, lab.box(8), pp=4, dp=2, num_microbatches=8, **changes)
+    inputs = lab.compile(lab.gpt, {**lab.box(8), **lab.rings}, pp=4, dp=2, num_microbatches=8, **changes)
     check(lab, inputs, classes=4)

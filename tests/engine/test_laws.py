@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.cost import Calibration, ComputeCost
+from simulator.cost.group import collective_seconds
 from simulator.load import Inputs
 from simulator.program.dependencies import dependencies
 from simulator.program.instructions import COLLECTIVE_AXIS, Instruction, Stream
@@ -20,19 +21,11 @@ SIZES = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 1), (2, 1, 2), (1, 2
 
 
 def message_seconds(inputs: Inputs, rank: int, instruction: Instruction) -> float:
-    """Alpha-beta time of a message that has all links to itself, from the routes."""
-    peers, size = inputs.program.peers(rank, instruction), inputs.program.message(instruction).size
-    topology = inputs.topology
-    if instruction.kind not in COLLECTIVE_AXIS:
-        source, destination = peers if instruction.stream in (Stream.SEND_F, Stream.RECV_F) else reversed(peers)
-        route = topology.route(source, destination)
-        return route.latency + size / topology.bottleneck(route)
-    hops = [topology.route(a, b) for a, b in zip(peers, (*peers[1:], peers[0]), strict=True)]
-    crossed = [link for hop in hops for link in hop.links]
-    rate = min(topology.links[link].bandwidth / crossed.count(link) for link in crossed)
-    rounds = 2 if inputs.program.message(instruction).operation == "all_reduce" else 1
-    steps = rounds * (len(peers) - 1)
-    return steps * (max(hop.latency for hop in hops) + size / len(peers) / rate)
+    """Time of a message that has all links to itself; its closed forms have tests of their own."""
+    peers, message = inputs.program.peers(rank, instruction), inputs.program.message(instruction)
+    if instruction.kind not in COLLECTIVE_AXIS and instruction.stream not in (Stream.SEND_F, Stream.RECV_F):
+        peers = peers[::-1]
+    return collective_seconds(inputs.topology, peers, message.operation, message.size)
 
 
 def seconds(inputs: Inputs) -> Callable[[int, Instruction], float]:

@@ -19,20 +19,26 @@ def numbered(keys: Iterable[Hashable]) -> list[int]:
 
 def classes(system: System, labels: list[int]) -> tuple[list[int], list[int], list[int]]:
     """Refine with tuples for colours."""
-    used: list[list[tuple[int, float]]] = [[] for _ in range(system.num_media)]
-    crossing: list[list[tuple[int, float]]] = [[] for _ in system.capacities]
-    for medium, resource, weight in zip(*(column.tolist() for column in system.loads), strict=True):
-        used[medium].append((resource, weight))
-        crossing[resource].append((medium, weight))
+    legs = list(zip(*(column.tolist() for column in system.legs), strict=True))
+    used: list[list[tuple[int, Hashable]]] = [[] for _ in range(system.num_media)]
+    crossing: list[list[tuple[int, Hashable]]] = [[] for _ in system.capacities]
+    for leg, resource, weight in zip(*(column.tolist() for column in system.loads), strict=True):
+        medium, number, _ = legs[leg]
+        used[medium].append((resource, (number, weight)))
+        crossing[resource].append((medium, (number, weight)))
     members: list[list[tuple[int, int]]] = [[] for _ in range(system.num_media)]
     roles: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for medium, rank, lane in zip(*(column.tolist() for column in system.members), strict=True):
         members[medium].append((rank, lane))
         roles[rank].append((medium, lane))
     ranks, resources = numbered(labels), numbered(system.capacities.tolist())
-    media = numbered(zip(system.kinds.tolist(), system.num_ranks.tolist(), system.latencies.tolist(), strict=True))
+    latencies: list[list[float]] = [[] for _ in range(system.num_media)]
+    for medium, _, latency in legs:
+        latencies[medium].append(latency)
+    columns = (system.kinds.tolist(), system.num_ranks.tolist(), system.recipe.tolist(), map(tuple, latencies))
+    media = numbered(zip(*columns, strict=True))
 
-    def bag(colours: list[int], items: Iterable[tuple[int, float]]) -> Hashable:
+    def bag(colours: list[int], items: Iterable[tuple[int, Hashable]]) -> Hashable:
         return frozenset(Counter((colours[item], tag) for item, tag in items).items())
 
     for _ in range(len(ranks) + len(media) + len(resources)):
@@ -47,7 +53,7 @@ def classes(system: System, labels: list[int]) -> tuple[list[int], list[int], li
 @settings(max_examples=25)
 @given(st.data())
 def test_equals_refinement_without_hashes(lab: Any, data: st.DataObject) -> None:
-    topology, plan = data.draw(lab.pods())
+    topology, plan = data.draw(st.one_of(lab.pods(), lab.machines()))
     inputs = lab.compile(lab.gpt, topology, **plan)
     system = build_system(inputs.program, inputs.topology)
     speeds = [device.speed for device in inputs.topology.devices]

@@ -87,7 +87,7 @@ def test_ranks_hold_what_the_program_says(tmp_path: Path) -> None:
     )
     for name, inputs in run(launch).items():
         measured = Recording.load(launch.out / name / "measured.json.gz")
-        found = compare(predict(inputs).recording(), measured)
+        found = compare(predict(inputs).recording(), measured, inputs.program)
         assert sorted(found.activations) == [0, 1]
         for rank, pair in found.activations.items():
             assert pair.error == pytest.approx(0, abs=0.1), f"{name}, rank {rank}: {pair}"

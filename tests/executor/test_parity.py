@@ -58,6 +58,9 @@ SCHEDULES = (
     "zb_auto",
 )
 
+CUSTOM = sorted(Path(__file__).with_name("schedules").glob("*.csv"))
+"""Rows for two ranks and four micro-batches; those called mixed have whole and split backwards on both ranks."""
+
 # name: (world size, model, micro-batch size, further settings)
 CASES: dict[str, tuple[int, str, int, list[str]]] = {
     **{f"{model}-single": (1, model, 4, [SGD]) for model in MODELS},
@@ -111,6 +114,16 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
         )
         for model in ("gpt", "mlp")
         for schedule in SCHEDULES
+    },
+    **{
+        f"{model}-pp2-custom-{rows.stem}": (
+            2,
+            model,
+            2,
+            ["plan.pp=2", "plan.schedule=custom", f"plan.schedule_file={rows}", SGD],
+        )
+        for model in ("gpt", "mlp")
+        for rows in CUSTOM
     },
     "gpt-tp2-pp2-zb_h1": (4, "gpt", 1, ["plan.tp=2", "plan.pp=2", "plan.schedule=zb_h1", SGD]),
     "gpt-dp2-pp2-zbv": (
@@ -228,6 +241,12 @@ def test_training_equals_one_process(trained: Path, case: str) -> None:
             thirds = value.numel() // 3
             value[thirds : 2 * thirds] = found[name][thirds : 2 * thirds].float()
         torch.testing.assert_close(found[name].float(), value, msg=lambda text, n=name: f"{n}: {text}", **tolerance)
+
+
+def test_mixed_rows_are_mixed() -> None:
+    for rows in CUSTOM:
+        kinds = [set("BIW") & set(line) for line in rows.read_text().splitlines()]
+        assert kinds == [set("BIW") if rows.stem == "mixed" else {"B"}] * 2
 
 
 def gather(inputs, ranks: list[dict]) -> dict[str, torch.Tensor]:

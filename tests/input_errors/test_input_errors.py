@@ -169,6 +169,10 @@ def test_the_files_are_right_before_they_are_damaged(tmp_path: Path) -> None:
             "p.yaml:4:1: plan.schedule: '2f2b' is not a schedule; known: naive, gpipe, 1f1b, ",
         ),
         (
+            ("plan", "tp: 2", "tp: 2\nschedule: 1F1B"),
+            "p.yaml:4:1: plan.schedule: '1F1B' is not a schedule; did you mean 1f1b?",
+        ),
+        (
             ("plan", "tp: 2", "tp: 2\ndtype: bf16"),
             "p.yaml:4:1: plan.dtype: device gpu has no peak for bf16; it has fp32",
         ),

@@ -60,7 +60,7 @@ def test_a_rank_that_left_nothing_does_not_take_the_rest_with_it(tmp_path: Path,
     recording = Recording.load(tmp_path / "measured.json.gz")
     assert not recording.complete
     assert {span.rank for span in recording.steps[0].spans} == {survivor}
-    assert compare(recording, recording).error == 0
+    assert compare(recording, recording, inputs.program).error == 0
 
 
 def test_a_run_that_measured_nothing_leaves_no_recording(tmp_path: Path, inputs: Inputs) -> None:

@@ -11,7 +11,7 @@ EQUAL = Times()
 
 
 def figures(p: int, m: int, v: int = 2) -> dict[str, object]:
-    return {row.name: row for row in compare_schedules(p, m, v, EQUAL)}
+    return {row.name: row for row in compare_schedules(p, m, EQUAL, v)}
 
 
 @pytest.mark.parametrize(("p", "m"), [(2, 4), (4, 8), (8, 32)])
@@ -41,6 +41,15 @@ def test_what_the_numbers_rule_out_is_listed_with_its_reason() -> None:
     found = figures(3, 5)
     assert "not even" in found["chimera"].problem
     assert not found["1f1b"].problem
+
+
+def test_a_limit_binds_where_it_is_read_and_stages_are_as_many_as_asked_for() -> None:
+    found = {row.name: row for row in compare_schedules(4, 8, EQUAL, virtual=1, activation_limit=2)}
+    assert found["zb_auto"].peak_microbatches == 2
+    assert found["zb_h1"].peak_microbatches == 4
+    assert found["interleaved_1f1b"].bubble_fraction == found["1f1b"].bubble_fraction, "one stage a rank is 1F1B"
+    assert {row.name for row in found.values() if row.num_stages_per_rank == 2} == {"zbv", "dualpipe_v"}
+    assert "num_stages_per_rank 1 is not even" in found["hanayo"].problem
 
 
 def test_messages() -> None:

@@ -144,6 +144,15 @@ def test_schedules_that_wait_for_each_other(program: Any) -> None:
     assert "for ever: a deadlock" in refusal(mixed)
 
 
+def test_gathering_where_nothing_is_sharded(program: Any) -> None:
+    def gather(each: list[Instruction]) -> None:
+        each[:0] = [Instruction.parse("0UNSHARD0.0"), Instruction.parse("0RESHARD0.0")]
+
+    assert refusal(changed(program("gpt-tiny", "pp=4"), 0, gather)) == (
+        "pipeline rank 0, instruction 0: 0UNSHARD0.0 does not belong on this rank"
+    )
+
+
 def test_an_update_before_the_last_backward(program: Any) -> None:
     compiled = program("gpt-tiny", "pp=2", "bucket_size=1 MiB")
     message = refusal(changed(compiled, 0, lambda each: each.insert(-2, each.pop())))

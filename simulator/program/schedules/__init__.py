@@ -37,10 +37,7 @@ _MODULES = (
     custom,
 )
 
-SCHEDULE_KINDS: dict[str, ScheduleKind] = {module.KIND.name: module.KIND for module in _MODULES}
+SCHEDULES: dict[str, ScheduleKind] = {module.KIND.name: module.KIND for module in _MODULES}
 """Every schedule by the name that a plan gives it."""
 
-
-SCHEDULES = SCHEDULE_KINDS
-
-__all__ = ["SCHEDULES", "SCHEDULE_KINDS", "Options", "Schedule", "ScheduleKind", "Times"]
+__all__ = ["SCHEDULES", "Options", "Schedule", "ScheduleKind", "Times"]

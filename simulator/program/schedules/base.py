@@ -94,11 +94,9 @@ class ScheduleKind:
     build
         Function of ranks, micro-batches and options.
     description
-        One line for a table.
+        What it is and what it is good for, for a table.
     source
         Paper or code that it comes from.
-    splits_backward
-        Whether backwards come as I and W.
     stages_per_rank
         How many stages a rank runs: exactly one, any number, or exactly two.
     usual_stages_per_rank
@@ -115,7 +113,6 @@ class ScheduleKind:
     build: Callable[[int, int, Options], Schedule]
     description: str
     source: str
-    splits_backward: bool = False
     stages_per_rank: Literal["one", "any", 2] = "one"
     usual_stages_per_rank: int = 1
     limits_activations: bool = False
@@ -124,9 +121,11 @@ class ScheduleKind:
 
     def check(self, num_ranks: int, num_microbatches: int, num_stages_per_rank: int) -> Problem | None:
         """Return what the schedule does not allow about these numbers and a way out, or None."""
-        only = {"one": 1, "any": num_stages_per_rank, 2: 2}[self.stages_per_rank]
-        if num_stages_per_rank != only:
-            return f"{self.name} runs {only} stage(s) per rank, not {num_stages_per_rank}", f"use {only}"
+        if self.stages_per_rank == "one" and num_stages_per_rank != 1:
+            several = "use 1, or a schedule that takes several, as interleaved_1f1b"
+            return f"{self.name} runs 1 stage per rank, not {num_stages_per_rank}", several
+        if self.stages_per_rank == 2 and num_stages_per_rank != 2:
+            return f"{self.name} runs 2 stages per rank, not {num_stages_per_rank}", "use 2"
         return self.rule(num_ranks, num_microbatches, num_stages_per_rank) if self.rule else None
 
 

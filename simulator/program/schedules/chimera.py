@@ -20,14 +20,14 @@ def _rule(num_ranks: int, num_microbatches: int, num_stages_per_rank: int) -> Pr
     for name, given in (("pp", num_ranks), ("num_microbatches", num_microbatches)):
         if given % 2:
             near = f"{given - 1} or {given + 1}" if given > 1 else "2"
-            return f"chimera shares {name} between two directions: {given} is not even", f"use {near}"
+            return f"chimera shares {name} between two directions: {given} is not even", f"use {name} {near}"
     return None
 
 
 KIND = ScheduleKind(
     name="chimera",
     build=chimera,
-    description="two replicas in opposite directions: half the bubble, twice the parameters",
+    description="two replicas in opposite directions fill part of each other's bubbles, for twice the parameters",
     source="Li and Hoefler 2021, arXiv 2107.06925",
     placement="bidirectional",
     rule=_rule,

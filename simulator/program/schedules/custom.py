@@ -80,7 +80,12 @@ def _pair(cell: str) -> list[Instruction]:
 def _placement(num_ranks: int, orders: tuple[tuple[Instruction, ...], ...]) -> tuple[tuple[int, ...], list[Problem]]:
     """Return the rank of each stage, the first in whose row it stands; and what keeps it from being one."""
     if len(orders) != num_ranks:
-        return (), [(f"has {len(orders)} rows, but pp is {num_ranks}", "write one row of actions per pipeline rank")]
+        return (), [
+            (
+                f"has {len(orders)} row{'s'[: len(orders) != 1]}, but pp is {num_ranks}",
+                "write one row of actions per pipeline rank",
+            )
+        ]
     if idle := [rank for rank, order in enumerate(orders) if not order]:
         return (), [(f"row {rank + 1} has no actions", f"give rank {rank} a stage") for rank in idle]
     homes = {stage: rank for rank in reversed(range(num_ranks)) for stage in {each.stage for each in orders[rank]}}
@@ -105,6 +110,5 @@ KIND = ScheduleKind(
     build=custom,
     description="read from a file: one row of actions per rank",
     source="format of torch.distributed.pipelining's CSV files",
-    splits_backward=True,
     stages_per_rank="any",
 )

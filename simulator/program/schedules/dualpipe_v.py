@@ -47,7 +47,6 @@ KIND = ScheduleKind(
     build=dualpipe_v,
     description="two directions in a V, forwards paired with backwards",
     source="DeepSeek-AI 2024, arXiv 2412.19437; github.com/deepseek-ai/DualPipe",
-    splits_backward=True,
     stages_per_rank=2,
     usual_stages_per_rank=2,
     placement="v",

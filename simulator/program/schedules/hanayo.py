@@ -20,13 +20,13 @@ def _rule(num_ranks: int, num_microbatches: int, num_stages_per_rank: int) -> Pr
     if num_stages_per_rank % 2 == 0:
         return None
     near = f"{num_stages_per_rank - 1} or {num_stages_per_rank + 1}" if num_stages_per_rank > 1 else "2"
-    return f"hanayo goes there and back: {num_stages_per_rank} stage(s) per rank is not even", f"use {near}"
+    return f"hanayo goes there and back: num_stages_per_rank {num_stages_per_rank} is not even", f"use {near}"
 
 
 KIND = ScheduleKind(
     name="hanayo",
     build=hanayo,
-    description="waves over v stages per rank: interleaved 1F1B's bubble without its wrap-around sends",
+    description="waves over v stages per rank: interleaved 1F1B's bubble if F = B, without its wrap-around sends",
     source="Liu et al. 2023, arXiv 2308.15762",
     stages_per_rank="any",
     usual_stages_per_rank=2,

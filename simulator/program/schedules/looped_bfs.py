@@ -25,7 +25,7 @@ def looped_bfs(num_ranks: int, num_microbatches: int, options: Options) -> Sched
 KIND = ScheduleKind(
     name="looped_bfs",
     build=looped_bfs,
-    description="GPipe over v stages per rank: bubble / v, m micro-batches in flight",
+    description="GPipe over v stages per rank: a v times smaller bubble, m micro-batches in flight",
     source="Lamy-Poirier 2022, arXiv 2211.05953",
     stages_per_rank="any",
     usual_stages_per_rank=2,

@@ -54,5 +54,4 @@ KIND = ScheduleKind(
     build=zb_auto,
     description="F, I and W placed greedily under activation_limit, for given times",
     source="after Qi et al. 2023, arXiv 2401.10241, section 3",
-    splits_backward=True,
 )

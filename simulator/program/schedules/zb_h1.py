@@ -10,7 +10,9 @@ def zb_h1(num_ranks: int, num_microbatches: int, options: Options) -> Schedule:
     """Return the schedule. Its I is the paper's B.
 
     Rank r puts its weight gradients off by r input gradients, so that every rank holds as many micro-batches as rank
-    0 does: p. Bubble (p - 1) (F + I - W), a third of 1F1B's if F = I = W.
+    0 does: min(m, p). If m >= p the bubble is (p - 1) max(F + I - W, F, I): the paper's (p - 1) (F + I - W) where
+    W <= F and W <= I, a third of 1F1B's if F = I = W. Longer weight gradients undo neither the wait for the first
+    forward nor that for the last input gradient.
     """
     return alternate(num_ranks, num_microbatches, num_chunks=1, hop=1, delay=1)
 
@@ -20,5 +22,4 @@ KIND = ScheduleKind(
     build=zb_h1,
     description="weight gradients fill part of 1F1B's bubble, in 1F1B's memory",
     source="Qi et al. 2023, arXiv 2401.10241",
-    splits_backward=True,
 )

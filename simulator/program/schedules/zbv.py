@@ -37,9 +37,8 @@ def _order(rank: int, num_ranks: int, num_microbatches: int) -> tuple[Instructio
 KIND = ScheduleKind(
     name="zbv",
     build=zbv,
-    description="zero bubble in a V: ZB-H2's bubble in 1F1B's memory",
+    description="two stages in a V: no bubble inside the step if F = I = W, in 1F1B's memory",
     source="Qi et al. 2023, arXiv 2401.10241, section 6",
-    splits_backward=True,
     stages_per_rank=2,
     usual_stages_per_rank=2,
     placement="v",

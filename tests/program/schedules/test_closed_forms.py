@@ -6,6 +6,8 @@ first and last action, the zero-bubble papers' measure.
 """
 
 from collections.abc import Callable
+from itertools import product
+from math import ceil
 
 import pytest
 
@@ -22,6 +24,7 @@ TIMES = [
     (3.0, 0.5, 0.5),
     (1.0, 3.0, 0.5),
     (1.0, 0.2, 3.0),
+    (1.0, 2.0, 2.0),
 ]
 
 exactly = pytest.approx
@@ -37,10 +40,10 @@ BUBBLES: dict[str, Form] = {
     "gpipe": lambda p, m, f, i, w: (p - 1) * (f + i + w),
     # DAPPLE, arXiv 2007.01045; PipeDream-flush, arXiv 2006.09503
     "1f1b": lambda p, m, f, i, w: (p - 1) * (f + i + w),
-    # Qi et al. 2023, arXiv 2401.10241, table 1, whose form is for W <= I: W cannot undo the wait for the first forward
-    "zb_h1": lambda p, m, f, i, w: (p - 1) * (f + max(0, i - w)),
+    # Qi et al. 2023, arXiv 2401.10241, table 1, whose F + I - W is for W <= F and W <= I
+    "zb_h1": lambda p, m, f, i, w: (p - 1) * max(f + i - w, f, i),
     # The same table's (p - 1) (F + I - 2 W) is the window; the last rank starts (p - 1) F late
-    "zb_h2": lambda p, m, f, i, w: (p - 1) * (f + max(0, i - 2 * w)),
+    "zb_h2": lambda p, m, f, i, w: (p - 1) * max(f + i - 2 * w, i - f, f),
 }
 BUBBLES_OVER_V: dict[str, Form] = {
     # Narayanan et al. 2021, arXiv 2104.04473, section 2.2
@@ -48,12 +51,12 @@ BUBBLES_OVER_V: dict[str, Form] = {
     # Lamy-Poirier 2022, arXiv 2211.05953
     "looped_bfs": lambda p, m, f, i, w: (p - 1) * (f + i + w),
     # ZB1P and interleaving together
-    "interleaved_zero_bubble": lambda p, m, f, i, w: (p - 1) * (f + max(0, i - w)),
+    "interleaved_zero_bubble": lambda p, m, f, i, w: (p - 1) * max(f + i - w, f, i),
 }
 WINDOWS: dict[str, Form] = {
     # Qi et al. 2023, arXiv 2401.10241, table 1
     "zb_h1": lambda p, m, f, i, w: (p - 1) * (i + max(0, f - w)),
-    "zb_h2": lambda p, m, f, i, w: (p - 1) * max(0, f + i - 2 * w),
+    "zb_h2": lambda p, m, f, i, w: (p - 1) * max(f + i - 2 * w, i - f, 0),
 }
 PEAKS: dict[str, Callable[[int, int, int], float]] = {
     "naive": lambda p, m, rank: 1,
@@ -94,6 +97,23 @@ def test_window(name: str, p: int, m: int) -> None:
         assert max(run(make(name, p, m), m, *times).windows) == exactly(WINDOWS[name](p, m, *times), abs=1e-9)
 
 
+@pytest.mark.parametrize("p", [2, 3, 4])
+def test_what_the_zero_bubble_forms_ask_for(p: int) -> None:
+    """All times of 1 to 4: the forms hold from the stated m on and not below, the papers' as stated."""
+    grid = list(product(range(1, 5), repeat=3))
+    for name, v, enough in (("zb_h1", 1, p), ("interleaved_zero_bubble", 2, p), ("zb_h2", 1, 2 * p - 1)):
+        form = (BUBBLES | BUBBLES_OVER_V)[name]
+
+        def holds(m: int, name: str = name, v: int = v, form: Form = form) -> bool:
+            found = [run(make(name, p, m, v), m, *times).bubble for times in grid]
+            return found == exactly([form(p, m, *times) / v for times in grid], abs=1e-9)
+
+        assert [m for m in range(1, enough + p + 2) if holds(m)] == list(range(enough, enough + p + 2))
+    for f, i, w in grid:
+        assert (BUBBLES["zb_h1"](p, 0, f, i, w) == (p - 1) * (f + i - w)) == (w <= f and w <= i)
+        assert (WINDOWS["zb_h2"](p, 0, f, i, w) == (p - 1) * (f + i - 2 * w)) == (w <= f and 2 * w <= f + i)
+
+
 @even_size
 @pytest.mark.parametrize("name", PEAKS)
 def test_peak(name: str, p: int, m: int) -> None:
@@ -107,6 +127,16 @@ def test_interleaved_peak(v: int, p: int, m: int) -> None:
     """Korthikanti et al. 2022, arXiv 2205.05198: p (1 + (p - 1) / (p v)) on rank 0."""
     peaks = run(make("interleaved_1f1b", p, m, v), m, 1, 1, 1).peaks
     assert peaks == exactly([(2 * (p - 1 - rank) + (v - 1) * p + 1) / v for rank in range(p)], abs=1e-9)
+
+
+@pytest.mark.parametrize("v", [2, 3])
+@pytest.mark.parametrize("p", [2, 3, 4, 5])
+def test_interleaved_zero_bubble_peak(p: int, v: int) -> None:
+    """Rounds of m / floor(m / p), rounded up, are as long as p only if p divides m."""
+    for m in range(1, 3 * p + 1):
+        longest = ceil(m / max(1, m // p))
+        expected = p + (longest - p) * (v - 1) / v if m >= p else m
+        assert run(make("interleaved_zero_bubble", p, m, v), m, 1, 1, 1).peaks == exactly([expected] * p, abs=1e-9)
 
 
 @even_size

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from simulator.errors import InputError
-from simulator.program.schedules import SCHEDULE_KINDS, Options, Schedule
+from simulator.program.schedules import SCHEDULES, Options, Schedule
 from tests.program.schedules.making import LISTED, make
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -14,7 +14,7 @@ SMALL = ["0F0 0F1 0B0 0B1", "1F0 1B0 1F1 1B1"]
 
 
 def read(rows: Iterable[str], p: int = 2, m: int = 2, path: str = "") -> Schedule:
-    return SCHEDULE_KINDS["custom"].build(p, m, Options(text="\n".join(rows), path=path))
+    return SCHEDULES["custom"].build(p, m, Options(text="\n".join(rows), path=path))
 
 
 def errors(rows: Iterable[str], p: int = 2, m: int = 2) -> list[str]:
@@ -53,7 +53,7 @@ def test_cells_that_are_no_actions(cell: str) -> None:
 @pytest.mark.parametrize(
     ("rows", "error"),
     [
-        (SMALL[:1], "mine.csv: has 1 rows, but pp is 2; write one row of actions per pipeline rank"),
+        (SMALL[:1], "mine.csv: has 1 row, but pp is 2; write one row of actions per pipeline rank"),
         ([], "mine.csv: has 0 rows, but pp is 2; write one row of actions per pipeline rank"),
         (["", SMALL[1]], "mine.csv: row 1 has no actions; give rank 0 a stage"),
         (["0F0 0F1 0B0", SMALL[1]], "mine.csv: 0B1 is missing; every forward needs its B, or I and W"),

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from simulator.program.schedules import SCHEDULE_KINDS, Options, Schedule, Times
+from simulator.program.schedules import SCHEDULES, Options, Schedule, Times
 from tests.program.schedules.list_scheduler import run
 from tests.program.schedules.making import make
 
@@ -17,7 +17,7 @@ def auto(p: int, m: int, times: tuple[float, float, float], limit: float | None 
     options = Options(
         activation_limit=limit, times=Times(forward=forward, input_grad=input_grad, weight_grad=weight_grad)
     )
-    return SCHEDULE_KINDS["zb_auto"].build(p, m, options)
+    return SCHEDULES["zb_auto"].build(p, m, options)
 
 
 @pytest.mark.parametrize("times", TIMES)
