@@ -91,6 +91,7 @@ FRAMEWORKS = (
 UNKNOWN = Framework(name="none", pattern="", source="the framework is not known")
 
 COMPILED = re.compile(r"torch\.compile|\bcompiled?\b|inductor")
+_WITHOUT = re.compile(r"(?:(\d[\d.]*[mb]) )?(?:\bno|without|\bnon-?)\W*flash")
 _YEAR = re.compile(r"arxiv[ :]*(\d\d)\d\d\.\d{4,5}|\b(20[12]\d)\b")
 
 
@@ -107,7 +108,9 @@ def framework_of(row: Row) -> Framework:
 def attention_of(row: Row, framework: Framework) -> tuple[str, str]:
     """Return ``flash`` or ``math``, and why: what the row says, or else what the framework did in its year."""
     text = row.words("notes", "framework")
-    if re.search(r"(?:no|without|non-?)\W*flash", text):
+    without = _WITHOUT.search(text)
+    # "126M without flash attention", in a note on a whole table, is said of the model of that size alone.
+    if without and (without[1] or "") in row.words("model"):
         return "math", "the row says without flash attention"
     if "flash" in text:
         return "flash", "the row says flash attention"
