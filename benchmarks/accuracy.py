@@ -130,7 +130,7 @@ def outcomes(rows: Iterable[Row], jobs: int) -> Iterator[Outcome]:
 
 
 def choose(rows: Iterable[Row], arguments: argparse.Namespace) -> Iterator[Row]:
-    """Yield the rows that were asked for; the other levels come back as skipped."""
+    """Yield the rows that were asked for."""
     for row in rows:
         if arguments.source.lower() in row.text("source").lower() and arguments.id in row.id:
             yield row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from functools import cache
 from typing import Any
 
@@ -21,15 +22,21 @@ NODES = {
     "B200": ("dgx-b200",),
     "H200": ("dgx-h200",),
     "H100": ("dgx-h100",),
-    "H800": ("dgx-h800", "dgx-h100"),
-    "A800": ("dgx-a800", "dgx-a100"),
+    "H800": ("hgx-h800",),
     "A100": ("dgx-a100",),
-    "V100": ("dgx-1-v100", "dgx-1", "dgx-2"),
+    "V100": ("dgx-1v",),
+    "MI300X": ("mi300x",),
+    "L40S": ("l40s-box", "pcie-box"),
 }
 """Chip, as a module -> topologies whose node it sits in, the first that is shipped."""
 
 CARDS = ("pcie-box",)
 """Topologies whose node holds cards."""
+
+ONLY_CARDS = re.compile(r"P\d+|T4|L4|A10G?|A[346]0(00)?|RTX\d+")
+"""Chips that are sold as cards alone, and have no node of their own."""
+
+_ONE_DEVICE = re.compile(r"device(\d+)")
 
 
 def put_machine(topology: Draft, row: Row, gpus: int) -> None:
@@ -37,7 +44,8 @@ def put_machine(topology: Draft, row: Row, gpus: int) -> None:
     text = row.text("hardware")
     chip = chip_of(text, row.text("intra_node_link"))
     kind = device_for(chip) if chip else None
-    names = (CARDS if chip.form == "pcie" else NODES.get(chip.name, CARDS)) if chip else ()
+    card = chip is not None and (chip.form == "pcie" or ONLY_CARDS.fullmatch(chip.name))
+    names = CARDS if card else NODES.get(chip.name, ()) if chip else ()
     preset = next((name for name in names if name in preset_names("topologies")), None)
     if chip is None or kind is None:
         row.problems.add("hardware", f'no shipped topology has a device "{text}"', "plancast topology show names them")
@@ -52,8 +60,11 @@ def _fill(topology: Draft, row: Row, gpus: int, chip: Chip, kind: str, preset: s
     node = data["node"]
     width = max(row.count("gpus_per_node") or node["count"], chip.domain)
     nodes, count = _split(gpus, width)
+    if not _resize(node, count):
+        row.problems.add("gpus_per_node", f"{count} devices are more than the node of {preset} has places for")
+        return
     source, block = shipped_devices()[kind]
-    node["device"], node["count"], data["nodes"] = kind, count, nodes
+    node["device"], data["nodes"] = kind, nodes
     data["devices"] = {kind: copy.deepcopy(block)}
     data["name"] = f"{preset}-{gpus}"
     data["description"] = f"{gpus} x {row.text('hardware')}, made from the shipped {preset}."
@@ -71,6 +82,21 @@ def _split(gpus: int, width: int) -> tuple[int, int]:
     """Return the fewest equal nodes of at most ``width`` devices, and the devices of each."""
     nodes = next(number for number in range(-(-gpus // width), gpus + 1) if gpus % number == 0)
     return nodes, gpus // nodes
+
+
+def _resize(node: dict[str, Any], count: int) -> bool:
+    """Give a node another number of devices; False where its links name devices one by one, and too few."""
+
+    def stays(*ends: str) -> bool:
+        return all(int(found[1]) < count for end in ends if (found := _ONE_DEVICE.fullmatch(end)))
+
+    named = any(_ONE_DEVICE.fullmatch(end) for link in node.get("links", []) for end in link["between"])
+    if named and count > node["count"]:
+        return False
+    node["links"] = [link for link in node.get("links", []) if stays(*link["between"])]
+    node["uplinks"] = [link for link in node.get("uplinks", []) if stays(link["from"])]
+    node["count"] = count
+    return True
 
 
 def _put_network(node: dict[str, Any], text: str) -> str:

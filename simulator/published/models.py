@@ -26,7 +26,7 @@ SIZES = {
 }
 """Key of a family, in Hugging Face's words -> column."""
 
-NEEDED = {"gpt": ("layers", "hidden", "heads", "seq_len")}
+NEEDED: dict[str, tuple[str, ...]] = {"gpt": ("layers", "hidden", "heads", "seq_len")}
 NEEDED["llama"] = (*NEEDED["gpt"], "ffn_hidden")
 NEEDED["moe"] = (*NEEDED["llama"], "experts", "topk", "kv_heads")
 """Columns without which a family is not known; experts without kv_heads are those of latent attention, as a rule."""

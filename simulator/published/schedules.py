@@ -43,7 +43,7 @@ def put_schedule(plan: Draft, row: Row, ranks: int) -> None:
     origin = f'"{text}"'
     if not text:
         keys, origin = {"schedule": "1f1b"}, "default: not stated"
-    if keys["schedule" if "schedule" in keys else "vocab_pipeline"] == "1f1b" and chunks > 1:
+    if keys.get("schedule") == "1f1b" and chunks > 1:
         keys["schedule"], origin = "interleaved_1f1b", f"{origin}, {chunks} virtual stages"
     if keys.get("schedule") == "interleaved_1f1b":
         if chunks == 1:
