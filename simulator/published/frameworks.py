@@ -92,7 +92,7 @@ UNKNOWN = Framework(name="none", pattern="", source="the framework is not known"
 
 COMPILED = re.compile(r"torch\.compile|\bcompiled?\b|inductor")
 _WITHOUT = re.compile(r"(?:(\d[\d.]*[mb]) )?(?:\bno|without|\bnon-?)\W*flash")
-_YEAR = re.compile(r"arxiv[ :]*(\d\d)\d\d\.\d{4,5}|\b(20[12]\d)\b")
+_YEAR = re.compile(r"arxiv[ :]*(\d\d)(0[1-9]|1[0-2])\.\d{4,5}|\b(20[12]\d)\b")
 
 
 def framework_of(row: Row) -> Framework:
@@ -119,12 +119,12 @@ def attention_of(row: Row, framework: Framework) -> tuple[str, str]:
         fused = framework.flash_since <= 2024
         return ("flash" if fused else "math"), f"default of {framework.name}: no year is stated"
     fused = year >= framework.flash_since
-    return ("flash" if fused else "math"), f"default of {framework.name} in {year}"
+    return ("flash" if fused else "math"), f"default of {framework.name} in {int(year)}"
 
 
-def year_of(row: Row) -> int | None:
-    """Return the year of a row's source: of the arXiv number, or else the first that is written."""
+def year_of(row: Row) -> float | None:
+    """Return the year of the software behind a row: half a year before an arXiv number, or the first year written."""
     match = _YEAR.search(row.words("source_ref", "source", "notes"))
     if match is None:
         return None
-    return 2000 + int(match[1]) if match[1] else int(match[2])
+    return 2000 + int(match[1]) + (int(match[2]) - 1) / 12 - 0.5 if match[1] else float(match[3])

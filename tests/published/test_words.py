@@ -167,6 +167,8 @@ def test_attention_is_fused_where_the_row_says_so_or_its_framework_had_it_by_the
 
     assert kind(framework="Megatron-LM", source_ref="arXiv 2205.05198 Table 5") == "math"
     assert kind(framework="Megatron-LM", source_ref="arXiv 2411.05288") == "flash"
+    # The code behind a paper of January is that of the year before.
+    assert kind(framework="Megatron-LM", source_ref="arXiv 2401.10241") == "math"
     assert kind(framework="Megatron-LM", source_ref="arXiv 2205.05198", notes="flash attention") == "flash"
     assert kind(framework="PaxML/JAX", notes="without flash attention") == "math"
     assert kind(framework="PaxML/JAX", notes="126M without flash attention", model="GPT 126M") == "math"
