@@ -2,9 +2,9 @@
 
 Usage: python benchmarks/collectives.py [--measured FILE] [--rows] [--write] [--fit NAME ...] [--save]
 
-Prints the error per hardware (with --rows also every row); --write puts the table into docs/collectives.md. --fit
-prints the `collectives:` block of each named topology, fitted only on rows whose role is `calibration`; --save writes
-it to the topology's file, as its last key.
+Prints the error per hardware and the worst rows (with --rows also every row); --write puts both into
+docs/collectives.md. --fit prints the `collectives:` block of each named topology, fitted only on rows whose role is
+`calibration`; --save writes it to the topology's file, as its last key.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from math import log
+from math import ceil, log
 from pathlib import Path
 from statistics import median
 
+from misses import Compared, describe_misses
 from protocol_fit import GIGABYTE_PER_SECOND, MICROSECOND, Line, fit_block
 from sections import write_section
 
@@ -39,10 +40,27 @@ MACHINES = {
     "H200-SXM": "dgx-h200",
     "H200-SXM-141GB": "dgx-h200",
     "B200-SXM": "dgx-b200",
+    "B300-SXM": "dgx-b300",
     "GB200": "gb200-nvl72",
     "GB200-NVL72": "gb200-nvl72",
+    "GB300": "gb300-nvl72",
+    "GB300-NVL72": "gb300-nvl72",
+    "L40S (PCIe)": "l40s-box",
+    "MI300X": "mi300x",
+    "V100 (DGX class)": "dgx-1v",
 }
 """Hardware in the file -> topology, where there is one."""
+
+BLACKWELL = ("dgx-b200", "dgx-b300", "gb200-nvl72", "gb300-nvl72")
+"""Machines with the same NVLinks and the same library: one fit for all, on the rows of all."""
+
+BORROWERS = ("dgx-h200", *BLACKWELL)
+LENDER, FEW = "dgx-h100", 20
+"""NCCL machines with fewer rows than this over several nodes are fitted on the lender's as well: it has the only ones
+on a stated network, and protocols belong to the library."""
+
+RACK = 72
+"""GPUs of an NVL72 rack, which is a node here; the file counts its trays."""
 
 PRESETS = {path.stem for path in (ROOT / "topologies").glob("*.yaml")}
 
@@ -89,7 +107,7 @@ def read_rows(path: Path) -> list[Row]:
                 Row(
                     hardware=line["hardware"],
                     topology=MACHINES[line["hardware"]],
-                    nodes=int(line["nodes"]),
+                    nodes=ceil(gpus / RACK) if "nvl72" in MACHINES[line["hardware"]] else int(line["nodes"]),
                     gpus=gpus,
                     operation=operation,
                     size=size,
@@ -138,6 +156,22 @@ def summarise(rows: Iterable[Row]) -> list[str]:
     return table
 
 
+def compare(row: Row) -> Compared:
+    """Return a row beside its prediction."""
+    seconds, how = predict(row)
+    return Compared(
+        hardware=row.hardware,
+        operation=row.operation,
+        nodes=row.nodes,
+        gpus=row.gpus,
+        size=row.size,
+        role=row.role,
+        measured=row.seconds,
+        predicted=seconds,
+        how=how,
+    )
+
+
 def _cells(errors: list[float], goal: float) -> str:
     if not errors:
         return " | "
@@ -158,9 +192,14 @@ def print_rows(rows: Iterable[Row]) -> None:
 
 def fit(name: str, rows: list[Row]) -> str:
     """Return the `collectives:` block for a topology from its calibration rows."""
-    used = [row for row in rows if row.topology == name and row.role == "calibration"]
+    known = [row for row in rows if row.role == "calibration"]
+    used = [row for row in known if row.topology in (BLACKWELL if name in BLACKWELL else (name,))]
     hardware = ", ".join(sorted({row.hardware for row in used}))
     source = f"fitted on the {len(used)} calibration rows of published nccl-tests figures for {hardware}"
+    if name in BORROWERS and sum(row.nodes > 1 for row in used) < FEW:
+        lent = [row for row in known if row.topology == LENDER and row.nodes > 1]
+        source += f", and over several nodes on {len(lent)} for {', '.join(sorted({row.hardware for row in lent}))}"
+        used += lent
     lines = [_line(row) for row in used]
     return fit_block(lines, source, by=Path(__file__).name)
 
@@ -202,9 +241,12 @@ def main() -> None:
     if arguments.rows:
         print_rows(rows)
     table = summarise(rows)
-    print("\n".join(table))
+    misses = describe_misses([compare(row) for row in rows])
+    print("\n".join([*table, "", *misses]))
     if arguments.write:
-        write_section(ROOT / "docs" / "collectives.md", "accuracy", "\n".join(table))
+        page = ROOT / "docs" / "collectives.md"
+        write_section(page, "accuracy", "\n".join(table))
+        write_section(page, "misses", "\n".join(misses))
 
 
 if __name__ == "__main__":

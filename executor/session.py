@@ -28,6 +28,7 @@ from simulator.errors import ExecutionError
 from simulator.load import Inputs
 from simulator.results.assemble import Recorded, assemble_all
 from simulator.results.recording import Recording, write_json
+from simulator.topology.torchrun import on_nodes
 
 GRACE = 30
 """Seconds more than the watchdog's after which torch itself ends a message that hangs."""
@@ -153,7 +154,7 @@ class Session:
             if expected != self.world_size:
                 raise ExecutionError(
                     f"{name} needs {expected} processes, torchrun started {self.world_size}; "
-                    f"use --nproc-per-node {job.topology.devices_per_node} --nnodes {job.topology.num_nodes}"
+                    f"use {'; '.join(on_nodes(job.topology))}"
                 )
 
     def _build(self, schedule: Schedule) -> None:

@@ -19,6 +19,7 @@ from simulator.load import Inputs, load_jobs
 from simulator.results.assemble import Recorded, assemble_all
 from simulator.results.recording import Recording, read_json
 from simulator.topology import Topology
+from simulator.topology.torchrun import on_nodes
 
 OURS = re.compile(r"^rank (\d+): ")
 """How a line of a rank begins; everything else on stderr is torchrun's."""
@@ -149,9 +150,10 @@ def _check_devices(jobs: dict[str, Inputs], calibrate: bool) -> None:
     first = next(iter(jobs.values())).topology
     if first.num_nodes > 1:
         raise ExecutionError(
-            f"{first.name} has {first.num_nodes} nodes, and this starts processes on one machine; on each node run: "
-            f"torchrun --nnodes {first.num_nodes} --nproc-per-node {first.devices_per_node} --rdzv-backend c10d "
-            "--rdzv-endpoint HOST:29500 -m executor --model ... --topology ... --plan ... --out ..."
+            f"{first.name} has {first.num_nodes} nodes, and this starts processes on one machine; on each node run:\n"
+            + "\n".join(
+                f"{line} -m executor --model ... --topology ... --plan ... --out ..." for line in on_nodes(first)
+            )
         )
     if calibrate and emulated(first):
         raise ExecutionError(

@@ -14,7 +14,7 @@ def collectives(monkeypatch: pytest.MonkeyPatch) -> object:
     import collectives
 
     yield collectives
-    for name in ("collectives", "protocol_fit", "sections"):
+    for name in ("collectives", "misses", "protocol_fit", "sections"):
         sys.modules.pop(name, None)
 
 
@@ -75,3 +75,38 @@ def test_sections_of_a_page(sections, tmp_path: Path) -> None:  # type: ignore[n
     sections.write_section(page, "two", "second")
     assert page.read_text() == PAGE.replace("old", "new") + "\n<!-- begin two -->\nsecond\n<!-- end two -->\n"
     assert list(sections.named_sections(page.read_text())) == ["one", "two"]
+
+
+def test_what_no_row_determines_stays_where_the_fit_begins(collectives, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Two large messages say nothing about overheads: those of NCCL's Simple protocol are kept."""
+    path = tmp_path / "measured.csv"
+    lines = [
+        f"A100-SXM4-80GB,1,8,all_gather,{size},{size * 7 / 8 / 240e3},,,NVLink,,,,calibration"
+        for size in (2**33, 2**34)
+    ]
+    path.write_text(HEADER + "\n".join(lines))
+    block = collectives.fit("dgx-a100", collectives.read_rows(path))
+    overhead = float(block.partition("overhead: ")[2].partition(" us")[0])
+    assert 4 <= overhead <= 20
+
+
+def test_misses_are_told_by_what_they_share(collectives) -> None:  # type: ignore[no-untyped-def]
+    from misses import Compared, describe_misses
+
+    def row(operation: str, predicted: float) -> Compared:
+        return Compared(
+            hardware="box",
+            operation=operation,
+            nodes=1,
+            gpus=8,
+            size=2**20,
+            role="test",
+            measured=1.0,
+            predicted=predicted,
+            how="ring LL",
+        )
+
+    table = describe_misses([row("all_reduce", 2.0)] * 20 + [row("all_gather", 1.0)] * 60)
+    assert "| box | 1 x 8 GPUs | all_reduce | 1 MiB | 20 test | +100% |" in table
+    assert "| operation: all_reduce | 100% | 25.0% |" in table
+    assert not [line for line in table if line.startswith("| hardware: ")]

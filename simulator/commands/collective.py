@@ -22,15 +22,17 @@ def collective(
         str | None, Parameter(help="Bytes of each rank's buffer, as 256MiB; without it, a sweep up to 1 GiB.")
     ] = None,
     sweep: Annotated[bool, Parameter(negative=(), help="Sizes from 1 KiB up to --size.")] = False,
-    ranks: Annotated[str | None, Parameter(help="Ranks of the group, as 0-7 or 0,8,16; default: all.")] = None,
+    ranks: Annotated[str | None, Parameter(help="Ranks of the group, as 0-7, 0,8,16 or 0-63:8; default: all.")] = None,
     algorithm: Annotated[str | None, Parameter(help="Only this one: ring, tree, hierarchical, ...")] = None,
+    chosen: Annotated[bool, Parameter(negative=(), help="Only what the library would take at each size.")] = False,
     settings: Settings = (),
     format: Format = "table",
 ) -> None:
     """Predict a collective that has the cluster to itself: time, algbw and busbw as nccl-tests defines them.
 
     The algorithm that the communication library would take at each size is marked. Sizes are those of nccl-tests: the
-    whole input of a reduce-scatter, the whole output of an all-gather, what a rank sends in an all-to-all.
+    whole input of a reduce-scatter, the whole output of an all-gather, what a rank sends in an all-to-all. Protocol
+    bare means the links alone, without what the library costs: a bound.
     """
     from simulator.load import load_topology
     from simulator.planning.collectives import compare_algorithms, parse_ranks, sweep_sizes
@@ -39,7 +41,7 @@ def collective(
     built = load_topology(topology, settings)
     group = parse_ranks(ranks, built)
     sizes = sweep_sizes(largest) if sweep or size is None else [largest]
-    rows = compare_algorithms(built, group, op, sizes, algorithm)
+    rows = [row for row in compare_algorithms(built, group, op, sizes, algorithm) if row.chosen or not chosen]
     if format == "json":
         plain = [row.to_json() for row in rows]
         print_json({"topology": built.name, "operation": op, "ranks": list(group), "rows": plain})

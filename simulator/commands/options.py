@@ -75,7 +75,7 @@ def fraction(option: str, text: str | None) -> float | None:
 
 def check_picture(output: Path | None) -> None:
     """Refuse a picture whose name promises another format than SVG; raises InputError."""
-    if output and output.suffix != ".svg":
+    if output and output.suffix.lower() != ".svg":
         from simulator.errors import Diagnostic, InputError
 
         hint = f"write {output.with_suffix('.svg').name}; browsers and Inkscape turn it into anything else"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from statistics import median
 
 from simulator.cost.calibration import (
@@ -22,6 +23,9 @@ from simulator.program import instructions
 from simulator.program.instructions import Instruction, Kind
 from simulator.program.program import Program
 from simulator.topology import Device
+
+PASSES = (*instructions.FORWARD, *instructions.BACKWARD)
+"""Kinds that pass over layers."""
 
 
 def kernel_seconds(kernel: Kernel, device: Device, dtype: str, itemsize: int) -> float:
@@ -54,11 +58,21 @@ class ComputeCost:
         self.program = program
         self.device = device
         self.calibration = calibration
-        self.measured = 0
-        self.estimated = 0
         self._seconds: dict[tuple[Kind, int, int], float] = {}
-        self._nodes: dict[tuple[str, Kind, bool], float] = {}
+        self._alike: dict[tuple[Kind, bool, int], float] = {}
+        self._flops: dict[tuple[Kind, int], float] = {}
+        self._passes: dict[tuple[str, Kind, bool], tuple[float, bool]] = {}
         self._correction = self._median_ratio() if calibration.layers else 1.0
+
+    @property
+    def measured(self) -> int:
+        """Passes over layers that were priced from measured times."""
+        return sum(self._priced_passes().values())
+
+    @property
+    def estimated(self) -> int:
+        """Passes over layers that were priced by the roofline."""
+        return len(self._priced_passes()) - self.measured
 
     def seconds(self, instruction: Instruction) -> float:
         """Return the time of an instruction on the idle device."""
@@ -70,15 +84,18 @@ class ComputeCost:
     def flops(self, instruction: Instruction) -> float:
         """Return the matrix-product FLOPs of an instruction, what MFU counts."""
         graph, batch = self.program.graph, self.program.plan.microbatch_size
-        if instruction.kind not in (*instructions.FORWARD, *instructions.BACKWARD):
+        if instruction.kind not in PASSES:
             return 0.0
-        return sum(
-            kernel.flops
-            for node in self.program.segment(instruction).nodes
-            for phase in phases(graph, node, instruction.kind)
-            for kernel in node.layer.kernels(phase, graph.input_shapes(node), batch)
-            if kernel.kind == "matmul"
-        )
+        key = (instruction.kind, self.program.alike[instruction.stage][instruction.part])
+        if key not in self._flops:
+            self._flops[key] = sum(
+                kernel.flops
+                for node in self.program.segment(instruction).nodes
+                for phase in phases(graph, node, instruction.kind)
+                for kernel in node.layer.kernels(phase, graph.input_shapes(node), batch)
+                if kernel.kind == "matmul"
+            )
+        return self._flops[key]
 
     def _price(self, work: Instruction) -> float:
         if work.kind is Kind.RESHARD:
@@ -86,22 +103,35 @@ class ComputeCost:
         if work.kind is Kind.OPTIM:
             return self._update_seconds(work)
         apart = work.stage in self.program.stages_with_split_backward
-        layers = sum(self._node_seconds(node, work.kind, apart) for node in self.program.segment(work).nodes)
+        key = (work.kind, apart, self.program.alike[work.stage][work.part])
+        if key not in self._alike:
+            self._alike[key] = self._price_pass(work, apart)
+        return self._alike[key]
+
+    def _price_pass(self, work: Instruction, apart: bool) -> float:
+        layers = sum(self._pass(node, work.kind, apart)[0] for node in self.program.segment(work).nodes)
         if work.kind not in (Kind.B, Kind.I):
             return layers
         return layers + self.calibration.starts.get(INPUT_GRAD if apart else BACKWARD, 0.0)
 
-    def _node_seconds(self, node: Node, kind: Kind, apart: bool) -> float:
-        key = (node.name, kind, apart)
-        if key not in self._nodes:
+    def _pass(self, node: Node, kind: Kind, apart: bool) -> tuple[float, bool]:
+        """Return the seconds of a pass over a layer, and whether they were measured."""
+        key = (self.program.graph.twins[node.name], kind, apart)
+        if key not in self._passes:
             found = self._measured(node, kind, apart)
-            if found is None:
-                self.estimated += 1
-                found = self._correction * self._roofline(node, kind)
-            else:
-                self.measured += 1
-            self._nodes[key] = found
-        return self._nodes[key]
+            estimate = self._correction * self._roofline(node, kind) if found is None else found
+            self._passes[key] = (estimate, found is not None)
+        return self._passes[key]
+
+    def _priced_passes(self) -> dict[tuple[str, Kind, bool], bool]:
+        """Return for each pass over a layer that was priced whether it was measured."""
+        split = self.program.stages_with_split_backward
+        return {
+            (node.name, kind, stage in split): self._pass(node, kind, stage in split)[1]
+            for kind, stage, part in self._seconds
+            if kind in PASSES
+            for node in self.program.stages[stage].segments[part].nodes
+        }
 
     def _measured(self, node: Node, kind: Kind, apart: bool) -> float | None:
         """Return what was measured of a layer, None without; ``apart``: for a rank that splits backward."""
@@ -133,11 +163,15 @@ class ComputeCost:
 
     def _median_ratio(self) -> float:
         """Return the median of measured / roofline over the layers of this program that were measured."""
+        graph = self.program.graph
+        times = Counter(graph.twins.values())
         ratios = [
-            found / estimate
-            for node in self.program.graph.nodes
+            ratio
+            for name, count in times.items()
             for kind in (Kind.F, Kind.B)
-            if (found := self._measured(node, kind, apart=False)) and (estimate := self._roofline(node, kind))
+            if (found := self._measured(graph.by_name[name], kind, apart=False))
+            and (estimate := self._roofline(graph.by_name[name], kind))
+            for ratio in [found / estimate] * count
         ]
         return median(ratios) if ratios else 1.0
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from itertools import permutations
 
 import numpy as np
 
 from simulator.cost.algorithms import ALGORITHMS, OPERATIONS, Algorithm, GroupShape, Phase
+from simulator.cost.cables import direct_cables
 from simulator.errors import quote
 from simulator.topology import Topology
 
@@ -84,7 +84,7 @@ def shape_of(topology: Topology, ranks: Sequence[int]) -> GroupShape:
     return replace(
         shape,
         in_network=summing,
-        direct_links=meshed and not any(joins(*pair) for pair in permutations(ranks, 2)),
+        cables=direct_cables(topology, ranks) if meshed else (),
     )
 
 

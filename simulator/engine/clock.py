@@ -19,18 +19,22 @@ AFTER_ALL_ELSE = 2
 """Behind NORMAL events: when everything else of this instant has happened."""
 
 
-class _Tick:
+class Tick:
     """What SimPy needs to find in its queue."""
 
     __slots__ = ("callbacks",)
     _ok = True
 
     def __init__(self, call: Callable[[object], None]) -> None:
-        self.callbacks = (call,)
+        self.callbacks: tuple[Callable[[object], None], ...] = (call,)
+
+    def cancel(self) -> None:
+        """Let nothing happen when the time comes; not to be called after that."""
+        self.callbacks = ()
 
 
-def after(env: simpy.Environment, seconds: float, call: Callable[[object], None], priority: int = NORMAL) -> None:
-    """Call back when ``seconds`` have passed.
+def after(env: simpy.Environment, seconds: float, call: Callable[[object], None], priority: int = NORMAL) -> Tick:
+    """Call back when ``seconds`` have passed; return what can be cancelled until then.
 
     Parameters
     ----------
@@ -44,4 +48,6 @@ def after(env: simpy.Environment, seconds: float, call: Callable[[object], None]
         Order among what happens at the same instant.
     """
     queue: list[Any] = env._queue
-    heappush(queue, (env._now + seconds, priority, next(env._eid), _Tick(call)))
+    tick = Tick(call)
+    heappush(queue, (env._now + seconds, priority, next(env._eid), tick))
+    return tick

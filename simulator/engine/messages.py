@@ -7,8 +7,8 @@ from simulator.cost.collectives import Transfer, joined
 from simulator.engine.fold import MediumClass
 from simulator.engine.network import Network
 from simulator.engine.system import System
-from simulator.program.instructions import Instruction, Kind
-from simulator.program.program import Program
+from simulator.program.instructions import Instruction
+from simulator.program.program import Message, Program
 
 
 class MessageCost:
@@ -19,19 +19,19 @@ class MessageCost:
         self._system = system
         self._network = network
         self._calibration = calibration
-        self._transfers: dict[tuple[int, Kind, int, int], tuple[Transfer, ...]] = {}
-        self._seconds: dict[tuple[int, Kind, int, int], float] = {}
+        self._transfers: dict[tuple[int, Message], tuple[Transfer, ...]] = {}
+        self._seconds: dict[tuple[int, Message], float] = {}
 
     def transfers(self, medium: int, instruction: Instruction) -> tuple[Transfer, ...]:
         """Return what an instruction's message transfers on a medium, one after the other."""
-        key = (medium, instruction.kind, instruction.stage, instruction.part)
+        key = (medium, self._program.message(instruction))
         if key not in self._transfers:
-            self._transfers[key] = joined(self._price(medium, instruction))
+            self._transfers[key] = joined(self._price(*key))
         return self._transfers[key]
 
     def seconds(self, medium: MediumClass, instruction: Instruction) -> float:
         """Return the time of the message when all media of its class, and nothing else, are busy."""
-        key = (medium.representative, instruction.kind, instruction.stage, instruction.part)
+        key = (medium.representative, self._program.message(instruction))
         if key not in self._seconds:
             transfers = self.transfers(medium.representative, instruction)
             self._seconds[key] = sum(self._alone(medium, each) for each in transfers)
@@ -42,8 +42,8 @@ class MessageCost:
             return transfer.latency
         return transfer.latency + transfer.size / self._network.alone(medium.legs[transfer.leg], float("inf"))
 
-    def _price(self, medium: int, instruction: Instruction) -> list[Transfer]:
-        message, system = self._program.message(instruction), self._system
+    def _price(self, medium: int, message: Message) -> list[Transfer]:
+        system = self._system
         modelled = system.transfers(medium, message)
         if not system.on_one_host[medium]:
             return modelled

@@ -8,25 +8,28 @@ and only for the flows that share a resource, directly or through others, with o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import simpy
 
-from simulator.engine.clock import AFTER_ALL_ELSE, after
+from simulator.engine.clock import AFTER_ALL_ELSE, Tick, after
 
 
 class Flow:
     """Something that moves ``remaining`` units at ``rate`` units/s, loading each resource by weight x rate."""
 
-    __slots__ = ("done", "limit", "rate", "remaining", "since", "version", "weights")
+    __slots__ = ("done", "limit", "rate", "remaining", "since", "timer", "weights")
 
-    def __init__(self, weights: Mapping[int, float], size: float, limit: float, done: Callable[[], None]) -> None:
+    def __init__(
+        self, weights: Mapping[int, float], size: float, limit: float, done: Callable[[], None], since: float
+    ) -> None:
         self.weights = weights
         self.remaining = size
         self.limit = limit
         self.done = done
         self.rate = 0.0
-        self.since = 0.0
-        self.version = 0
+        self.since = since
+        self.timer: Tick | None = None
 
 
 class Network:
@@ -50,15 +53,27 @@ class Network:
         """Return the rate that a flow gets when nobody else is there."""
         return min([limit, *(self._capacities[resource] / weight for resource, weight in weights.items())])
 
-    def start(self, weights: Mapping[int, float], size: float, limit: float, done: Callable[[], None]) -> None:
+    def start(
+        self,
+        weights: Mapping[int, float],
+        size: float,
+        limit: float,
+        done: Callable[[], None],
+        _: object = None,
+    ) -> None:
         """Start a flow of ``size`` units, never faster than ``limit``; call ``done`` at its end."""
-        flow = Flow(weights, size, limit, done)
-        flow.since = self._env.now
-        lonely = not self._dirty and all(not self._flows[resource] for resource in weights)
-        for resource in weights:
-            self._flows[resource][flow] = None
+        flow = Flow(weights, size, limit, done, self._env.now)
+        lonely, rate = not self._dirty, limit
+        for resource, weight in weights.items():
+            others = self._flows[resource]
+            if others:
+                lonely = False
+            others[flow] = None
+            own = self._capacities[resource] / weight
+            if own < rate:
+                rate = own
         if lonely:
-            self._set_rate(flow, self.alone(weights, limit))
+            self._set_rate(flow, rate)
         else:
             self._mark(weights)
 
@@ -70,18 +85,19 @@ class Network:
 
     def _set_rate(self, flow: Flow, rate: float) -> None:
         now = self._env.now
-        flow.remaining -= flow.rate * (now - flow.since)
+        if flow.timer:
+            flow.timer.cancel()
+            flow.remaining -= flow.rate * (now - flow.since)
         flow.since, flow.rate = now, rate
-        flow.version += 1
-        version = flow.version
-        seconds = max(0.0, flow.remaining) / rate
-        after(self._env, seconds, lambda _: self._finish(flow) if flow.version == version else None)
+        flow.timer = after(self._env, max(0.0, flow.remaining) / rate, partial(self._finish, flow))
 
-    def _finish(self, flow: Flow) -> None:
+    def _finish(self, flow: Flow, _: object = None) -> None:
         shared = False
         for resource in flow.weights:
-            del self._flows[resource][flow]
-            shared = shared or bool(self._flows[resource])
+            others = self._flows[resource]
+            del others[flow]
+            if others:
+                shared = True
         if shared:
             self._mark(flow.weights)
         flow.done()

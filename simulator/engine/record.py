@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from operator import attrgetter
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 from simulator.engine.script import Script, TaskCost
-from simulator.program.instructions import STREAM_OF, Stream
+from simulator.program.instructions import STREAM_OF, Instruction, Stream
 from simulator.program.liveness import held_after
 from simulator.program.program import Program
 from simulator.results.timeline import Curve, Span, Timeline, curve
@@ -18,70 +18,93 @@ Pace = tuple[tuple[float, float], ...]
 """Begin and end of each collective inside a task, seconds after the first of them began."""
 
 
-class Record(NamedTuple):
-    """One task of one rank; times in seconds.
+Log = list[Any]
+"""Of one task after the other, in order of end, five values: its number, counted on from step to step; when it was
+issued; when it started, which in a task with collectives inside is when the first of them began; when it ended; the
+pace of the collectives inside. One flat list, for a tuple of each task would be work for the garbage collector."""
+
+LOGGED = 5
+"""Values of one task."""
+
+
+class RankRecord(NamedTuple):
+    """What one rank did; times in seconds.
 
     Parameters
     ----------
     rank
         Global rank.
     script, cost
-        What the rank runs, and what its computations cost.
-    task
-        Number of the task, counted on from step to step.
-    issued, start, end
-        As of a span; ``start`` of a task with collectives inside is when the first of them began.
-    pace
-        Of the collectives inside.
+        What it runs, and what its computations cost.
+    log
+        Its tasks.
     """
 
     rank: int
     script: Script
     cost: TaskCost
-    task: int
-    issued: float
-    start: float
-    end: float
-    pace: Pace
+    log: Log
 
-    def spans(self) -> Iterator[Span]:
-        """Yield the spans of its instructions in order."""
-        instructions = self.script.of(self.task)
-        collectives = iter(self.pace)
-        clock = self.issued
+    def end(self, step: int) -> float:
+        """Return when the rank was done with a step."""
+        length = self.script.length
+        ends: Iterable[float] = self.log[3::LOGGED]
+        return max(end for task, end in zip(self.log[::LOGGED], ends, strict=True) if task // length == step)
+
+    def spans(self, step: int) -> list[Span]:
+        """Return the spans of a step in order of end."""
+        length = self.script.length
+        spans: list[Span] = []
+        for task, issued, start, end, pace in zip(*(self.log[column::LOGGED] for column in range(LOGGED)), strict=True):
+            if task // length == step:
+                instructions = self.script.of(task)
+                if len(instructions) == 1:
+                    spans.append(Span(self.rank, instructions[0], issued, start, end))
+                else:
+                    spans += self._inside(instructions, issued, start, end, pace)
+        spans.sort(key=attrgetter("end"))
+        return spans
+
+    def _inside(
+        self, instructions: list[Instruction], issued: float, start: float, last: float, pace: Pace
+    ) -> Iterator[Span]:
+        """Yield the spans of a task of several instructions."""
+        collectives = iter(pace)
+        clock = issued
         for instruction in instructions[:-1]:
             issued = clock
             if STREAM_OF[instruction.kind] is Stream.COMPUTE:
                 # Sums in another order may be an ulp beyond the end.
-                clock = min(issued + self.cost.seconds(instruction), self.end)
+                clock = min(issued + self.cost.seconds(instruction), last)
                 yield Span(self.rank, instruction, issued, issued, clock)
             else:
                 begin, end = next(collectives)
-                clock = min(self.start + end, self.end)
-                yield Span(self.rank, instruction, issued, min(self.start + begin, clock), clock)
-        alone = len(instructions) == 1
-        yield Span(self.rank, instructions[-1], clock, self.start if alone else clock, self.end)
+                clock = min(start + end, last)
+                yield Span(self.rank, instruction, issued, min(start + begin, clock), clock)
+        yield Span(self.rank, instructions[-1], clock, clock, last)
 
 
 class Spans(Sequence[Span]):
-    """The spans of a step, each rank's in order of end.
+    """The spans of a step, rank by rank, each rank's in order of end.
 
     Parameters
     ----------
     records
-        In order of end.
+        What each rank did.
+    step
+        In which of its steps.
     """
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self, records: Sequence[RankRecord], step: int) -> None:
         self._records = records
+        self._step = step
 
     @cached_property
     def _all(self) -> tuple[Span, ...]:
-        spans = chain.from_iterable(record.spans() for record in self._records)
-        return tuple(sorted(spans, key=attrgetter("end")))
+        return tuple(chain.from_iterable(record.spans(self._step) for record in self._records))
 
     def __len__(self) -> int:
-        return sum(len(record.script.positions(record.task)) for record in self._records)
+        return sum(len(record.script) for record in self._records)
 
     @overload
     def __getitem__(self, index: int) -> Span: ...

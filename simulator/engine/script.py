@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from simulator.cost.compute import ComputeCost
-from simulator.program.instructions import STREAM_OF, Instruction, Kind, Lane, Stream
+from simulator.program.instructions import STREAM_OF, Instruction, Kind, Stream
+from simulator.program.merging import Merging
 from simulator.program.program import Program
-from simulator.program.tasks import Merging, tasks
+from simulator.program.tasks import tasks
 
 
 class Script:
@@ -17,37 +16,56 @@ class Script:
     ----------
     length
         Tasks of one step; those of the next step are counted on.
-    needs
-        For each task of all steps those of other lanes that must be done.
-    lanes
-        For each lane its queue of tasks.
+    shapes
+        For each task the number that tasks share which do the same.
+    examples
+        One task of each shape.
+    meeting_lanes
+        For each shape the lane in which it meets other ranks, or that of computations.
+    missing
+        For each task how many must be done before it, the one before it in its lane among them.
+    followers
+        For each task those that wait for it, the next one in its lane first.
+    first
+        The tasks that wait for nothing.
     """
 
     def __init__(self, program: Program, coordinate: int, merging: Merging, steps: int) -> None:
         self._instructions = program.lists[coordinate]
         self._tasks = one = tasks(program, coordinate, merging)
         self.length = len(one.positions)
-        starts = [step * self.length for step in range(steps)]
-        self.needs = list(one.needs) if steps == 1 else self._repeated(one.needs, steps)
-        self.lanes: Mapping[Lane, list[int]] = {
-            lane: [start + task for start in starts for task in queue] for lane, queue in one.lanes.items()
-        }
+        self.shapes = one.shapes * steps
+        self.examples, self.meeting_lanes = one.examples, one.meeting_lanes
+        self.missing, self.followers = one.missing, one.followers
+        if steps > 1:
+            self._repeat(steps)
+        self.first = [task for task, count in enumerate(self.missing) if not count]
 
-    def _repeated(self, needs: tuple[tuple[int, ...], ...], steps: int) -> list[tuple[int, ...]]:
-        """Return the needs of several steps; what is gathered was updated in the step before."""
-        length, first = self.length, [self.first(task) for task in range(self.length)]
-        lasts = [self.of(task)[-1] for task in range(length)]
-        updates = {each.stage: task - length for task, each in enumerate(lasts) if each.kind is Kind.OPTIM}
-        gathers = {task: updates[each.stage] for task, each in enumerate(first) if each.kind is Kind.UNSHARD}
-        repeated = [tuple([step * length + need for need in each]) for step in range(steps) for each in needs]
-        for step in range(1, steps):
-            for task, update in gathers.items():
-                repeated[step * length + task] += (step * length + update,)
-        return repeated
+    def __len__(self) -> int:
+        """Return the number of instructions of one step."""
+        return len(self._instructions)
 
-    def shape(self, task: int) -> int:
-        """Return the number that tasks share which do the same."""
-        return self._tasks.shapes[task % self.length]
+    def _repeat(self, steps: int) -> None:
+        """Join steps: each lane goes on in its order, and what is gathered was updated in the step before."""
+        one, length = self._tasks, self.length
+        missing = list(one.missing * steps)
+        followers = [[start + task for task in each] for start in self._starts(steps) for each in one.followers]
+        for start in self._starts(steps)[1:]:
+            for before, after in self._joints():
+                missing[start + after] += 1
+                followers[start - length + before].append(start + after)
+        self.missing, self.followers = tuple(missing), tuple(map(tuple, followers))
+
+    def _starts(self, steps: int) -> range:
+        return range(0, steps * self.length, self.length)
+
+    def _joints(self) -> list[tuple[int, int]]:
+        """Return (task of a step, task of the next step that waits for it)."""
+        lasts = [(last.stage, task) for task in range(self.length) if (last := self.of(task)[-1]).kind is Kind.OPTIM]
+        updates = dict(lasts)
+        gathers = [task for task in range(self.length) if self.of(task)[0].kind is Kind.UNSHARD]
+        lanes = [(queue[-1], queue[0]) for queue in self._tasks.lanes.values()]
+        return lanes + [(updates[self.of(task)[0].stage], task) for task in gathers]
 
     def positions(self, task: int) -> tuple[int, ...]:
         """Return where a task's instructions stand in the coordinate's list."""
@@ -56,10 +74,6 @@ class Script:
     def of(self, task: int) -> list[Instruction]:
         """Return the instructions of a task."""
         return [self._instructions[position] for position in self.positions(task)]
-
-    def first(self, task: int) -> Instruction:
-        """Return the first instruction of a task."""
-        return self._instructions[self.positions(task)[0]]
 
 
 class TaskCost:
@@ -71,23 +85,25 @@ class TaskCost:
         Tasks.
     cost
         Seconds of their computations.
+
+    Attributes
+    ----------
+    segments
+        For each shape the seconds of computing before, between and after the collectives inside such a task; empty for
+        one that only communicates.
     """
 
     def __init__(self, script: Script, cost: ComputeCost) -> None:
         self.seconds = cost.seconds
-        self._script = script
-        self._segments: dict[int, tuple[float, ...]] = {}
+        self.segments = [self._segments(script.of(task)) for task in script.examples]
 
-    def segments(self, task: int) -> tuple[float, ...]:
-        """Return the seconds of computing before, between and after the collectives inside a task."""
-        shape = self._script.shape(task)
-        found = self._segments.get(shape)
-        if found is None:
-            sums = [0.0]
-            for instruction in self._script.of(task):
-                if STREAM_OF[instruction.kind] is Stream.COMPUTE:
-                    sums[-1] += self.seconds(instruction)
-                else:
-                    sums.append(0.0)
-            found = self._segments[shape] = tuple(sums)
-        return found
+    def _segments(self, instructions: list[Instruction]) -> tuple[float, ...]:
+        if len(instructions) == 1 and STREAM_OF[instructions[0].kind] is not Stream.COMPUTE:
+            return ()
+        sums = [0.0]
+        for instruction in instructions:
+            if STREAM_OF[instruction.kind] is Stream.COMPUTE:
+                sums[-1] += self.seconds(instruction)
+            else:
+                sums.append(0.0)
+        return tuple(sums)

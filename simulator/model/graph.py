@@ -159,6 +159,15 @@ class LayerGraph:
             depends[node.name] = bool(node.layer.parameters()) or any(depends[name] for name in node.inputs)
         return depends
 
+    @cached_property
+    def twins(self) -> Mapping[str, str]:
+        """For each node the first one that does the same: an equal layer on equal shapes, with the same gradients."""
+        first: dict[tuple[Layer, tuple[Shape, ...], bool], str] = {}
+        return {
+            node.name: first.setdefault((node.layer, self.input_shapes(node), self.needs_input_grad(node)), node.name)
+            for node in self.nodes
+        }
+
 
 def order(edges: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Return node names in topological order, as near to the given order as the edges allow.

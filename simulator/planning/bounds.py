@@ -16,8 +16,9 @@ from simulator.engine.hashes import combined, sums
 from simulator.engine.legs import Floats, Ints, rows_of
 from simulator.engine.messages import MessageCost
 from simulator.engine.network import Network
-from simulator.engine.run import device_key
-from simulator.engine.system import System, build_system
+from simulator.engine.run import device_key, kept_system
+from simulator.engine.system import System
+from simulator.planning.places import places
 from simulator.program.instructions import RECEIVES, Instruction, Lane, Stream
 from simulator.program.program import Program
 from simulator.results.metrics import Metrics
@@ -89,19 +90,19 @@ class _Computes:
     """Times of F, B and OPTIM with all replicas of a pipeline coordinate computing at once."""
 
     def __init__(self, program: Program, topology: Topology, calibration: Calibration) -> None:
-        mesh = program.plan.mesh
+        found = places(program, topology)
         sharing: Counter[tuple[int, int]] = Counter()
-        for rank in range(mesh.world_size):
-            sharing[mesh.coordinate(rank, "pp"), topology.node(rank)] += 1
+        for place in found:
+            sharing[place.coordinate, place.node] += place.num_ranks
         self._costs: dict[tuple[str, float], ComputeCost] = {}
         self._slowdowns: dict[int, dict[tuple[str, float], float]] = defaultdict(dict)
-        for rank in range(mesh.world_size):
-            device, cores, coordinate = topology.device(rank), topology.host(rank).cores, mesh.coordinate(rank, "pp")
+        for place in found:
+            device, cores = topology.device(place.rank), topology.hosts[place.node].cores
             key = device_key(device)
             if key not in self._costs:
                 self._costs[key] = ComputeCost(program, device, calibration)
-            slowdown = max(1.0, sharing[coordinate, topology.node(rank)] / cores) if cores else 1.0
-            known = self._slowdowns[coordinate]
+            slowdown = max(1.0, sharing[place.coordinate, place.node] / cores) if cores else 1.0
+            known = self._slowdowns[place.coordinate]
             known[key] = max(known.get(key, 1.0), slowdown)
 
     def seconds(self, coordinate: int, work: Instruction) -> float:
@@ -113,7 +114,7 @@ class _Messages:
     """Times of messages with all media that serve the same lane of the same pipeline coordinate busy at once."""
 
     def __init__(self, program: Program, topology: Topology, calibration: Calibration) -> None:
-        self._system = build_system(program, topology)
+        self._system = kept_system(program, topology)
         network = Network(simpy.Environment(), list(self._system.capacities))
         self._cost = MessageCost(program, self._system, network, calibration)
         self._media: dict[tuple[int, Lane], list[tuple[int, Floats]]] = {}

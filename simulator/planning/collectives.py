@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simulator.cost.group import Group, Option, bus_factor
+from simulator.cost.group import BARE, Group, Option, bus_factor
 from simulator.errors import Diagnostic, InputError, quote
 from simulator.topology import Topology
 
 SMALLEST, GROWTH = 2**10, 4
 """A sweep begins at 1 KiB; each size is four times the one before."""
 
-_RANGE = re.compile(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?\s*")
+_RANGE = re.compile(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9})(?:\s*:\s*(\d{1,9}))?)?\s*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,10 @@ def sweep_sizes(largest: float) -> list[float]:
 def compare_algorithms(
     topology: Topology, ranks: Sequence[int], operation: str, sizes: Sequence[float], algorithm: str | None = None
 ) -> list[CollectiveFigures]:
-    """Return the figures of every algorithm at every size, the fastest first; or only of the one that is named.
+    """Return the figures of every algorithm at every size, or only of the one that is named.
+
+    Those that the library has come first, the fastest first; then those that run at the links' own speed, which are
+    bounds: nothing is known of what they would cost beside the links.
 
     Raises
     ------
@@ -71,7 +74,7 @@ def compare_algorithms(
         return [
             _figures(option, operation, size, len(ranks), group.choose(operation, size).algorithm)
             for size in sizes
-            for option in group.options(operation, size, algorithm)
+            for option in sorted(group.options(operation, size, algorithm), key=lambda option: option.protocol == BARE)
         ]
     except ValueError as error:
         raise InputError([Diagnostic("", "", str(error))]) from None
@@ -91,7 +94,7 @@ def _figures(option: Option, operation: str, size: float, num_ranks: int, chosen
 
 
 def parse_ranks(text: str | None, topology: Topology) -> tuple[int, ...]:
-    """Return the ranks in ``"0-7,16"``; all of the topology where nothing is given.
+    """Return the ranks in ``"0-7,16"`` or ``"0-63:8"``, every eighth; all of the topology where nothing is given.
 
     Raises
     ------
@@ -104,12 +107,17 @@ def parse_ranks(text: str | None, topology: Topology) -> tuple[int, ...]:
     for part in text.split(","):
         match = _RANGE.fullmatch(part)
         if match is None:
-            raise _wrong_ranks(text, f"{quote(part)} is neither a rank nor a range", "write, say, 0-7 or 0,8,16")
+            raise _wrong_ranks(
+                text, f"{quote(part)} is neither a rank nor a range", "write, say, 0-7, 0,8,16 or 0-63:8"
+            )
         first, last = int(match[1]), int(match[2] or match[1])
         if not first <= last < topology.world_size:
             rule = f"{quote(part)} is no part of the ranks 0 to {topology.world_size - 1} of {topology.name}"
             raise _wrong_ranks(text, rule, "add nodes with --set topology.nodes=..., or name fewer ranks")
-        ranks += range(first, last + 1)
+        step = int(match[3] or 1)
+        if not step:
+            raise _wrong_ranks(text, f"{quote(part)}: a step of 0 goes nowhere", "write, say, 0-63:8")
+        ranks += range(first, last + 1, step)
     return tuple(ranks)
 
 

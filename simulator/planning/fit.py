@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from simulator.cost.memory import Memory, capacity, peak_memory
 from simulator.errors import ExecutionError, PlancastError
 from simulator.load import Inputs, apply_settings, build
+from simulator.planning.places import places
 from simulator.program.program import Program
 from simulator.topology import Topology
 from simulator.units import format_bytes
@@ -40,16 +41,9 @@ class Fit:
 
 def fit(program: Program, topology: Topology) -> tuple[Fit, ...]:
     """Return the verdict for each pipeline coordinate."""
-    mesh = program.plan.mesh
-    # Ranks of one node with one kind of device have the same capacity.
-    known: dict[tuple[int, float], float] = {}
     smallest = [float("inf")] * len(program.lists)
-    for rank in range(mesh.world_size):
-        key = (topology.node(rank), topology.device(rank).memory)
-        if key not in known:
-            known[key] = capacity(topology, rank)
-        coordinate = mesh.coordinate(rank, "pp")
-        smallest[coordinate] = min(smallest[coordinate], known[key])
+    for place in places(program, topology):
+        smallest[place.coordinate] = min(smallest[place.coordinate], capacity(topology, place.rank))
     return tuple(
         Fit(pipeline_rank=coordinate, memory=peak_memory(program, coordinate), capacity=room)
         for coordinate, room in enumerate(smallest)

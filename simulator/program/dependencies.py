@@ -6,14 +6,31 @@ says everything. They are the same for every micro-batch, so each is worked out 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import NamedTuple
 
+import numpy as np
+
+from simulator.program.coded import Coded, Ints, Work, coded
 from simulator.program.instructions import BACKWARD, SENDS, Instruction, Kind, Stream
 from simulator.program.program import Program
 from simulator.program.sharding import gathered_for
 
-Work = tuple[Kind, int, int]
-"""Kind, stage and part: an instruction without its micro-batch."""
+
+class Needs(NamedTuple):
+    """Who waits for whom; rows in order of the one that waits.
+
+    Parameters
+    ----------
+    position
+        Of the instruction that waits.
+    need
+        Position of one that it waits for.
+    """
+
+    position: Ints
+    need: Ints
 
 
 def dependencies(program: Program, instructions: tuple[Instruction, ...]) -> list[tuple[int, ...]]:
@@ -22,28 +39,47 @@ def dependencies(program: Program, instructions: tuple[Instruction, ...]) -> lis
     Only positions in other lanes are listed, and only those that a missing instruction does not make void: a
     program with holes is for ``verify`` to find.
     """
-    where: dict[tuple[Kind, int, int, int], int] = {each: position for position, each in enumerate(instructions)}
-    last: dict[Work, int] = {(kind, stage, part): at for at, (kind, stage, _, part) in enumerate(instructions)}
-    rules: dict[Work, list[Work]] = {}
-    result: list[tuple[int, ...]] = []
-    for kind, stage, microbatch, part in instructions:
-        rule = rules.get((kind, stage, part))
-        if rule is None:
-            rule = rules[kind, stage, part] = [need for need in _needs(program, kind, stage, part) if need in last]
-        if kind is Kind.REDUCE_GRAD:
-            result.append(tuple([last[need] for need in rule]))
-        elif kind is Kind.BARRIER:
-            result.append(_all_gradients(last))
-        elif rule:
-            keys = [(other, its_stage, microbatch, its_part) for other, its_stage, its_part in rule]
-            result.append(tuple([where[key] for key in keys if key in where]))
-        else:
-            result.append(())
+    needs = needs_of(program, instructions, coded(instructions))
+    counts = np.bincount(needs.position, minlength=len(instructions)).tolist()
+    positions = iter(needs.need.tolist())
+    return [tuple([next(positions) for _ in range(count)]) for count in counts]
+
+
+def needs_of(program: Program, instructions: tuple[Instruction, ...], numbers: Coded) -> Needs:
+    """Return what ``dependencies`` returns, as one table."""
+    where = np.full((len(numbers.works), numbers.microbatches.max(initial=-1) + 2), -1)
+    where[numbers.codes, numbers.microbatches] = np.arange(len(instructions))
+    last = dict(zip(numbers.works, where.max(axis=1).tolist(), strict=True))
+    code = {work: index for index, work in enumerate(numbers.works)}
+    order = np.argsort(numbers.codes, kind="stable")
+    places = np.split(order, np.cumsum(np.bincount(numbers.codes, minlength=len(code)))[:-1])
+    pairs: list[tuple[Ints, Ints]] = []
+    for work, positions in zip(numbers.works, places, strict=True):
+        if work[0] is Kind.BARRIER:
+            pairs += [(positions, np.full(len(positions), need)) for need in _all_gradients(last)]
+            continue
+        for need in _needs(program, *work):
+            if need not in code:
+                continue
+            if work[0] is Kind.REDUCE_GRAD:
+                pairs.append((positions, np.full(len(positions), last[need])))
+            else:
+                pairs.append((positions, where[code[need], numbers.microbatches[positions]]))
     if program.plan.is_sharded:
-        result = [own + more for own, more in zip(result, gathered_for(program, instructions), strict=True)]
+        pairs.append(_table(gathered_for(program, instructions)))
     if not program.plan.p2p_overlap:
-        result = [own + more for own, more in zip(result, _sent_before(instructions), strict=True)]
-    return result
+        pairs.append(_table(_sent_before(instructions)))
+    position, wanted = np.concatenate([np.zeros((2, 0), np.int64), *map(np.stack, pairs)], axis=1)
+    there = np.flatnonzero(wanted >= 0)
+    order = there[np.argsort(position[there], kind="stable")]
+    return Needs(position[order], wanted[order])
+
+
+def _table(needs: Iterable[tuple[int, ...]]) -> tuple[Ints, Ints]:
+    """Return the positions of those that wait, and what they wait for."""
+    listed = list(needs)
+    positions = np.repeat(np.arange(len(listed)), list(map(len, listed)))
+    return positions, np.fromiter(chain.from_iterable(listed), np.int64, len(positions))
 
 
 def _sent_before(instructions: tuple[Instruction, ...]) -> Iterator[tuple[int, ...]]:

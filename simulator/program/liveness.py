@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 from simulator.model.graph import INPUT, LayerGraph, Node
-from simulator.program.dependencies import Work
+from simulator.program.coded import Work
 from simulator.program.instructions import STREAM_OF, Kind, Stream
 from simulator.program.program import Program
 from simulator.program.stage import Segment, Stage
@@ -28,9 +28,13 @@ def held_after(program: Program, pipeline_rank: int) -> list[float]:
     The order of the list is that in which a host issues and allocates, so both interpreters hold the same at the same
     instruction, whatever their clocks say.
     """
+    return program.keep(("held", pipeline_rank), lambda: _held_after(program, pipeline_rank))
+
+
+def _held_after(program: Program, pipeline_rank: int) -> list[float]:
     held = accumulate(changes(program, pipeline_rank))
-    instructions = program.lists[pipeline_rank]
-    return [size for each, size in zip(instructions, held, strict=True) if STREAM_OF[each.kind] is Stream.COMPUTE]
+    kinds = (kind for kind, _, _, _ in program.lists[pipeline_rank])
+    return [size for kind, size in zip(kinds, held, strict=True) if STREAM_OF[kind] is Stream.COMPUTE]
 
 
 def changes(program: Program, pipeline_rank: int) -> Iterator[float]:

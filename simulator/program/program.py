@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,7 @@ from simulator.plan.plan import Plan
 from simulator.program.instructions import BACKWARD, COLLECTIVE_AXIS, ENDS, STREAM_OF, Instruction, Kind, Stream
 from simulator.program.stage import Segment, Stage
 
-if TYPE_CHECKING:
-    from simulator.program.tasks import TaskList
+T = TypeVar("T")
 
 NORM_BYTES = 4.0
 """What ranks exchange before the update: the square of their gradients' norm, fp32, which also tells overflow."""
@@ -75,8 +74,6 @@ class Program:
         the upper half of the micro-batches from the last rank to the first.
     passes
         The lowering passes that have run.
-    kept_tasks
-        What ``tasks.py`` worked out of the lists, by pipeline coordinate and kind of merging.
     """
 
     graph: LayerGraph
@@ -86,11 +83,18 @@ class Program:
     placement: tuple[int, ...]
     pipelines: int = 1
     passes: frozenset[Pass] = frozenset()
-    kept_tasks: dict[tuple[int, int], TaskList] = field(init=False, default_factory=dict, repr=False, compare=False)
+    _kept: dict[Hashable, Any] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def lowered(self, step: Pass, lists: Iterable[tuple[Instruction, ...]]) -> Program:
         """Return the program with the lists that a pass made of its own."""
         return replace(self, lists=tuple(lists), passes=self.passes | {step})
+
+    def keep(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what follows from the program alone, or from it and the key: made when it is first asked for."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        result: T = self._kept[key]
+        return result
 
     def parts(self, stage: int) -> range:
         """Return the parts in which the actions of a stage run: its segments, or -1, the whole, before they are cut."""
@@ -118,6 +122,18 @@ class Program:
             if any(instruction.kind is Kind.W for instruction in instructions)
             for instruction in instructions
             if instruction.kind in BACKWARD
+        )
+
+    @cached_property
+    def alike(self) -> tuple[tuple[int, ...], ...]:
+        """For each stage and segment a number that segments share whose layers do the same."""
+        twins, numbers = self.graph.twins, dict[tuple[str, ...], int]()
+        return tuple(
+            tuple(
+                numbers.setdefault(tuple(twins[node.name] for node in segment.nodes), len(numbers))
+                for segment in stage.segments
+            )
+            for stage in self.stages
         )
 
     def model_stage(self, stage: int) -> int:

@@ -19,7 +19,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from simulator.errors import ProgramError
-from simulator.program.dependencies import Work
+from simulator.program.coded import Work
 from simulator.program.instructions import ENDS, SENDS, Instruction, Kind
 from simulator.program.program import Pass, Program
 from simulator.program.progress import find_deadlock, partner_of

@@ -107,6 +107,12 @@ def _destinations(topology: Topology) -> Iterator[tuple[str, int]]:
         hops = [len(topology.route(0, rank).links) for rank in local]
         if max(hops) > hops[1]:
             yield "same node, farthest", hops.index(max(hops))
+    if topology.fabric is None and topology.num_nodes > 1:
+        others = range(len(local), topology.world_size)
+        hops = [len(topology.route(0, rank).links) for rank in others]
+        yield "other node", others[0]
+        if max(hops) > hops[0]:
+            yield "other node, farthest", others[hops.index(max(hops))]
     for label, node, card in topology.fabric.landmarks() if topology.fabric else ():
         ranks = topology.layout.ranks(node)
         yield label, ranks[min(card, len(ranks) - 1)]

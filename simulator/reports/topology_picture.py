@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from math import cos, hypot, pi, sin
 
@@ -18,6 +19,12 @@ MAX_PICTURED = 256
 
 STEP, ROW, GAP, EDGE = 56.0, 110.0, 40.0, 70.0
 """Pixels between devices of a node, between rows, between nodes, and around all."""
+
+CLOSE, MANY = 36.0, 40
+"""Pixels between the devices of a node that has more than so many."""
+
+SLOPE, HIGH = 0.1, 3 * ROW
+"""Rows are this part of the width apart, up to so many pixels: lines to one switch must not lie on each other."""
 
 DEVICES = ("#5b8ff9", "#f6bd16", "#5ad8a6", "#9270ca")
 CABLES = ("#7a7a7a", "#d9534f", "#2a9d8f", "#8e5ea2", "#c98a1b", "#3a6ea5")
@@ -41,11 +48,13 @@ def svg(topology: Topology) -> str:
         )
     graph = topology.graph()
     places = _on_a_plane(topology, graph) if _is_flat(topology, graph) else _in_rows(graph)
-    left, top = min(x for x, _ in places.values()) - EDGE, min(y for _, y in places.values()) - EDGE
+    bends = [_middle(places[one], places[other], places.values()) for one, other in graph.edges]
+    xs, ys = zip(*places.values(), *bends, strict=True)
+    left, top = min(xs) - EDGE, min(ys) - EDGE
     places = {name: (x - left, y - top) for name, (x, y) in places.items()}
     classes = sorted({edge["bandwidth"] for _, _, edge in graph.edges(data=True)}, reverse=True)
-    width = max(max(x for x, _ in places.values()) + EDGE, 320.0)
-    height = max(y for _, y in places.values()) + EDGE + 18 * len(classes)
+    width = max(max(xs) - left + EDGE, 320.0)
+    height = max(ys) - top + EDGE + 18 * len(classes)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
         'font-family="sans-serif" font-size="10">',
@@ -82,17 +91,20 @@ def _in_rows(graph: nx.DiGraph[str]) -> dict[str, Point]:
     levels = _levels(graph)
     places: dict[str, Point] = {}
     x, before = 0.0, ""
-    for name in (name for name in graph if levels[name] == 0):
-        x += STEP + (GAP if before and _node_of(name) != before else 0)
+    devices = [name for name in graph if levels[name] == 0]
+    step = STEP if max(Counter(map(_node_of, devices)).values()) <= MANY else CLOSE
+    for name in devices:
+        x += step + (GAP if before and _node_of(name) != before else 0)
         before = _node_of(name)
         places[name] = (x, 0.0)
+    high = min(max(ROW, SLOPE * x), HIGH)
     for level in sorted(set(levels.values()) - {0}, key=lambda level: (abs(level), level)):
         row = [name for name in levels if levels[name] == level]
         wanted = {name: _mean([places[other][0] for other in graph[name] if other in places]) for name in row}
         end = float("-inf")
         for name in sorted(row, key=lambda name: wanted[name]):
             end = max(wanted[name], end + 1.6 * STEP)
-            places[name] = (end, -level * ROW)
+            places[name] = (end, -level * high)
     return places
 
 
@@ -108,7 +120,11 @@ def _levels(graph: nx.DiGraph[str]) -> dict[str, int]:
         own = _node_of(name) and all(_node_of(other) == _node_of(name) for other in graph[name])
         up = own and any(_node_of(above) == "" for other in graph[name] for above in graph[other])
         levels[name] = -1 if up and all(other in devices for other in graph[name]) else int(reached[name])
-    return {name: levels[name] for name in graph}
+    # What belongs to no node lies above all that does.
+    free = [name for name in levels if levels[name] > 0 and not _node_of(name)]
+    inside = max(level for name, level in levels.items() if _node_of(name) or level <= 0)
+    lift = max(0, inside + 1 - min((levels[name] for name in free), default=inside + 1))
+    return {name: levels[name] + lift * (name in free) for name in graph}
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -122,7 +138,7 @@ def _on_a_plane(topology: Topology, graph: nx.DiGraph[str]) -> dict[str, Point]:
     fabric = topology.fabric
     dims = fabric.dims if isinstance(fabric, Torus) and len(fabric.dims) > 1 else ()
     others = [name for name in graph if name not in set(centres)]
-    reach = 2.2 * STEP if others else 1.4 * STEP
+    reach = 2.2 * STEP if others or len(dims) > 2 else 1.4 * STEP
     count = len(centres)
     places = {name: _grid(i, dims, reach) if dims else _circle(i, count, reach) for i, name in enumerate(centres)}
     by_node: dict[str, list[str]] = {}
@@ -145,8 +161,8 @@ def _grid(index: int, dims: Sequence[int], reach: float) -> Point:
         coordinates.append(coordinate)
     x, y = coordinates[0] * reach, coordinates[1] * reach
     for depth, coordinate in enumerate(coordinates[2:], start=1):
-        x += coordinate * reach * (0.36 if depth == 1 else dims[-1] + 1)
-        y -= coordinate * reach * 0.28 * (depth == 1)
+        x += coordinate * reach * (0.3 if depth == 1 else dims[-1] + 1)
+        y -= coordinate * reach * 0.2 * (depth == 1)
     return x, y
 
 
@@ -164,16 +180,23 @@ def _cables(graph: nx.DiGraph[str], places: Mapping[str, Point], classes: Sequen
         if back and back["bandwidth"] == edge["bandwidth"] and other < one:
             continue
         (x1, y1), (x2, y2) = places[one], places[other]
-        # A wrap-around cable of a grid runs beside those that it would otherwise cover.
-        bend = 0.18 * hypot(x2 - x1, y2 - y1) if hypot(x2 - x1, y2 - y1) > 2.5 * STEP and y1 * x2 != y2 * x1 else 0.0
-        bend = bend if x1 == x2 or y1 == y2 else 0.0
-        middle = f"{(x1 + x2) / 2 + bend * (x1 == x2):.1f} {(y1 + y2) / 2 + bend * (y1 == y2):.1f}"
+        middle = "{:.1f} {:.1f}".format(*_middle(places[one], places[other], places.values()))
         title = escape(f"{one}->{other}: {format_bandwidth(edge['bandwidth'])}")
         parts.append(
             f'<path d="M {x1:.1f} {y1:.1f} Q {middle} {x2:.1f} {y2:.1f}" fill="none" stroke-width="1.4" '
             f'stroke="{_colour(classes.index(edge["bandwidth"]))}"><title>{title}</title></path>'
         )
     return parts
+
+
+def _middle(one: Point, other: Point, places: Collection[Point]) -> Point:
+    """Where a cable is drawn towards: one that would cross others of its row or column runs beside them."""
+    (x1, y1), (x2, y2) = one, other
+    left, right, top, bottom = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
+    across = y1 == y2 and any(y == y1 and left < x < right for x, y in places)
+    down = x1 == x2 and any(x == x1 and top < y < bottom for x, y in places)
+    bend = min(0.3 * hypot(right - left, bottom - top), 1.6 * ROW)
+    return (x1 + x2) / 2 + bend * down, (y1 + y2) / 2 + bend * across
 
 
 def _vertices(topology: Topology, graph: nx.DiGraph[str], places: Mapping[str, Point]) -> list[str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from simulator.program.instructions import BACKWARD, Kind, Stream
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.program.instructions import BACKWARD, STREAM_OF, Kind, Stream
 from simulator.results.timeline import Span, Timeline
 
-Interval = tuple[float, float]
+Intervals = NDArray[np.float64]
+"""Rows of begin and end, seconds."""
 
 ACTIONS = (Kind.F, *BACKWARD)
 """What a schedule orders."""
@@ -81,7 +85,7 @@ def measure(timeline: Timeline) -> Metrics:
     for rank, members in timeline.ranks.items():
         spans = timeline.of(rank)
         compute, messages = _intervals(spans)
-        either = _union([*compute, *messages])
+        either = _union(np.concatenate([compute, messages]))
         busy, total = _length(compute), _length(either)
         per_rank.append(
             RankMetrics(
@@ -121,37 +125,32 @@ def measure(timeline: Timeline) -> Metrics:
     )
 
 
-def _window_bubble(spans: Iterable[Span], busy: Iterable[Interval]) -> float:
+def _window_bubble(spans: Sequence[Span], busy: Intervals) -> float:
     """Return the idle share of a rank between its own first and last action."""
-    actions = [span for span in spans if span.instruction.kind in ACTIONS]
+    actions = [span for span in spans if span.instruction[0] in ACTIONS]
     first = min((span.start for span in actions), default=0.0)
     last = max((span.end for span in actions), default=0.0)
-    inside = ((max(start, first), min(end, last)) for start, end in busy if start < last and end > first)
+    inside = busy[(busy[:, 0] < last) & (busy[:, 1] > first)].clip(first, last)
     return 1 - _length(inside) / (last - first) if last > first else 0.0
 
 
-def _intervals(spans: Iterable[Span]) -> tuple[list[Interval], list[Interval]]:
+def _intervals(spans: Sequence[Span]) -> tuple[Intervals, Intervals]:
     """Return when a rank computes and when it communicates."""
-    compute: list[Interval] = []
-    messages: list[Interval] = []
-    for _, instruction, _, start, end in spans:
-        (compute if instruction.stream is Stream.COMPUTE else messages).append((start, end))
-    return _union(compute), _union(messages)
+    times = np.array([(start, end) for _, _, _, start, end in spans]).reshape(-1, 2)
+    computes = np.array([STREAM_OF[kind] is Stream.COMPUTE for _, (kind, _, _, _), _, _, _ in spans], bool)
+    return _union(times[computes]), _union(times[~computes])
 
 
-def _union(intervals: Iterable[Interval]) -> list[Interval]:
+def _union(intervals: Intervals) -> Intervals:
     """Return disjoint intervals, ascending, that cover the same time."""
-    union: list[Interval] = []
-    first, reached = float("-inf"), float("-inf")
-    for start, end in sorted(intervals):
-        if start > reached:
-            union.append((first, reached))
-            first = start
-        if end > reached:
-            reached = end
-    return [*union[1:], (first, reached)] if union else []
+    if not len(intervals):
+        return intervals
+    start, end = intervals[np.argsort(intervals[:, 0], kind="stable")].T
+    reached = np.maximum.accumulate(end)
+    begins = np.flatnonzero(np.append(True, start[1:] > reached[:-1]))
+    return np.stack([start[begins], reached[np.append(begins[1:], len(start)) - 1]], axis=1)
 
 
-def _length(intervals: Iterable[Interval]) -> float:
+def _length(intervals: Intervals) -> float:
     """Return the length of disjoint intervals."""
-    return sum(end - start for start, end in intervals)
+    return float(sum((intervals[:, 1] - intervals[:, 0]).tolist()))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from simulator.program.instructions import Instruction, Stream
+from simulator.program.instructions import STREAM_OF, Instruction, Stream
 
 Curve = tuple[tuple[float, float], ...]
 """Bytes of activations that a rank holds: (instant, bytes from then on), beginning with its first computation."""
@@ -121,6 +121,6 @@ def curve(spans: Iterable[Span], held: Sequence[float]) -> Curve:
     held
         Bytes after each of its computations, in order.
     """
-    computed = [span for span in spans if span.instruction.stream is Stream.COMPUTE]
+    computed = [span for span in spans if STREAM_OF[span.instruction.kind] is Stream.COMPUTE]
     begin = [(computed[0].start, 0.0)] if computed else []
     return (*begin, *((span.end, size) for span, size in zip(computed, held, strict=True)))

@@ -3,17 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from simulator.errors import Problems, quote
+from simulator.errors import Problems
 from simulator.topology.degrade import damaged
-from simulator.topology.device import DEFAULT_EFFICIENCY, DEFAULT_EFFICIENCY_SOURCE, Device, Efficiency, Host
-from simulator.topology.layout import Layout
+from simulator.topology.device import DEFAULT_EFFICIENCY, DEFAULT_EFFICIENCY_SOURCE, Device, Efficiency
+from simulator.topology.graph import build_graph
 from simulator.topology.library import build_collectives, build_reducers
-from simulator.topology.links import listed_links
-from simulator.topology.routes import GraphRouter, Paths, unreached
-from simulator.topology.schema import DeviceSchema, GraphSchema, NodeSchema, TopologySchema
+from simulator.topology.schema import DeviceSchema, NodeSchema, TopologySchema
 from simulator.topology.template import build_template, node_groups
 from simulator.topology.topology import Topology
-from simulator.topology.wiring import Wiring, listed, suggest
 
 
 def build_topology(spec: TopologySchema, problems: Problems) -> Topology | None:
@@ -48,7 +45,7 @@ def _build_links(spec: TopologySchema, problems: Problems) -> Topology | None:
     if not _check_form(spec, bool(templates), problems):
         return None
     if spec.graph is not None:
-        built = _build_graph(spec, spec.graph, devices, sources, problems)
+        built = build_graph(spec, spec.graph, devices, sources, problems)
     else:
         built = build_template(spec, templates, devices, sources, problems)
     return damaged(built, spec.degrade, spec.slow, problems) if built is not None else None
@@ -107,54 +104,3 @@ def _sources(spec: TopologySchema, nodes: Sequence[NodeSchema], devices: Mapping
     if spec.fabric is not None:
         sources["fabric"] = spec.fabric.source
     return sources
-
-
-def _build_graph(
-    spec: TopologySchema,
-    graph: GraphSchema,
-    devices: Mapping[str, Device],
-    sources: Mapping[str, str],
-    problems: Problems,
-) -> Topology | None:
-    checks = [_check_names(graph, devices, problems)]
-    if spec.nodes != 1 or spec.fabric is not None:
-        unused = "nodes" if spec.nodes != 1 else "fabric"
-        problems.add(f"topology.{unused}", "belongs to a node template; graph names everything", f"remove {unused}")
-        checks.append(False)
-    wiring = Wiring({name: [name] for name in [*graph.devices, *graph.switches]})
-    checks += [wiring.add(f"topology.graph.links.{i}", cable, problems) for i, cable in enumerate(graph.links)]
-    if not all(checks):
-        return None
-    links, names = wiring.links(), list(graph.devices)
-    closed = set() if graph.transit else set(names)
-    gap = unreached(names, links, closed)
-    if gap is not None:
-        through = "join them, or write transit: true if devices forward the traffic of others"
-        hint = "join them" if unreached(names, links, set()) else through
-        problems.add("topology.graph.links", f"no route from {gap[0]} to {listed(gap[1])}", hint)
-        return None
-    return Topology(
-        name=spec.name,
-        description=spec.description,
-        devices=tuple(devices[kind] for kind in graph.devices.values()),
-        hosts=(Host(index=0),),
-        layout=Layout([(1, len(names))]),
-        links=listed_links(links),
-        router=GraphRouter(Paths(links, closed), names),
-        sources=sources,
-    )
-
-
-def _check_names(graph: GraphSchema, devices: Mapping[str, Device], problems: Problems) -> bool:
-    right = True
-    for name, kind in graph.devices.items():
-        if kind not in devices:
-            problems.add(
-                f"topology.graph.devices.{name}", f"{quote(kind)} is not under devices", suggest(kind, devices)
-            )
-            right = False
-    for i, name in enumerate(graph.switches):
-        if name in graph.devices or name in graph.switches[:i]:
-            problems.add(f"topology.graph.switches.{i}", f"{quote(name)} names something else already")
-            right = False
-    return right

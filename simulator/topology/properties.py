@@ -36,19 +36,20 @@ def bisection(topology: Topology) -> float | None:
     """
     if topology.world_size < 2:
         return None
-    if topology.fabric is None or topology.num_nodes == 1:
+    fabric = topology.fabric
+    if fabric is None or topology.num_nodes == 1:
         return _cut(topology) if topology.world_size <= MAX_SEARCHED else None
-    across = topology.fabric.bisection()
-    return across if topology.fabric.direct else min(across, injection(topology))
+    across = fabric.bisection()
+    return across if fabric.direct else min(across, injection(topology))
 
 
 def injection(topology: Topology) -> float:
-    """Bytes/s that half of the nodes can send, were the fabric ideal; half of the ranks where there is one node."""
-    if topology.num_nodes == 1:
+    """Bytes/s that half of the nodes can send, were the fabric ideal; half of the ranks of one node or a graph."""
+    fabric = topology.fabric
+    if fabric is None or topology.num_nodes == 1:
         senders = {topology.router.endpoint(rank) for rank in range(topology.world_size // 2)}
         return sum(link.bandwidth for link in _used(topology) if link.source in senders)
-    fabric = topology.fabric
-    if fabric is not None and fabric.direct:
+    if fabric.direct:
         whole = sum(section.size * section.numbers[0][0] for section in fabric.sections())
         return topology.num_nodes // 2 * whole / topology.num_nodes
     per_node = [_leaving_node(topology, node) for node in _examples(topology)]

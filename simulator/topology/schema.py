@@ -105,6 +105,9 @@ class GraphSchema(StrictModel):
     """Every device, switch and cable by name."""
 
     devices: dict[Name, Name] = Field(min_length=1, description="Name: kind under `devices`. Rank r is the r-th.")
+    nodes: dict[Name, Annotated[list[Name], Field(min_length=1)]] = Field(
+        default={}, description="Host: its devices, in the order of `devices`. Default: one host holds all."
+    )
     switches: list[Name] = Field(default=[], description="They forward everything.")
     reduces: list[Name] = Field(default=[], description="Switches that can sum what passes (NVLink SHARP).")
     transit: Flag = Field(default=False, description="Devices forward the traffic of others, as in a ring.")

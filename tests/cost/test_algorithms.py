@@ -1,11 +1,13 @@
 """Collective algorithms against closed forms, by hand."""
 
+from collections import Counter
 from typing import get_args
 
 import pytest
 
 from simulator.cost.algorithms import ALGORITHMS, OPERATIONS, GroupShape
 from simulator.cost.algorithms.ring import channels
+from simulator.cost.algorithms.ring_search import rings_over
 from simulator.cost.algorithms.tree import depth, parents, trees, twin
 from simulator.cost.group import collective_seconds
 from simulator.topology import Topology
@@ -85,9 +87,9 @@ def test_halving_doubling_on_a_full_mesh(mesh: Topology) -> None:
     assert collective_seconds(mesh, range(4), "all_reduce", S, "halving_doubling") == pytest.approx(expected)
 
 
-def test_rings_of_all_strides_use_all_links_of_a_mesh(mesh: Topology) -> None:
-    # Strides 1 and 3 of four: two rings, half of the bytes each, on links of their own.
-    expected = 6 * (1e-6 + S / 8 / 10e9)
+def test_rings_use_all_links_of_a_mesh(mesh: Topology) -> None:
+    # Three cycles in both directions meet each of the 12 links twice: S / 4 in each of 6 steps, over 6 rings.
+    expected = 6 * (1e-6 + 2 * S / 4 / 6 / 10e9)
     assert collective_seconds(mesh, range(4), "all_reduce", S, "ring") == pytest.approx(expected)
 
 
@@ -136,3 +138,28 @@ def test_an_oversubscribed_leaf(leaves: Topology) -> None:
     # One hop of the ring crosses between the pairs, each way; of the exchange four messages do, 4 x S / 4.
     assert collective_seconds(leaves, range(4), "all_reduce", S, "ring") == pytest.approx(6 * (3e-6 + S / 4 / 10e9))
     assert collective_seconds(leaves, range(4), "all_to_all", S, "direct") == pytest.approx(3e-6 + S / 10e9)
+
+
+@pytest.mark.parametrize("size", [3, 4, 5, 6, 7, 8])
+def test_rings_meet_every_link_of_a_full_mesh_equally_often(size: int) -> None:
+    cables = tuple((one, other, 1.0) for one in range(size) for other in range(one + 1, size))
+    met: Counter[tuple[int, int]] = Counter()
+    for order in rings_over(cables, size):
+        assert sorted(order) == list(range(size))
+        met.update(zip(order, (*order[1:], order[0]), strict=True))
+    assert set(met.values()) == {1 if size % 2 else 2}
+    assert len(met) == size * (size - 1)
+
+
+HYBRID_CUBE = {(0, 1): 1, (0, 2): 1, (0, 3): 2, (0, 4): 2, (1, 2): 2, (1, 3): 1, (1, 5): 2, (2, 3): 2, (2, 6): 1}
+HYBRID_CUBE |= {(3, 7): 1, (4, 5): 1, (4, 6): 1, (4, 7): 2, (5, 6): 2, (5, 7): 1, (6, 7): 2}
+
+
+@pytest.mark.parametrize(("size", "rings"), [(2, 1), (3, 2), (4, 4), (5, 0), (6, 2), (7, 4), (8, 6)])
+def test_rings_of_a_hybrid_cube_mesh(size: int, rings: int) -> None:
+    """As many as published busbw / 22.5 GB/s of the first GPUs of a DGX-1 (vTrain); 5 have no ring over NVLink."""
+    cables = tuple((one, other, 25e9 * width) for (one, other), width in HYBRID_CUBE.items() if other < size)
+    found = rings_over(cables, size)
+    assert len(found) == rings
+    met = Counter(pair for order in found for pair in zip(order, (*order[1:], order[0]), strict=True))
+    assert all(count <= HYBRID_CUBE[min(pair), max(pair)] for pair, count in met.items())

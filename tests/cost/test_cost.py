@@ -16,7 +16,7 @@ from simulator.cost.calibration import (
     message_key,
 )
 from simulator.cost.collectives import Transfer, joined
-from simulator.cost.compute import kernel_seconds
+from simulator.cost.compute import PASSES, kernel_seconds, phases
 from simulator.cost.memory import capacity
 from simulator.load import Inputs, load
 from simulator.model.layers.base import Kernel
@@ -48,6 +48,27 @@ def test_a_slow_device_takes_longer() -> None:
         for device in (slow, nominal.topology.device(0))
     ]
     assert times[0] == pytest.approx(2 * times[1])
+
+
+@pytest.mark.parametrize("schedule", ["1f1b", "zb_h1"])
+def test_every_segment_costs_the_sum_of_its_own_kernels(schedule: str) -> None:
+    """Layers that do the same are priced once; that must not show."""
+    gpt = load(
+        "gpt-tiny", "pcie-box", "single", ["plan.pp=2", "plan.tp=2", "plan.dp=auto", f"plan.schedule={schedule}"]
+    )
+    program, device = gpt.program, gpt.topology.device(0)
+    cost = ComputeCost(program, device, Calibration())
+    passes = set()
+    for work in {each.work() for instructions in program.lists for each in instructions if each.kind in PASSES}:
+        expected = 0.0
+        for node in program.segment(work).nodes:
+            passes.add((node.name, work.kind))
+            for phase in phases(program.graph, node, work.kind):
+                kernels = node.layer.kernels(phase, program.graph.input_shapes(node), program.plan.microbatch_size)
+                expected += sum(kernel_seconds(each, device, "fp32", 4) for each in kernels)
+        assert cost.seconds(work) == pytest.approx(expected, rel=1e-12), work
+    assert (cost.measured, cost.estimated) == (0, len(passes))
+    assert len(set(program.graph.twins.values())) < len(program.graph.nodes) / 2
 
 
 def test_measured_layers_are_added_up_and_others_scaled() -> None:

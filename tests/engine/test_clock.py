@@ -62,3 +62,12 @@ def test_behind_all_else_of_the_instant() -> None:
     after(env, 1.0, lambda _: seen.append("first"))
     env.run()
     assert seen == ["first", "caused", "last"]
+
+
+def test_what_is_cancelled_does_not_come() -> None:
+    env, seen = simpy.Environment(), []
+    late = after(env, 2.0, lambda _: seen.append("late"))
+    after(env, 1.0, lambda _: late.cancel())
+    after(env, 3.0, lambda _: seen.append("last"))
+    env.run()
+    assert seen == ["last"]

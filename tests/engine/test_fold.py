@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulator.cost import Calibration
+from simulator.engine import simulate
 from simulator.load import Inputs, load
 from simulator.results import measure
 
@@ -151,3 +153,14 @@ def test_hosts_that_share_cores(lab: Any, data: st.DataObject) -> None:
 def test_copies_of_stages_and_steps_in_a_row_fold_too(lab: Any, changes: dict[str, Any]) -> None:
     inputs = lab.compile(lab.gpt, {**lab.box(8), **lab.rings}, pp=4, dp=2, num_microbatches=8, **changes)
     check(lab, inputs, classes=4)
+
+
+def test_what_a_program_keeps_of_one_topology_serves_no_other() -> None:
+    """The first simulation of each pair leaves its system with the program."""
+    changes = ["topology.node.count=8", "plan.tp=2", "plan.pp=2", "plan.dp=auto"]
+    fast = load("gpt-tiny", "pcie-box", "single", changes)
+    slow = load("gpt-tiny", "pcie-box", "single", [*changes, "topology.node.links.0.bandwidth=1 GB/s"])
+    alone = [simulate(each.program, each.topology, Calibration())[0].step_time for each in (fast, slow)]
+    assert alone[1] > 1.1 * alone[0]
+    for topology, expected in ((slow.topology, alone[1]), (fast.topology, alone[0]), (slow.topology, alone[1])):
+        assert simulate(fast.program, topology, Calibration())[0].step_time == expected

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.engine import run
+from simulator.engine.walk import Walk
 from simulator.load import Inputs
 from simulator.program.instructions import Kind
-from simulator.program.tasks import Merging, tasks
+from simulator.program.merging import Merging
+from simulator.program.tasks import tasks
 from simulator.results import Timeline
 
 SCHEDULES = ["gpipe", "1f1b", "zb_h1", "interleaved_1f1b"]
@@ -19,7 +20,7 @@ SCHEDULES = ["gpipe", "1f1b", "zb_h1", "interleaved_1f1b"]
 def one_by_one(lab: Any, inputs: Inputs, *, folding: bool) -> Timeline:
     """Simulate with every instruction a task of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run._Run, "merging", lambda self, rank: Merging.NOTHING)
+        patch.setattr(Walk, "merging", lambda self, rank: Merging.NOTHING)
         return lab.run(inputs, folding=folding)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simulator.load import load
-from simulator.program.dependencies import Work
+from simulator.program.coded import Work
 from simulator.program.instructions import Kind
 from simulator.program.liveness import changes, held_after
 from simulator.program.program import Program

@@ -266,3 +266,32 @@ def test_template_routes_equal_the_graph_s(count: int, nodes: int, data: st.Data
         for dst in range(topology.world_size):
             # Two links within a node also lead over two cards; a template stays inside.
             assert len(topology.route(src, dst).links) == len(paths.find(ends[src], ends[dst]) or ())
+
+
+def hosts(text: str) -> str:
+    return f"  nodes: {{{text}}}\n"
+
+
+def test_a_graph_says_which_host_holds_a_device(built: Build) -> None:
+    star = "g0, sw; g1, sw; g2, sw; g3, sw; g4, sw"
+    topology = built(graph(star, count=5, switches="sw", rest=hosts("a: [g0, g1], b: [g2, g3], c: [g4]")))
+    assert topology.num_nodes == 3
+    assert [topology.node(rank) for rank in range(5)] == [0, 0, 1, 1, 2]
+    assert [topology.local_rank(rank) for rank in range(5)] == [0, 1, 0, 1, 0]
+    assert [topology.local_world_size(rank) for rank in range(5)] == [2, 2, 2, 2, 1]
+    assert [host.index for host in topology.hosts] == [0, 1, 2]
+    assert built(graph(star, count=5, switches="sw")).num_nodes == 1
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ("a: [g0, g1], b: [g3]", 'graph.nodes.b.0: "g3" is no device'),
+        ("a: [g0, g1]", "graph.nodes: g2 is in no node"),
+        ("a: [g0, g1], b: [g2, g1]", "graph.nodes: g1 is there twice"),
+        ("a: [g0, g2], b: [g1]", "graph.nodes: g2 stands where graph.devices has g1"),
+        ("a: [g0, g1, g2], b: []", "graph.nodes.b"),
+    ],
+)
+def test_every_device_of_a_graph_is_on_one_host(nodes: str, message: str, built: Build) -> None:
+    assert message in refusal(built, graph("g0, g1; g1, g2; g2, g0", rest=hosts(nodes)))

@@ -18,8 +18,10 @@ from tests.topology.routes import check_routes
 Build = Callable[..., Topology]
 TOPOLOGIES = Path(__file__).parents[2] / "topologies"
 ALL = [
+    "dgx-1v",
     "dgx-a100",
     "dgx-b200",
+    "dgx-b300",
     "dgx-h100",
     "dgx-h200",
     "emulated",
@@ -27,7 +29,11 @@ ALL = [
     "ethernet-10g",
     "fat-tree-4to1",
     "gb200-nvl72",
+    "gb300-nvl72",
+    "hgx-h800",
+    "l40s-box",
     "local-cpu",
+    "mi300x",
     "mixed-a100-h100",
     "pcie-box",
     "perlmutter",
@@ -39,7 +45,7 @@ ALL = [
 SMALLER = {"superpod-h100": {"nodes": "33"}, "perlmutter": {"nodes": "130"}}
 """Fewer nodes where all pairs are looked at, but more than one pod or group."""
 
-BOXES = ["dgx-a100", "dgx-b200", "dgx-h100", "dgx-h200"]
+BOXES = ["dgx-1v", "dgx-a100", "dgx-b200", "dgx-b300", "dgx-h100", "dgx-h200", "hgx-h800", "mi300x"]
 
 
 def test_no_file_is_forgotten() -> None:
@@ -79,10 +85,10 @@ def test_names_and_ids_of_links_are_unique(name: str, shipped: Build) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_every_file_takes_a_plan_and_is_simulated(name: str) -> None:
     """A step of a small model, replicated on every rank; of large clusters, on two nodes."""
-    small = {"nodes": "2"} if name in (*SMALLER, "fat-tree-4to1", "gb200-nvl72") else {}
+    small = {"nodes": "2"} if name in (*SMALLER, "fat-tree-4to1", "gb200-nvl72", "gb300-nvl72") else {}
     settings = [f"topology.{key}={value}" for key, value in small.items()]
     ranks = load_topology(name, settings).world_size
-    dtype = "fp32" if name in ("emulated", "local-cpu") else "bf16"
+    dtype = "fp32" if name in ("dgx-1v", "emulated", "local-cpu") else "bf16"
     changes = [f"plan.dtype={dtype}", f"plan.global_batch_size={ranks}", "plan.num_microbatches=1"]
     inputs = load("gpt-tiny", name, "single", [*settings, *changes, "plan.microbatch_size=1", "plan.dp=auto"])
     timeline, _ = simulate(inputs.program, inputs.topology, Calibration())
@@ -114,6 +120,19 @@ def test_dgx_h100(shipped: Build) -> None:
     assert topology.bottleneck(topology.route(0, 8)) == 50e9
     assert topology.device(0).peak["bf16"] == pytest.approx(989.4e12)
     assert topology.device(0).peak["fp8"] == pytest.approx(1978.9e12)
+
+
+def test_a_dgx_1_forwards_over_its_cpus_what_no_nvlink_joins(shipped: Build) -> None:
+    topology = shipped("dgx-1v")
+    assert [topology.bottleneck(topology.route(0, rank)) for rank in range(1, 5)] == [25e9, 25e9, 50e9, 50e9]
+    far = [topology.links[i].destination for i in topology.route(0, 5).links]
+    assert far == [f"node0/{name}" for name in ("pcie0", "cpu0", "cpu1", "pcie2", "device5")]
+    nvlinks = [
+        link.bandwidth
+        for link in topology.links
+        if {"device"} == {end[6:12] for end in (link.source, link.destination)}
+    ]
+    assert sum(nvlinks) == 8 * 6 * 25e9
 
 
 def test_local_cpu_shares_its_cores(shipped: Build) -> None:
@@ -171,6 +190,8 @@ def test_description_is_plain(name: str, shipped: Build) -> None:
     [
         ("dgx-a100", 4 * 300e9, 1, 2),
         ("gb200-nvl72", 36 * 900e9, 1, 2),
+        ("mi300x", 16 * 64e9, 7 * 4 / 16, 1),  # 16 cables between the halves, 7 at each GPU
+        ("l40s-box", 2.4e9, 4 * 31.5 / 2.4, 5),
         ("ring-8", 2 * 150e9, 4, 4),
         ("pcie-box", 2 * 31.5e9, 1, 2),
         ("ethernet-10g", 2 * 10e9 / 8, 1, 4),

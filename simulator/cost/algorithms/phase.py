@@ -12,6 +12,10 @@ OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broad
 """Operations on a group; `send` is one message from the first member to the second."""
 
 
+Cable = tuple[int, int, float]
+"""A link between two members, the first one the smaller: their positions in the group, and bytes/s."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Phase:
     """Equal steps in a row, in each of which the same hops carry the same number of bytes.
@@ -45,19 +49,24 @@ class GroupShape:
         Index of each member within its node.
     in_network
         A switch that can sum joins the members of each node.
-    direct_links
-        A link of its own joins every two members.
+    cables
+        Links that join two members directly, in small groups on one node.
     """
 
     nodes: tuple[int, ...]
     local_ranks: tuple[int, ...]
     in_network: bool = False
-    direct_links: bool = False
+    cables: tuple[Cable, ...] = ()
 
     @property
     def num_ranks(self) -> int:
         """Number of members."""
         return len(self.nodes)
+
+    @property
+    def direct_links(self) -> bool:
+        """Whether a link of its own joins every two members."""
+        return len(self.cables) == self.num_ranks * (self.num_ranks - 1) // 2
 
     def by_node(self) -> list[list[int]]:
         """Members of each node in order of their local ranks; nodes in order of appearance."""

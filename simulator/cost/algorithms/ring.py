@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from math import gcd
 
 from simulator.cost.algorithms.phase import Algorithm, GroupShape, Phase, hops
+from simulator.cost.algorithms.ring_search import rings_over
 
 RINGS = "Thakur, Rabenseifner, Gropp 2005; NCCL's rings, one a channel"
 
@@ -17,14 +17,13 @@ def channels(shape: GroupShape) -> list[list[int]]:
 
     One ring would use one network card of each node. There are as many as a node has members: each enters the node
     at another one, and leaves by the neighbour, through which the next node is entered on the same rail; so nodes
-    are walked to and fro. Where a link of its own joins every two members, rings of all strides use them all.
+    are walked to and fro. Where links join members of one node directly, as many rings as they have room for.
     """
     groups = shape.by_node()
     if len(groups) > 1:
         return [_through(groups, channel) for channel in range(min(map(len, groups)))]
-    members, size = groups[0], shape.num_ranks
-    strides = [stride for stride in range(1, size) if gcd(stride, size) == 1] if shape.direct_links else [1]
-    return [[members[stride * step % size] for step in range(size)] for stride in strides]
+    found = rings_over(shape.cables, shape.num_ranks) if shape.cables else ()
+    return [list(order) for order in found] or groups
 
 
 def _through(groups: list[list[int]], channel: int) -> list[int]:

@@ -101,12 +101,19 @@ def _cables(topology: Topology) -> list[_Cable]:
 
 
 def _owner_names(topology: Topology, cables: Iterable[_Cable]) -> dict[str, str]:
-    """The node that each endpoint belongs to, by its name; empty for none, and for all if ranks jump between nodes."""
-    devices = [topology.router.endpoint(rank) for rank in range(topology.world_size)]
-    endpoints = dict.fromkeys([*devices, *(end for a, b, _ in cables for end in (a, b))])
-    owners = {name: match[1] if (match := _OF_NODE.fullmatch(name)) else "" for name in endpoints}
-    runs = [owner for owner, _ in groupby(owners[device] for device in devices)]
-    return owners if len(runs) == len(set(runs)) else dict.fromkeys(owners, "")
+    """The node that each endpoint belongs to, empty for none. In a graph, a switch is where its devices are."""
+    devices = {topology.router.endpoint(rank): f"node{topology.node(rank)}" for rank in range(topology.world_size)}
+    near: dict[str, list[str]] = {}
+    for a, b, _ in cables:
+        near.setdefault(a, []).append(b)
+        near.setdefault(b, []).append(a)
+    switches = [name for name in near if name not in devices]
+    if topology.fabric is not None:
+        return devices | {name: match[1] if (match := _OF_NODE.fullmatch(name)) else "" for name in switches}
+    if topology.num_nodes == 1:
+        return devices | dict.fromkeys(switches, "node0")
+    around = {name: {devices.get(other, "") for other in near[name]} for name in switches}
+    return devices | {name: owners.pop() if len(owners) == 1 else "" for name, owners in around.items()}
 
 
 def _owners(topology: Topology, cables: Iterable[_Cable], owner_of: Mapping[str, str]) -> dict[str, _Owner]:
@@ -120,7 +127,7 @@ def _owners(topology: Topology, cables: Iterable[_Cable], owner_of: Mapping[str,
     for endpoint, name in owner_of.items():
         owner = owners.setdefault(name, _Owner())
         if endpoint not in owner.places:
-            owner.add(endpoint, _writable(endpoint.removeprefix(f"{name}/")), "switch")
+            owner.add(endpoint, _writable(endpoint.rpartition("/")[2] if name else endpoint), "switch")
     for a, b, rate in cables:
         if owner_of[a] == owner_of[b]:
             owners[owner_of[a]].cables.append((a, b, rate))

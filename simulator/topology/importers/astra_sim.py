@@ -57,7 +57,7 @@ def read_astra_sim(path: str, facts: Facts) -> dict[str, Any]:
     kind, block = choose_kind(facts.device, None, document.locate("network"))
     cluster = Cluster(path)
     for rank in range(prod(sizes)):
-        cluster.add_device(f"npu{rank}", kind)
+        cluster.add_device(f"npu{rank}", kind, f"node{rank // sizes[0]}" if len(sizes) > 1 else "")
     for dimension, name in enumerate(spec.topology):
         bandwidth = parse_bandwidth(f"{spec.bandwidth[dimension]} GiB/s")
         source = "As the imported file states it, per direction; its GB/s are 2^30 bytes/s."
@@ -66,6 +66,8 @@ def read_astra_sim(path: str, facts: Facts) -> dict[str, Any]:
             _join(cluster, name, f"switch{dimension}-{number}", group, cable)
     shape = " x ".join(f"{name} {size}" for name, size in zip(spec.topology, sizes, strict=True))
     description = f"Imported from ASTRA-sim's network: {shape}. NPUs forward the traffic of others."
+    if len(sizes) > 1:
+        description += " The NPUs of the first dimension are taken for one node."
     return cluster.document({"description": description, "devices": {kind: block}}, transit=True)
 
 

@@ -35,14 +35,16 @@ class Cluster:
     def __init__(self, location: str) -> None:
         self._location = location
         self.devices: dict[str, str] = {}
+        self._nodes: dict[str, list[str]] = {}
         self.switches: dict[str, None] = {}
         self._cables: dict[str, dict[str, Cable]] = {}
         self._order: dict[tuple[str, str], None] = {}
 
-    def add_device(self, name: str, kind: str) -> None:
-        """Add a device; ranks follow the order of the calls."""
+    def add_device(self, name: str, kind: str, node: str = "") -> None:
+        """Add a device and say which host holds it; ranks follow the order of the calls, host after host."""
         self._add(name)
         self.devices[name] = kind
+        self._nodes.setdefault(node, []).append(name)
 
     def add_switch(self, name: str) -> None:
         """Add something that forwards."""
@@ -113,7 +115,9 @@ class Cluster:
         if len(cables) > MAX_CABLES:
             hint = "describe one node with node: and repeat it"
             refuse(self._location, f"has {len(cables):,} cables; a topology file may name {MAX_CABLES:,}", hint)
-        graph: dict[str, Any] = {"devices": dict(self.devices), "switches": list(self.switches)}
+        graph: dict[str, Any] = {"devices": dict(self.devices)}
+        graph |= {"nodes": self._nodes} if len(self._nodes) > 1 else {}
+        graph |= {"switches": list(self.switches)}
         graph |= {"transit": True} if transit else {}
         graph["links"] = [link([a, b], cable) for a, b, cable in cables]
         return {**head, "graph": graph}

@@ -46,7 +46,8 @@ def read_infragraph(path: str, facts: Facts) -> dict[str, Any]:
     cluster = Cluster(path)
     names = _names(path, expanded)
     for name in xpus(expanded):
-        cluster.add_device(names[name], kinds[expanded.parts[name].component])
+        part = expanded.parts[name]
+        cluster.add_device(names[name], kinds[part.component], _UNWRITABLE.sub("-", part.instance))
     passive = []
     for name, part in expanded.parts.items():
         if part.choice not in ("xpu", "npu", "memory"):

@@ -26,10 +26,11 @@ _ELEMENT = re.compile(r"([^\[\]]+?)\s*(?:\[([0-9:]*)\])?")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A component: its type and its name in the blueprint."""
+    """A component: its type, its name in the blueprint, and the instance of a device (`server.0`) that holds it."""
 
     choice: str
     component: str
+    instance: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ class _Expansion:
         for i, instance in enumerate(spec.instances):
             key = f"infragraph.instances.{i}"
             for k in range(min(instance.count, MAX_PARTS)):
-                self._add_device(f"{instance.name}.{k}", self._device(instance.device, f"{key}.device"), key, 0)
+                name = f"{instance.name}.{k}"
+                self._add_device(name, self._device(instance.device, f"{key}.device"), key, 0, name)
         links = {link.name: link for link in spec.links}
         for i, edge in enumerate(spec.edges):
             self._add_edge(edge, links, "", None, f"infragraph.edges.{i}")
@@ -74,7 +76,7 @@ class _Expansion:
             self._refuse(key, f'"{name[:40]}" is no device')
         return self._devices[name]
 
-    def _add_device(self, prefix: str, device: DeviceSchema, key: str, depth: int) -> None:
+    def _add_device(self, prefix: str, device: DeviceSchema, key: str, depth: int, instance: str) -> None:
         if depth > MAX_DEPTH:
             self._refuse(key, f"device {device.name} is inside more than {MAX_DEPTH} others, or inside itself")
         own = self._keys[device.name]
@@ -85,9 +87,9 @@ class _Expansion:
                 name = f"{prefix}.{component.name}.{k}"
                 if component.choice == "device":
                     inner = self._device(component.name, f"{own}.components.{i}.name")
-                    self._add_device(name, inner, key, depth + 1)
+                    self._add_device(name, inner, key, depth + 1, instance)
                 else:
-                    self.result.parts[name] = Part(component.choice, component.name)
+                    self.result.parts[name] = Part(component.choice, component.name, instance)
         links = {link.name: link for link in device.links}
         for i, edge in enumerate(device.edges):
             self._add_edge(edge, links, f"{prefix}.", device, f"{own}.edges.{i}")

@@ -1,6 +1,7 @@
-"""NCCL's topology XML, as ``NCCL_TOPO_DUMP_FILE`` writes it: one node's GPUs, NVLinks, PCI tree and network cards.
+"""NCCL's topology XML, as ``NCCL_TOPO_DUMP_FILE`` writes it: one node's GPUs, their links, PCI tree and network cards.
 
-Format: NCCL's ``src/graph/xml.cc`` and ``src/graph/topo.cc``. ``speed`` of a network card is in Mb/s.
+Format: ``src/graph/xml.cc`` and ``src/graph/topo.cc`` of NCCL, and of RCCL for AMD's GPUs. ``speed`` of a network card
+is in Mb/s, ``bw`` of each of ``count`` C2C links in MB/s.
 """
 
 import re
@@ -20,29 +21,11 @@ from simulator.topology.importers.defaults import (
     PCIE_REASON,
 )
 from simulator.topology.importers.facts import Facts, refuse
+from simulator.topology.importers.gpus import MODELS, NVLINK_BY_SM, XGMI_BY_GCN
 from simulator.topology.importers.kinds import choose_kind
 from simulator.topology.importers.xml_tree import Element, parse_xml
+from simulator.topology.node import MAX_DEVICES_PER_NODE
 from simulator.units import parse_bandwidth
-
-GPUS = {
-    "0x1db1": "V100-SXM-16GB",
-    "0x1db5": "V100-SXM-32GB",
-    "0x20b0": "A100-SXM-40GB",
-    "0x20b2": "A100-SXM-80GB",
-    "0x20b5": "A100-PCIe-80GB",
-    "0x20f1": "A100-PCIe-40GB",
-    "0x2330": "H100-SXM",
-    "0x2331": "H100-PCIe",
-    "0x2335": "H200-SXM",
-    "0x26b9": "L40S",
-    "0x2901": "B200",
-    "0x2941": "GB200",
-}
-"""PCI device id of vendor 0x10de -> model. Source: the PCI ID database (pci.ids)."""
-
-NVLINK_BY_SM = {60: "20 GB/s", 70: "25 GB/s", 80: "25 GB/s", 90: "25 GB/s", 100: "50 GB/s", 103: "50 GB/s"}
-"""Compute capability -> bandwidth of one NVLink per direction. NVIDIA data sheets, both directions together: P100
-160 GB/s for 4 links, V100 300 for 6, A100 600 for 12, H100 900 for 18, B200 1,800 for 18."""
 
 _Rates = tuple[tuple[int, str], ...]
 INTEL_CPUS: _Rates = ((207, "40 GB/s"), (143, "22 GB/s"), (85, "10 GB/s"))
@@ -53,7 +36,10 @@ OTHER_CPUS = "6 GB/s"
 PCIE_ENCODINGS = ((5, 8 / 10), (32, 128 / 130), (float("inf"), 242 / 256))
 """Up to so many GT/s: the share of the bits that is payload. PCI Express 1, 2: 8b/10b; 3 to 5: 128b/130b; 6: FLITs."""
 
-_NVSWITCH, _NVIDIA = "0x068000", "0x10de"
+MAX_PARTS = {"gpu": MAX_DEVICES_PER_NODE, "cpu": 128}
+"""GPUs and CPUs of one dump; an NVL72 rack has 72 and 36. Every two CPUs of a host are joined."""
+
+_NVSWITCH = "0x068000"
 _GPU_CLASSES = ("0x030200", "0x030000", "")
 
 
@@ -77,6 +63,9 @@ class _Machine:
         self._gpus = _find_gpus(root)
         if not self._gpus:
             refuse(root.place, "holds no <gpu>", "NCCL dumps what the job could see; run it with all GPUs")
+        for tag, count in (("gpu", len(self._gpus)), ("cpu", len(root.all("cpu")))):
+            if count > MAX_PARTS[tag]:
+                refuse(root.place, f"holds {count:,} <{tag}>, more than the {MAX_PARTS[tag]:,} of any node")
         self._names = {pci.get("busid").lower(): f"device{i}" for i, (pci, _) in enumerate(self._gpus)}
         self._cluster = Cluster(path)
         self._uplinks: list[tuple[str, Cable]] = []
@@ -89,12 +78,13 @@ class _Machine:
             refuse(
                 first.place, f"GPUs of {len(models)} models are in one node", "a node has one kind: write --device KIND"
             )
-        model = GPUS.get(first.get("device").lower()) if first.get("vendor") == _NVIDIA else None
+        model = MODELS.get((first.get("vendor").lower(), first.get("device").lower()))
         kind, block = choose_kind(self._facts.device, model, first.place)
         for name in self._names.values():
             self._cluster.add_device(name, kind)
         for pci, gpu in self._gpus:
             self._add_nvlinks(pci, gpu)
+            self._add_xgmi(pci, gpu)
         self._add_cpus()
         found = f"{len(self._gpus)} GPUs and {len(self._uplinks)} network ports"
         return {
@@ -104,14 +94,11 @@ class _Machine:
         }
 
     def _add_nvlinks(self, pci: Element, gpu: Element) -> None:
-        if gpu.all("xgmi", "c2c"):
-            refuse(
-                gpu.all("xgmi", "c2c")[0].place, "XGMI and C2C links are not read, and leaving them out would be wrong"
-            )
         name = self._names[pci.get("busid").lower()]
         for nvlink in gpu.all("nvlink"):
             peer = self._names.get(nvlink.get("target").lower())
-            cable = self._nvlink(gpu, nvlink)
+            rate = NVLINK_BY_SM.get(gpu.number("sm"))
+            cable = self._direct(nvlink, f"NVLinks of sm {gpu.number('sm')}", rate, "NVIDIA data sheets")
             if nvlink.get("tclass").lower() == _NVSWITCH:
                 # NCCL too sees all NVSwitches of a node as one.
                 if "nvswitch" not in self._cluster.switches:
@@ -122,18 +109,24 @@ class _Machine:
             elif peer is not None and name < peer:  # each end lists the links; a GPU that the job did not use has none
                 self._cluster.join(name, peer, cable)
 
-    def _nvlink(self, gpu: Element, nvlink: Element) -> Cable:
-        count, sm = nvlink.number("count"), gpu.number("sm")
-        generation = NVLINK_BY_SM.get(sm)
-        each = self._facts.nvlink_bandwidth or (parse_bandwidth(generation) if generation else None)
-        if each is None or not count:
-            wrong = f"one NVLink of sm {sm} has no known bandwidth" if count else "has no links: count is 0"
-            refuse(nvlink.place, wrong, "write --nvlink-bandwidth '25 GB/s' (one link, one direction)")
-        per_link = generation if self._facts.nvlink_bandwidth is None else "the bandwidth given by --nvlink-bandwidth"
-        source = (
-            f"{self._path}: NVLinks of sm {sm}, {per_link} each per direction (NVIDIA data sheets). {NVLINK_REASON}"
-        )
-        return Cable(count * each, NVLINK_LATENCY, source)
+    def _add_xgmi(self, pci: Element, gpu: Element) -> None:
+        name = self._names[pci.get("busid").lower()]
+        for xgmi in gpu.all("xgmi"):
+            peer, gcn = self._names.get(xgmi.get("target").lower()), gpu.get("gcn")
+            cable = self._direct(xgmi, f"XGMI links of {gcn[:20]}", XGMI_BY_GCN.get(gcn), "AMD data sheets")
+            if peer is not None and name < peer:
+                self._cluster.join(name, peer, cable)
+
+    def _direct(self, link: Element, what: str, each: str | None, source: str) -> Cable:
+        """The cable that `count` links between GPUs make; ``each`` is the bandwidth of one, where it is known."""
+        given, count = self._facts.nvlink_bandwidth, link.number("count")
+        rate = given or (parse_bandwidth(each) if each else None)
+        if rate is None or not count:
+            wrong = f"one of the {what} has no known bandwidth" if count else "has no links: count is 0"
+            refuse(link.place, wrong, "write --nvlink-bandwidth '25 GB/s' (one link, one direction)")
+        of_one = "the bandwidth given by --nvlink-bandwidth" if given else each
+        words = f"{self._path}: {what}, {of_one} each per direction ({source}). {NVLINK_REASON}"
+        return Cable(count * rate, NVLINK_LATENCY, words)
 
     def _add_cpus(self) -> None:
         cpus: dict[str, list[tuple[str, Element]]] = {}
@@ -142,7 +135,7 @@ class _Machine:
             self._cluster.add_switch(name)
             cpus.setdefault(cpu.get("host_hash"), []).append((name, cpu))
             for child in cpu.all("pci", "nic"):
-                self._add_pci(child, name, float("inf"))
+                self._add_pci(child, name, name, float("inf"))
         for host in cpus.values():
             for (one, cpu), (other, _) in combinations(host, 2):
                 self._cluster.join(one, other, self._between_cpus(cpu))
@@ -157,14 +150,18 @@ class _Machine:
         source = f"Estimate by NCCL for this CPU (src/graph/topo.h). {BRIDGE_REASON}"
         return Cable(parse_bandwidth(next(found, OTHER_CPUS)), BRIDGE_LATENCY, source)
 
-    def _add_pci(self, pci: Element, above: str, narrowest: float) -> None:
+    def _add_pci(self, pci: Element, cpu: str, above: str, narrowest: float) -> None:
         """Add what hangs from a switch: a GPU, a card, or a bridge with more below it."""
         if pci.tag == "pci":
             narrowest = min(narrowest, self._slot(pci))
         gpu = self._names.get(pci.get("busid").lower())
         if gpu is not None:
-            source = f"{self._path}: link_speed and link_width of the PCI devices on the way. {PCIE_REASON}"
-            self._cluster.join(gpu, above, Cable(narrowest, PCIE_LATENCY, source))
+            coherent = [link for each in pci.all("gpu") for link in each.all("c2c")]
+            for link in coherent:
+                self._cluster.join(gpu, cpu, self._c2c(link))
+            if not coherent or above != cpu:  # beside a C2C link to the same CPU, the slot carries nothing
+                source = f"{self._path}: link_speed and link_width of the PCI devices on the way. {PCIE_REASON}"
+                self._cluster.join(gpu, above, Cable(narrowest, PCIE_LATENCY, source))
             return
         for net in pci.all("net"):
             self._add_card(net, above, narrowest)
@@ -176,7 +173,14 @@ class _Machine:
             self._cluster.join(bridge, above, Cable(narrowest, BRIDGE_LATENCY, source))
             above, narrowest = bridge, float("inf")
         for child in below:
-            self._add_pci(child, above, narrowest)
+            self._add_pci(child, cpu, above, narrowest)
+
+    def _c2c(self, link: Element) -> Cable:
+        count, each = link.number("count"), link.number("bw")
+        if not count * each:
+            refuse(link.place, f"C2C link of {count} x {each} MB/s", "remove the <c2c>, or write its count and bw")
+        source = f"{self._path}: C2C, {count} links of {each} MB/s per direction. {NVLINK_REASON}"
+        return Cable(parse_bandwidth(f"{count * each} MB/s"), NVLINK_LATENCY, source)
 
     def _add_card(self, net: Element, above: str, narrowest: float) -> None:
         speed = net.number("speed")

@@ -60,7 +60,7 @@ def read_simai(path: str, facts: Facts) -> dict[str, Any]:
     kind, block = choose_kind(facts.device, model, header.place)
     cluster = Cluster(path)
     for i in range(gpus):
-        cluster.add_device(f"gpu{i}", kind)
+        cluster.add_device(f"gpu{i}", kind, f"server{i // (per_server or gpus)}")
     for i in switches:
         cluster.add_switch(_name(i, gpus, nvswitches))
     lossy = [_join(cluster, line, nodes, gpus, nvswitches) for line in links]

@@ -99,7 +99,7 @@ def _build_graph(path: str, tree: _Tree, node: NodeSchema, facts: Facts) -> Clus
     cluster = Cluster(path)
     for host in tree.leaf:
         for name in names:
-            cluster.add_device(f"{host}/{name}", node.device)
+            cluster.add_device(f"{host}/{name}", node.device, host)
     for switch in tree.switches:
         cluster.add_switch(switch)
     for host, leaf in tree.leaf.items():

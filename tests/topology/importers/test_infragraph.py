@@ -27,7 +27,7 @@ def way(topology: Topology, src: int, dst: int) -> list[str]:
 
 def test_a_clos_fabric(imported: Import) -> None:
     topology = imported("infragraph", "infragraph-clos.yaml", **FACTS)
-    assert topology.world_size == 4
+    assert [topology.node(rank) for rank in range(4)] == [0, 0, 1, 1]
     assert way(topology, 0, 1) == ["host.0.nvlsw.0", "host.0.xpu.1"]  # NVLink is wider than PCIe, and as near
     assert topology.bottleneck(topology.route(0, 1)) == NVLINK[0]
     leaves = ["host.0.pciesw.0", "leafsw.0.asic.0", "spinesw.0.asic.0", "leafsw.1.asic.0", "host.1.pciesw.0"]
@@ -113,11 +113,21 @@ def test_there_and_back(name: str, settings: list[str], imported: Import, tmp_pa
     after = imported("infragraph", path)
     assert [device.kind for device in after.devices] == [device.kind for device in before.devices]
     ranks = range(before.world_size)
+    assert list(map(after.node, ranks)) == list(map(before.node, ranks))
     for src in ranks:
         for dst in ranks:
             there, back = before.route(src, dst), after.route(src, dst)
             assert after.bottleneck(back) == pytest.approx(before.bottleneck(there), rel=1e-12)
             assert back.latency == pytest.approx(there.latency, rel=1e-12)
+
+
+def test_hosts_of_a_graph_are_kept(imported: Import, tmp_path: Path) -> None:
+    there = imported("slurm", "topology.conf", node="dgx-a100")
+    path = tmp_path / "exported.yaml"
+    path.write_text(yaml_text(to_infragraph(there)))
+    back = imported("infragraph", path)
+    assert list(map(back.node, range(48))) == [rank // 8 for rank in range(48)]
+    assert [len(back.route(0, rank).links) for rank in (1, 8, 47)] == [2, 2, 4]
 
 
 def test_equal_nodes_share_a_device() -> None:

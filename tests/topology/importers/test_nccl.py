@@ -82,14 +82,22 @@ def test_entities_are_refused_unread(file: str, imported: Import) -> None:
             f"<system><cpu>{PCI}<gpu dev='0' sm='80'/></pci>{PCI}<gpu dev='1' sm='80'/></pci></cpu></system>",
             "no bus id",
         ),
-        (f"<system><cpu>{PCI}<gpu dev='0' sm='94'><xgmi/></gpu></pci></cpu></system>", "XGMI"),
+        (f"<system><cpu>{PCI}<gpu dev='0' sm='94'><xgmi/></gpu></pci></cpu></system>", "is no whole number"),
+        (
+            f"<system><cpu>{PCI}<gpu dev='0' gcn='gfx1'><xgmi target='1' count='1'/></gpu></pci></cpu></system>",
+            "one of the XGMI links of gfx1 has no known bandwidth; write --nvlink-bandwidth",
+        ),
+        (
+            f"<system><cpu>{PCI}<gpu dev='0' sm='90'><c2c bw='0' count='5'/></gpu></pci></cpu></system>",
+            "C2C link of 5 x 0 MB/s",
+        ),
         (
             f"<system><cpu>{PCI}<gpu dev='0' sm='71'><nvlink target='1' count='2'/></gpu></pci></cpu></system>",
             "--nvlink-bandwidth",
         ),
         (
-            f"<system><cpu>{PCI.replace('20b2', '26b9')}<gpu dev='0'/></pci></cpu></system>",
-            "L40S, which is in no",
+            f"<system><cpu>{PCI.replace('20b2', '2331')}<gpu dev='0'/></pci></cpu></system>",
+            "H100-PCIe, which is in no",
         ),
         (f"<system><cpu>{PCI.replace('0x10de', '0x1002')}<gpu dev='0'/></pci></cpu></system>", "--device KIND"),
     ],
@@ -111,3 +119,46 @@ def test_a_slot_says_how_it_is_encoded(imported: Import, tmp_path: Path) -> None
         links = {link.name: link.bandwidth for link in imported("nccl", path).links}
         expected = parse_bandwidth(f"{rate} Gb/s") * 16
         assert links["node0/device1->node0/pci-0000.01.00.0"] == pytest.approx(expected)
+
+
+def test_a_node_has_limits(refused: Refused) -> None:
+    gpus = "".join(f"{PCI.format(bus=i)}<gpu dev='{i}'/></pci>" for i in range(1025))
+    assert "given:1:1: holds 1,025 <gpu>, more than the 1,024 of any node" in refused(
+        "nccl", f"<system><cpu>{gpus}</cpu></system>"
+    )
+    gpu = f"<cpu>{PCI.format(bus=1)}<gpu dev='0'/></pci></cpu>"
+    assert "holds 129 <cpu>" in refused("nccl", f"<system>{gpu}{'<cpu/>' * 128}</system>")
+
+
+def grace(gpus: str) -> str:
+    cpu = '<cpu host_hash="0x1" numaid="{}" arch="arm64" vendor="ARM">{}</cpu>'
+    return f"<system>{cpu.format(0, gpus)}{cpu.format(1, '')}</system>"
+
+
+def test_coherent_links_go_to_the_cpu(imported: Import, tmp_path: Path) -> None:
+    """Two GPUs beside a Grace without NVLink; figures of a GB300's dump."""
+    gpu = '{}<gpu dev="{}" sm="103" rank="{}"><c2c bw="44712" count="5"/></gpu></pci>'
+    path = tmp_path / "grace.xml"
+    path.write_text(grace("".join(gpu.format(PCI.format(bus=i), i, i) for i in range(2))))
+    topology = imported("nccl", path, device="GB200-186GB")
+    assert way(topology, 0, 1) == ["node0/cpu0", "node0/device1"]
+    assert topology.bottleneck(topology.route(0, 1)) == 5 * parse_bandwidth("44712 MB/s")
+    # The slot beside it carries nothing.
+    assert sum(link.source == "node0/device0" for link in topology.links) == 1
+
+
+def test_infinity_fabric(imported: Import, tmp_path: Path) -> None:
+    """Four MI300X, each joined to each; what RCCL writes."""
+    pci = (
+        '<pci busid="{}" class="0x120000" vendor="0x1002" device="0x74a1" link_speed="32.0 GT/s PCIe" link_width="16">'
+    )
+    gpus = ""
+    for i in range(4):
+        peers = "".join(f'<xgmi target="{j}" count="1" tclass="0x120000"/>' for j in range(4) if j != i)
+        gpus += f'{pci.format(i)}<gpu dev="{i}" sm="94" gcn="gfx942" rank="{i}">{peers}</gpu></pci>'
+    path = tmp_path / "rccl.xml"
+    path.write_text(f'<system><cpu vendor="AuthenticAMD" familyid="175">{gpus}</cpu></system>')
+    topology = imported("nccl", path)
+    assert topology.device(0).kind == "MI300X-192GB"
+    assert all(len(topology.route(0, rank).links) == 1 for rank in range(1, 4))
+    assert topology.bottleneck(topology.route(1, 3)) == parse_bandwidth("64 GB/s")

@@ -20,7 +20,7 @@ def way(topology: Topology, src: int, dst: int) -> list[str]:
 
 def test_astra_sim_one_switch(imported: Import) -> None:
     topology = imported("astra-sim", "astra-sim-switch.yml", device=H100)
-    assert topology.world_size == 8
+    assert (topology.world_size, topology.num_nodes) == (8, 1)
     assert way(topology, 2, 5) == ["switch0-0", "npu5"]
     assert topology.bottleneck(topology.route(2, 5)) == 400 * 2**30  # ASTRA-sim's GB
     assert topology.route(2, 5).latency == pytest.approx(2 * parse_seconds("936.25 ns"))
@@ -29,6 +29,7 @@ def test_astra_sim_one_switch(imported: Import) -> None:
 def test_astra_sim_dimensions_nest(imported: Import) -> None:
     topology = imported("astra-sim", "astra-sim-3d.yml", device=H100)
     assert topology.world_size == 2 * 8 * 4
+    assert [topology.node(rank) for rank in (0, 1, 2, 63)] == [0, 0, 1, 31]  # the innermost dimension is a node
     # 32 rings of two (one cable each), 8 full meshes of 8, 16 switches of 4
     assert len(topology.links) == 2 * (32 + 8 * 28 + 16 * 4)
     assert way(topology, 0, 1) == ["npu1"]
@@ -74,7 +75,7 @@ def test_astra_sim_refused(text: str, message: str, refused: Refused) -> None:
 
 def test_simai_rails(imported: Import) -> None:
     topology = imported("simai", "simai-rail-16")
-    assert topology.world_size == 16
+    assert [topology.node(rank) for rank in range(16)] == [0] * 8 + [1] * 8
     assert topology.device(0).kind == H100  # the only shipped kind of an H100
     assert way(topology, 0, 7) == ["nvswitch16", "gpu7"]
     assert topology.bottleneck(topology.route(0, 7)) == parse_bandwidth("450 GB/s")

@@ -19,7 +19,8 @@ def way(topology: Topology, src: int, dst: int) -> list[str]:
 
 def test_a_tree_of_switches(imported: Import) -> None:
     topology = imported("slurm", "topology.conf", node="dgx-a100")
-    assert topology.world_size == 6 * 8
+    assert (topology.world_size, topology.num_nodes, topology.devices_per_node) == (6 * 8, 6, 8)
+    assert topology.node(47) == 5
     assert way(topology, 0, 7) == ["dev0/nvswitch", "dev0/device7"]
     assert way(topology, 0, 8) == ["s0", "dev1/device0"]
     assert way(topology, 0, 47) == ["s0", "s3", "s2", "dev5/device7"]
