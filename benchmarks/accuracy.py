@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from accuracy_tables import row_lines, summary, worst
+from accuracy_tables import row_line, summary, worst
 from scatter import scatter
 from sections import write_section
 
@@ -166,9 +166,11 @@ def main() -> None:
     rows = [row for path in arguments.runs for row in choose(read_rows(path), arguments)][: arguments.limit]
     vague = {(row.path, row.line): too_vague(row, arguments.levels.upper()) for row in rows}
     predicted = outcomes([row for row in rows if vague[row.path, row.line] is None], arguments.jobs)
-    found = [vague[row.path, row.line] or next(predicted) for row in rows]
-    if arguments.rows:
-        print("\n".join(row_lines(found)))
+    found = []
+    for row in rows:
+        found.append(vague[row.path, row.line] or next(predicted))
+        if arguments.rows:
+            print(row_line(found[-1]), flush=True)
     body = summary(found)
     print(body)
     if arguments.json:

@@ -111,19 +111,17 @@ def worst(found: Iterable[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def row_lines(found: Iterable[Outcome]) -> Iterable[str]:
-    """Yield one line a row."""
-    for each in found:
-        head = f"{each.id:20} {each.source[:26]:26} {each.hardware[:18]:18}"
-        if each.status != "ok":
-            yield f"{head} skipped: {each.reason}"
-            continue
-        line = f"{head} {each.scheme:16} predicted {format_seconds(each.predicted_s or 0):>9}"
-        if each.error is not None:
-            line += f" measured {format_seconds(each.measured_s or 0):>9} {each.error:+7.1%}"
-        if each.memory_error is not None:
-            memory = each.predicted_peak_memory_bytes or 0, each.measured_peak_memory_bytes or 0
-            line += f"  memory {format_bytes(memory[0]):>9} / {format_bytes(memory[1]):>9} {each.memory_error:+7.1%}"
-        if each.measured_bubble is not None and each.predicted_bubble is not None:
-            line += f"  bubble {each.predicted_bubble:.1%} / {each.measured_bubble:.1%}"
-        yield line
+def row_line(each: Outcome) -> str:
+    """Return one row as a line."""
+    head = f"{each.id:20} {each.source[:26]:26} {each.hardware[:18]:18}"
+    if each.status != "ok":
+        return f"{head} skipped: {each.reason}"
+    line = f"{head} {each.scheme:16} predicted {format_seconds(each.predicted_s or 0):>9}"
+    if each.error is not None:
+        line += f" measured {format_seconds(each.measured_s or 0):>9} {each.error:+7.1%}"
+    if each.memory_error is not None:
+        memory = each.predicted_peak_memory_bytes or 0, each.measured_peak_memory_bytes or 0
+        line += f"  memory {format_bytes(memory[0]):>9} / {format_bytes(memory[1]):>9} {each.memory_error:+7.1%}"
+    if each.measured_bubble is not None and each.predicted_bubble is not None:
+        line += f"  bubble {each.predicted_bubble:.1%} / {each.measured_bubble:.1%}"
+    return line

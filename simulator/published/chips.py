@@ -1,4 +1,4 @@
-"""What the name of a device says: chip, form and memory, in a row as in a shipped topology."""
+"""What the name of a device says: chip, form and memory, in a row as in the library of devices."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any
 
-from simulator.inputs.presets import preset_names, preset_path
-from simulator.inputs.yaml_source import read_document
+from simulator.inputs.presets import preset_names
+from simulator.topology.device_library import with_library
 from simulator.units import parse_bytes
 
 _CHIP = re.compile(
@@ -65,47 +63,27 @@ def chip_of(hardware: str, link: str = "") -> Chip | None:
 
 
 @cache
-def shipped_devices() -> Mapping[str, tuple[str, dict[str, Any]]]:
-    """Return every kind of device that is shipped: the file that has it, and the keys that a topology writes for it.
-
-    The library of devices comes first; without it, kinds are those of the shipped topologies.
-    """
-    library = {path.stem: (f"devices/{path.stem}", {"from": path.stem}) for path in _library()}
-    if library:
-        return library
-    devices: dict[str, tuple[str, dict[str, Any]]] = {}
-    for name in preset_names("topologies"):
-        blocks = read_document(str(preset_path("topologies", name)), "topology").data.get("devices")
-        for kind, block in (blocks if isinstance(blocks, dict) else {}).items():
-            if isinstance(block, dict):
-                devices.setdefault(kind, (name, block))
-    return devices
+def shipped_devices() -> Mapping[str, float]:
+    """Return the memory of every device of the library, bytes."""
+    memories = {}
+    for name in preset_names("topologies/devices"):
+        keys = with_library({"from": name})
+        memories[name] = parse_bytes(str(keys["memory"]))
+    return memories
 
 
 def device_for(chip: Chip) -> str | None:
-    """Return the kind of shipped device that a chip is, None without any.
+    """Return the device of the library that a chip is, None without any.
 
     The nearest memory counts where it is stated; elsewhere the plainest name, and of several the largest memory.
     """
     fitting: list[tuple[bool, float, int, float, str]] = []
-    for kind, (_, block) in shipped_devices().items():
-        other = chip_of(kind)
+    for name, size in shipped_devices().items():
+        other = chip_of(name)
         if other is None or other.name != chip.name or {chip.form, other.form} == {"sxm", "pcie"}:
             continue
-        memory = _memory(block) / parse_bytes("1 GB")
+        memory = size / parse_bytes("1 GB")
         apart = abs(memory - chip.gigabytes) / chip.gigabytes if chip.gigabytes else 0.0
         if apart <= SLACK:
-            fitting.append((other.form == chip.form, -apart, -len(kind), memory, kind))
+            fitting.append((other.form == chip.form, -apart, -len(name), memory, name))
     return max(fitting)[-1] if fitting else None
-
-
-def _library() -> list[Path]:
-    return sorted((preset_path("topologies", preset_names("topologies")[0]).parent / "devices").glob("*.yaml"))
-
-
-def _memory(block: dict[str, Any]) -> float:
-    """Return a device's memory, bytes; that of the library file it is taken from where it names none."""
-    while "memory" not in block:
-        (path,) = (path for path in _library() if path.stem == block["from"])
-        block = read_document(str(path), "device").data
-    return parse_bytes(str(block["memory"]))

@@ -9,7 +9,7 @@ from typing import Any
 
 from simulator.inputs.presets import preset_names, preset_path
 from simulator.inputs.yaml_source import read_document
-from simulator.published.chips import Chip, chip_of, device_for, shipped_devices
+from simulator.published.chips import Chip, chip_of, device_for
 from simulator.published.draft import Draft
 from simulator.published.network import node_bandwidth
 from simulator.published.row import Row
@@ -48,7 +48,7 @@ def put_machine(topology: Draft, row: Row, gpus: int) -> None:
     names = CARDS if card else NODES.get(chip.name, ()) if chip else ()
     preset = next((name for name in names if name in preset_names("topologies")), None)
     if chip is None or kind is None:
-        row.problems.add("hardware", f'no shipped topology has a device "{text}"', "plancast topology show names them")
+        row.problems.add("hardware", f'no device "{text}" is in topologies/devices')
     elif preset is None:
         row.problems.add("hardware", f'no shipped topology has a node for "{text}"')
     else:
@@ -63,14 +63,13 @@ def _fill(topology: Draft, row: Row, gpus: int, chip: Chip, kind: str, preset: s
     if not _resize(node, count):
         row.problems.add("gpus_per_node", f"{count} devices are more than the node of {preset} has places for")
         return
-    source, block = shipped_devices()[kind]
     node["device"], data["nodes"] = kind, nodes
-    data["devices"] = {kind: copy.deepcopy(block)}
+    data["devices"] = {kind: {"from": kind}}
     data["name"] = f"{preset}-{gpus}"
     data["description"] = f"{gpus} x {row.text('hardware')}, made from the shipped {preset}."
     topology.data = data
     topology.remarks += [
-        f"device: {kind} of {source}, for {row.text('hardware')!r}",
+        f"device: {kind} of topologies/devices, for {row.text('hardware')!r}",
         f"node and fabric: {preset}",
         f"nodes: {nodes} of {count} devices ({gpus} GPUs, at most {width} in a node)",
     ]
