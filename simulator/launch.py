@@ -16,6 +16,7 @@ from typing import Any
 
 from simulator.errors import ExecutionError, RankLostError
 from simulator.load import Inputs, load_jobs
+from simulator.plan.plan import EXECUTED
 from simulator.results.assemble import Recorded, assemble_all
 from simulator.results.recording import Recording, read_json
 from simulator.topology import Topology
@@ -160,6 +161,12 @@ def _check_devices(jobs: dict[str, Inputs], calibrate: bool) -> None:
             f"{first.name} has emulated devices: they take the time that the topology says, so there is nothing to "
             "calibrate; calibrate on --topology local-cpu, or simulate without a calibration"
         )
+    for inputs in jobs.values():
+        if inputs.plan.dtype not in EXECUTED and not emulated(first):
+            raise ExecutionError(
+                f"plan {inputs.plan.name} trains in {inputs.plan.dtype}, and the executor in {' or '.join(EXECUTED)}; "
+                "simulate it, or set plan.dtype=bf16"
+            )
     drivers = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd")]
     if first.device(0).backend == "cuda" and not drivers:
         raise ExecutionError(

@@ -13,7 +13,7 @@ from simulator.errors import InputError
 from simulator.inputs.presets import preset_names, preset_path
 
 ROOT = Path(__file__).resolve().parents[1]
-KINDS = ("models", "plans", "topologies")
+KINDS = ("models", "plans", "topologies", "topologies/devices")
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -26,7 +26,7 @@ assert not unwanted, f"importing simulator brought in {unwanted}"
 
 SHOW_PRESETS = """
 from simulator.inputs.presets import preset_names, preset_path
-for kind in ("models", "plans", "topologies"):
+for kind in ("models", "plans", "topologies", "topologies/devices"):
     for name in preset_names(kind):
         print(preset_path(kind, name))
 """
@@ -51,7 +51,7 @@ def test_wheel_holds_typed_packages_and_presets(wheel: Path) -> None:
     held = set(ZipFile(wheel).namelist())
     assert {"simulator/py.typed", "executor/py.typed", "executor/__init__.py"} <= held
     for kind in KINDS:
-        assert {f"simulator/presets/{kind}/{file.name}" for file in (ROOT / kind).iterdir()} <= held
+        assert {f"simulator/presets/{kind}/{file.name}" for file in (ROOT / kind).glob("*.*")} <= held
     assert {name.split("/")[0].split("-")[0] for name in held} == {"simulator", "executor", "plancast"}
 
 

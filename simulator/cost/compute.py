@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from statistics import median
 
 from simulator.cost.calibration import (
@@ -16,6 +17,7 @@ from simulator.cost.calibration import (
     layer_key,
     update_key,
 )
+from simulator.cost.kernels import kernel_seconds, stream_seconds
 from simulator.model.graph import LayerGraph, Node
 from simulator.model.layers.base import Kernel, Phase
 from simulator.plan.plan import MASTER_BYTES, Plan
@@ -26,18 +28,6 @@ from simulator.topology import Device
 
 PASSES = (*instructions.FORWARD, *instructions.BACKWARD)
 """Kinds that pass over layers."""
-
-
-def kernel_seconds(kernel: Kernel, device: Device, dtype: str, itemsize: int) -> float:
-    """Return a kernel's time: launch overhead plus the longer of arithmetic and memory traffic (roofline model).
-
-    Notes
-    -----
-    Williams, Waterman, Patterson 2009; peaks are scaled by the device's efficiencies.
-    """
-    traffic = kernel.elements * itemsize / (device.memory_bandwidth * device.efficiency.memory)
-    arithmetic = kernel.flops / (device.peak[dtype] * device.efficiency.matmul) if kernel.kind == "matmul" else 0.0
-    return device.launch_overhead + max(arithmetic, traffic)
 
 
 class ComputeCost:
@@ -109,10 +99,17 @@ class ComputeCost:
         return self._alike[key]
 
     def _price_pass(self, work: Instruction, apart: bool) -> float:
-        layers = sum(self._pass(node, work.kind, apart)[0] for node in self.program.segment(work).nodes)
+        nodes = self.program.segment(work).nodes
+        layers = max(sum(self._pass(node, work.kind, apart)[0] for node in nodes), self._launching(nodes, work.kind))
         if work.kind not in (Kind.B, Kind.I):
             return layers
         return layers + self.calibration.starts.get(INPUT_GRAD if apart else BACKWARD, 0.0)
+
+    def _launching(self, nodes: Iterable[Node], kind: Kind) -> float:
+        """Return the time of the host that launches the kernels of an instruction, while the device runs them."""
+        if not self.device.host_launch:
+            return 0.0
+        return self.device.host_launch * sum(len(self._kernels(node, kind)) for node in nodes)
 
     def _pass(self, node: Node, kind: Kind, apart: bool) -> tuple[float, bool]:
         """Return the seconds of a pass over a layer, and whether they were measured."""
@@ -154,12 +151,18 @@ class ComputeCost:
         return whole * self._roofline(node, kind) / full if full else 0.0
 
     def _roofline(self, node: Node, kind: Kind) -> float:
-        graph, plan = self.program.graph, self.program.plan
+        plan = self.program.plan
         return sum(
-            kernel_seconds(kernel, self.device, plan.dtype, plan.itemsize)
-            for phase in phases(graph, node, kind)
-            for kernel in node.layer.kernels(phase, graph.input_shapes(node), plan.microbatch_size)
+            kernel_seconds(kernel, self.device, plan.dtype, plan.itemsize) for kernel in self._kernels(node, kind)
         )
+
+    def _kernels(self, node: Node, kind: Kind) -> list[Kernel]:
+        graph, size = self.program.graph, self.program.plan.microbatch_size
+        return [
+            kernel
+            for phase in phases(graph, node, kind)
+            for kernel in node.layer.kernels(phase, graph.input_shapes(node), size)
+        ]
 
     def _median_ratio(self) -> float:
         """Return the median of measured / roofline over the layers of this program that were measured."""
@@ -188,7 +191,7 @@ class ComputeCost:
         values = 2 * (1 + plan.optimizer.states) * MASTER_BYTES + plan.itemsize
         copy = plan.itemsize if plan.has_master_weights else 0
         traffic = parameters * (values + copy)
-        return self.device.launch_overhead + traffic / (self.device.memory_bandwidth * self.device.efficiency.memory)
+        return self.device.launch_overhead + stream_seconds(traffic, self.device)
 
 
 def phases(graph: LayerGraph, node: Node, kind: Kind) -> tuple[Phase, ...]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from simulator.errors import Problems
 
-Kind = Literal["models", "plans", "topologies"]
+Kind = Literal["models", "plans", "topologies", "topologies/devices"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -19,7 +19,7 @@ def preset_names(kind: Kind) -> list[str]:
     Parameters
     ----------
     kind
-        ``"models"``, ``"plans"`` or ``"topologies"``.
+        A folder of them: ``"models"``, ``"plans"``, ``"topologies"`` or ``"topologies/devices"``.
     """
     return sorted(path.stem for path in _folder(kind).glob("*.yaml"))
 
@@ -30,7 +30,7 @@ def preset_path(kind: Kind, name: str) -> Path:
     Parameters
     ----------
     kind
-        ``"models"``, ``"plans"`` or ``"topologies"``.
+        A folder of them: ``"models"``, ``"plans"``, ``"topologies"`` or ``"topologies/devices"``.
     name
         The file's name without ``.yaml``.
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from simulator.errors import Problems
 from simulator.plan.mesh import AXES, Mesh
-from simulator.plan.plan import DTYPE_BYTES, Optimizer, Plan
+from simulator.plan.plan import DTYPE_BYTES, NEEDED, Optimizer, Plan
 from simulator.plan.schema import PlanSchema
 from simulator.topology import Topology
 
@@ -172,10 +172,13 @@ def _check_dtype(spec: PlanSchema, topology: Topology, problems: Problems) -> No
         return
     kinds = {device.kind: device for device in map(topology.device, range(topology.world_size))}
     for device in kinds.values():
-        if spec.dtype not in device.peak:
+        for needed in NEEDED.get(spec.dtype, (spec.dtype,)):
+            if needed in device.peak:
+                continue
+            beside = f", which {spec.dtype} needs beside it" if needed != spec.dtype else ""
             problems.add(
                 "plan.dtype",
-                f"device {device.kind} has no peak for {spec.dtype}",
+                f"device {device.kind} has no peak for {needed}{beside}",
                 f"it has {', '.join(device.peak)}; choose one or add the peak to the topology",
             )
 

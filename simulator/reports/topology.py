@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -84,7 +85,9 @@ def _devices(topology: Topology) -> list[dict[str, Any]]:
             "memory": device.memory,
             "memory_bandwidth": device.memory_bandwidth,
             "peak": dict(device.peak),
-            "efficiency": {"matmul": device.efficiency.matmul, "memory": device.efficiency.memory},
+            "efficiency": asdict(device.efficiency),
+            "efficiency_source": device.efficiency_source,
+            "library": device.library,
             "launch_overhead": device.launch_overhead,
             "speed": device.speed,
         }
@@ -135,17 +138,26 @@ def _device_table(values: dict[str, Any]) -> Table:
     table.add_column("count", justify="right")
     for device in values["devices"]:
         slow = "" if device["speed"] == 1 else f" (speed {format_percent(device['speed'])})"
-        reached = device["efficiency"]
+        library = f"\nfrom {device['library']}" if device["library"] else ""
         table.add_row(
-            device["kind"] + slow,
+            device["kind"] + slow + library,
             device["backend"],
             format_bytes(device["memory"]),
             format_bandwidth(device["memory_bandwidth"]),
             "\n".join(f"{dtype} {format_flop_rate(rate)}" for dtype, rate in device["peak"].items()),
-            f"matmul {format_percent(reached['matmul'])}\nmemory {format_percent(reached['memory'])}",
+            "\n".join(f"{what} {format_percent(fraction)}" for what, fraction in _reached(device["efficiency"])),
             str(device["count"]),
         )
     return table
+
+
+def _reached(efficiency: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    yield "matmul", efficiency["matmul"]
+    yield from ((f"matmul {dtype}", fraction) for dtype, fraction in efficiency["by_dtype"].items())
+    if attention := efficiency["attention"]:
+        yield "attention", attention["forward"]
+        yield "attention backward", attention["backward"]
+    yield "memory", efficiency["memory"]
 
 
 def _link_table(values: dict[str, Any]) -> Table:

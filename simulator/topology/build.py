@@ -5,10 +5,17 @@ from dataclasses import replace
 
 from simulator.errors import Problems
 from simulator.topology.degrade import damaged
-from simulator.topology.device import DEFAULT_EFFICIENCY, DEFAULT_EFFICIENCY_SOURCE, Device, Efficiency
+from simulator.topology.device import (
+    DEFAULT_EFFICIENCY,
+    DEFAULT_EFFICIENCY_SOURCE,
+    AttentionEfficiency,
+    Device,
+    Efficiency,
+)
+from simulator.topology.device_schema import AttentionSchema, DeviceSchema, EfficiencySchema
 from simulator.topology.graph import build_graph
 from simulator.topology.library import build_collectives, build_reducers
-from simulator.topology.schema import DeviceSchema, NodeSchema, TopologySchema
+from simulator.topology.schema import NodeSchema, TopologySchema
 from simulator.topology.template import build_template, node_groups
 from simulator.topology.topology import Topology
 
@@ -39,7 +46,7 @@ def build_topology(spec: TopologySchema, problems: Problems) -> Topology | None:
 
 
 def _build_links(spec: TopologySchema, problems: Problems) -> Topology | None:
-    devices = {kind: _device(kind, device) for kind, device in spec.devices.items()}
+    devices = {kind: build_device(kind, device) for kind, device in spec.devices.items()}
     templates = node_groups(spec)
     sources = _sources(spec, [node for _, node, _ in templates], devices)
     if not _check_form(spec, bool(templates), problems):
@@ -64,7 +71,8 @@ def _check_form(spec: TopologySchema, template: bool, problems: Problems) -> boo
     return False
 
 
-def _device(kind: str, spec: DeviceSchema) -> Device:
+def build_device(kind: str, spec: DeviceSchema) -> Device:
+    """Return the device that an entry of `devices:` describes."""
     given = spec.efficiency
     return Device(
         kind=kind,
@@ -72,13 +80,31 @@ def _device(kind: str, spec: DeviceSchema) -> Device:
         memory=spec.memory,
         memory_bandwidth=spec.memory_bandwidth,
         peak={str(dtype): rate for dtype, rate in spec.peak.items()},
-        efficiency=Efficiency(matmul=given.matmul, memory=given.memory) if given else DEFAULT_EFFICIENCY,
+        efficiency=_efficiency(given) if given else DEFAULT_EFFICIENCY,
         efficiency_source=given.source if given else DEFAULT_EFFICIENCY_SOURCE,
         launch_overhead=spec.launch_overhead,
+        host_launch=spec.host_launch,
+        library=spec.origin or "",
         speed=spec.speed,
         overlap_slowdown=spec.overlap_slowdown.fraction if spec.overlap_slowdown else 0.0,
         source=spec.source,
     )
+
+
+def _efficiency(given: EfficiencySchema) -> Efficiency:
+    return Efficiency(
+        matmul=given.matmul,
+        memory=given.memory,
+        by_dtype={str(dtype): fraction for dtype, fraction in given.dtypes.items()},
+        edge=given.edge,
+        depth=given.depth,
+        cast=given.cast or 0.0,
+        attention=_attention(given.attention) if given.attention else None,
+    )
+
+
+def _attention(given: AttentionSchema) -> AttentionEfficiency:
+    return AttentionEfficiency(forward=given.forward, backward=given.backward, edge=given.edge, rows=given.rows)
 
 
 def _sources(spec: TopologySchema, nodes: Sequence[NodeSchema], devices: Mapping[str, Device]) -> dict[str, str]:

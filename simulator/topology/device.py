@@ -12,19 +12,65 @@ Backend = Literal["cuda", "cpu", "emulated"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionEfficiency:
+    """What a device reaches in fused (flash) attention: fractions of the dense peak, and what short work loses.
+
+    Attention of n keys takes as long as one of n + ``edge`` keys, and q queries as long as q + ``rows`` queries, at
+    the rates of endless sequences.
+
+    Parameters
+    ----------
+    forward, backward : float
+        Fractions (0 to 1) of the dense peak by endless sequences; backward of its own four products, the scores that
+        it computes again not counted.
+    edge : float
+        Keys: the softmax and the blocks on a mask's diagonal, which are computed whole.
+    rows : float
+        Queries of all heads together: thread blocks that stay empty while a small kernel runs.
+    """
+
+    forward: float
+    backward: float
+    edge: float = 0.0
+    rows: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Efficiency:
-    """Fractions (0 to 1) of the peaks that large kernels reach.
+    """What kernels reach: fractions (0 to 1) of the peaks by endless work, and what small shapes lose.
+
+    A product (m x k) @ (k x n) takes as long as one of (m + ``edge``) x (n + ``edge``) x (k + ``depth``) at the rate
+    of an endless one.
 
     Parameters
     ----------
     matmul : float
-        Of the dense peak FLOP/s, by a large matrix product.
+        Of the dense peak FLOP/s, by an endless matrix product.
     memory : float
         Of the memory bandwidth, by a kernel that streams through memory.
+    by_dtype : Mapping[str, float]
+        What replaces ``matmul`` in some dtypes.
+    edge : float
+        Rows and columns: tiles that hang over the edges of the result, the last wave of them.
+    depth : float
+        Products along the sum: the time in which a tile's pipeline fills and its result is written.
+    cast : float
+        Bytes of memory traffic for each element of the first operand of an fp8 product, which is cast before it.
+    attention : AttentionEfficiency or None
+        None: fused attention is priced as a matrix product, at ``matmul`` without losses.
     """
 
     matmul: float
     memory: float
+    by_dtype: Mapping[str, float] = field(default_factory=dict, hash=False)
+    edge: float = 0.0
+    depth: float = 0.0
+    cast: float = 0.0
+    attention: AttentionEfficiency | None = None
+
+    def of_products(self, dtype: str) -> float:
+        """Return the fraction of the dtype's peak that endless matrix products reach."""
+        return self.by_dtype.get(dtype, self.matmul)
 
 
 DEFAULT_EFFICIENCY = Efficiency(matmul=0.6, memory=0.8)
@@ -55,7 +101,11 @@ class Device:
     efficiency_source : str
         Where the efficiency comes from.
     launch_overhead : float
-        Seconds that each kernel costs besides its work.
+        Seconds of the device that each kernel costs besides its work.
+    host_launch : float
+        Seconds of the host for each kernel; kernels cannot follow each other faster.
+    library : str
+        The file of ``topologies/devices`` that it comes from; empty when the topology says everything itself.
     speed : float
         1.0 is nominal; 0.8 is a slow device, whose kernels take 1 / 0.8 of the time.
     overlap_slowdown : float
@@ -73,6 +123,8 @@ class Device:
     efficiency: Efficiency = DEFAULT_EFFICIENCY
     efficiency_source: str = DEFAULT_EFFICIENCY_SOURCE
     launch_overhead: float
+    host_launch: float = 0.0
+    library: str = ""
     speed: float = 1.0
     overlap_slowdown: float = 0.0
     source: str

@@ -1,7 +1,7 @@
 """The topology file: which keys it has. Every dimensioned value is a string with a unit; bandwidth is per direction."""
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Discriminator, Field, Tag
 
@@ -9,52 +9,16 @@ from simulator.inputs.fields import (
     Bandwidth,
     Bytes,
     Flag,
-    FlopRate,
     Name,
-    OverlapFraction,
     PositiveFraction,
     PositiveInt,
     Seconds,
     StrictModel,
     Text,
 )
+from simulator.topology.device_schema import DeviceSchema
 from simulator.topology.fabrics.schema import SOURCE, FabricSchema
 from simulator.topology.library import CollectivesSchema
-
-Dtype = Literal["fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "fp4"]
-
-
-class EfficiencySchema(StrictModel):
-    """Fractions of the peaks that large kernels reach."""
-
-    matmul: PositiveFraction = Field(description="Of the dense peak FLOP/s, by a large matrix product.")
-    memory: PositiveFraction = Field(description="Of the memory bandwidth, by a streaming kernel.")
-    source: Text = SOURCE
-
-
-class OverlapSchema(StrictModel):
-    """What communication takes from computing that goes on meanwhile: memory bandwidth, and cores that copy and sum."""
-
-    fraction: OverlapFraction = Field(description="By which computing is slower beside one message at full speed.")
-    source: Text = SOURCE
-
-
-class DeviceSchema(StrictModel):
-    """One kind of device: a GPU, a CPU process, or a timer in place of either."""
-
-    backend: Literal["cuda", "cpu", "emulated"] = Field(
-        default="cuda", description="What the executor runs on; emulated waits for the predicted time of computations."
-    )
-    memory: Bytes = Field(description="Capacity.")
-    memory_bandwidth: Bandwidth = Field(description="Peak, reads and writes together.")
-    peak: dict[Dtype, FlopRate] = Field(min_length=1, description="Dense peak (no structured sparsity) by dtype.")
-    efficiency: EfficiencySchema | None = Field(default=None, description="Default: matmul 60%, memory 80%.")
-    launch_overhead: Seconds = Field(description="What each kernel costs besides its work.")
-    speed: PositiveFraction = Field(default="100%", validate_default=True, description="80% is a slow device.")
-    overlap_slowdown: OverlapSchema | None = Field(
-        default=None, description="Default: none. Not for devices that share a host's cores, which say it themselves."
-    )
-    source: Text = SOURCE
 
 
 class HostSchema(StrictModel):

@@ -16,11 +16,14 @@ from simulator.cost.calibration import (
     message_key,
 )
 from simulator.cost.collectives import Transfer, joined
-from simulator.cost.compute import PASSES, kernel_seconds, phases
+from simulator.cost.compute import PASSES, phases
+from simulator.cost.kernels import kernel_seconds
 from simulator.cost.memory import capacity
+from simulator.errors import InputError
 from simulator.load import Inputs, load
-from simulator.model.layers.base import Kernel
+from simulator.model.layers.base import Kernel, Phase
 from simulator.program import Instruction
+from simulator.topology import Efficiency
 
 MIB = 2**20
 
@@ -31,6 +34,7 @@ def inputs(model: str, *changes: str, topology: str = "pcie-box", devices: int =
 
 def test_a_kernel_takes_the_longer_of_arithmetic_and_traffic() -> None:
     device = inputs("mlp-tiny").topology.device(0)
+    device = replace(device, efficiency=Efficiency(matmul=0.7, memory=0.8), launch_overhead=5e-6)
     rate, bandwidth = 19.5e12 * 0.7, 1935e9 * 0.8
     assert kernel_seconds(Kernel("matmul", 1e12, 10.0), device, "fp32", 4) == pytest.approx(5e-6 + 1e12 / rate)
     assert kernel_seconds(Kernel("matmul", 10.0, 1e9), device, "fp32", 4) == pytest.approx(5e-6 + 4e9 / bandwidth)
@@ -287,3 +291,31 @@ def test_a_rank_updates_its_part_of_sharded_parameters() -> None:
     cost = ComputeCost(program, inputs("gpt-tiny").topology.device(0), calibration)
     assert cost.seconds(Instruction.parse("0OPTIM")) == program.stages[0].num_parameters / 4
     assert cost.seconds(Instruction.parse("0RESHARD0.0")) == 0
+
+
+def test_an_instruction_takes_no_less_than_the_host_that_launches_its_kernels() -> None:
+    mlp = inputs("mlp-tiny", "model.hidden_sizes=[32]")
+    device, work = mlp.topology.device(0), Instruction.parse("0F3.0")
+    free = ComputeCost(mlp.program, device, Calibration()).seconds(work)
+    # Forward of fc, relu, head and loss.
+    shapes = [(node, mlp.program.graph.input_shapes(node)) for node in mlp.program.graph.nodes]
+    kernels = sum(len(node.layer.kernels(Phase.FORWARD, shape, 8)) for node, shape in shapes)
+    for launch in (0.5 * free / kernels, 3 * free / kernels):
+        bound = ComputeCost(mlp.program, replace(device, host_launch=launch), Calibration()).seconds(work)
+        assert bound == pytest.approx(max(free, kernels * launch))
+
+
+@pytest.mark.parametrize(("dtype", "size", "master"), [("tf32", 4, 0), ("fp16", 2, 4), ("fp8", 2, 4)])
+def test_a_dtype_is_stored_in_its_bytes_beside_fp32_master_weights(dtype: str, size: int, master: int) -> None:
+    mlp = inputs("mlp-tiny", f"plan.dtype={dtype}", topology="dgx-h100", devices=8)
+    memory, parameters = peak_memory(mlp.program, 0), mlp.graph.num_parameters
+    assert memory.params == parameters * (size + master)
+    assert memory.grads == parameters * size
+
+
+def test_a_dtype_that_a_device_lacks_names_those_it_has() -> None:
+    with pytest.raises(InputError, match=r"device A100-PCIe-80GB has no peak for fp8; it has bf16, fp16, tf32, fp32"):
+        inputs("mlp-tiny", "plan.dtype=fp8")
+    alone = "topology.devices.A100-PCIe-80GB.peak={fp8: 1 TFLOP/s}"
+    with pytest.raises(InputError, match=r"has no peak for bf16, which fp8 needs beside it; it has fp8"):
+        inputs("mlp-tiny", "plan.dtype=fp8", alone)

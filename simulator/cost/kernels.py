@@ -1,0 +1,82 @@
+"""Seconds of one kernel: launch, and the longer of arithmetic and memory traffic (roofline), by its shape.
+
+How much of the peak a product reaches depends on its shape. The form is that of padding: (m + a) (n + a) (k + d) at the
+rate of an endless product, which is what tiles that hang over the edge and a pipeline that fills cost. It is smooth, so
+it says nothing of single waves of tiles; those explain less of what was measured than they cost in constants
+(docs/devices.md compares the forms). References: Williams, Waterman, Patterson 2009 (roofline); Dao 2023, arXiv
+2307.08691 (attention, forward and backward).
+"""
+
+from __future__ import annotations
+
+from simulator.model.layers.base import Kernel
+from simulator.topology import Device
+
+FP8, FP8_BYTES = "fp8", 1
+BESIDE_FP8 = "bf16"
+"""What attention is computed in where products are fp8 (arXiv 2209.05433, section 3)."""
+
+FORWARD_PRODUCTS = 2
+"""Attention's products forward, queries x keys and probabilities x values; backward has twice as many."""
+
+
+def kernel_seconds(kernel: Kernel, device: Device, dtype: str, itemsize: int) -> float:
+    """Return a kernel's time on the idle device at its nominal speed.
+
+    Parameters
+    ----------
+    kernel
+        A product or attention without a shape (m = 0) reaches what an endless one does.
+    device
+        Where it runs.
+    dtype
+        Of products; attention and all else are bf16 beside fp8 products.
+    itemsize
+        Bytes of an element in memory.
+    """
+    if kernel.kind == "attention":
+        work = attention_seconds(kernel, device, BESIDE_FP8 if dtype == FP8 else dtype)
+        return device.launch_overhead + max(work, stream_seconds(kernel.elements * itemsize, device))
+    if kernel.kind == "matmul":
+        traffic, cast = _operands(kernel, device, dtype, itemsize)
+        work = max(product_seconds(kernel, device, dtype), stream_seconds(traffic, device))
+        return device.launch_overhead + work + stream_seconds(cast, device)
+    return device.launch_overhead + stream_seconds(kernel.elements * itemsize, device)
+
+
+def stream_seconds(traffic: float, device: Device) -> float:
+    """Return the time of bytes read and written at the bandwidth that a large streaming kernel reaches."""
+    return traffic / (device.memory_bandwidth * device.efficiency.memory)
+
+
+def product_seconds(kernel: Kernel, device: Device, dtype: str) -> float:
+    """Return the time of a matrix product's arithmetic."""
+    efficiency = device.efficiency
+    seconds = kernel.flops / (device.peak[dtype] * efficiency.of_products(dtype))
+    if not kernel.m:
+        return seconds
+    padded = (1 + efficiency.edge / kernel.m) * (1 + efficiency.edge / kernel.n) * (1 + efficiency.depth / kernel.k)
+    return seconds * padded
+
+
+def attention_seconds(kernel: Kernel, device: Device, dtype: str) -> float:
+    """Return the time of fused attention's arithmetic; under a causal mask half of the square is computed."""
+    peak, known = device.peak[dtype], device.efficiency.attention
+    flops = kernel.flops / 2 if kernel.causal else kernel.flops
+    if known is None or not kernel.m:
+        fraction = known.forward if known else device.efficiency.of_products(dtype)
+        return flops / (peak * fraction)
+    # Values may be shorter than keys (then forward has fewer FLOPs than two products of the keys' size), never longer.
+    forward = kernel.flops <= FORWARD_PRODUCTS * 2 * kernel.batch * kernel.m * kernel.n * kernel.k
+    fraction = known.forward if forward else known.backward
+    padded = (1 + known.edge / kernel.n) * (1 + known.rows / (kernel.batch * kernel.m))
+    return flops / (peak * fraction) * padded
+
+
+def _operands(kernel: Kernel, device: Device, dtype: str, itemsize: int) -> tuple[float, float]:
+    """Return the traffic of a product's operands and result in bytes, and that of the cast before it (fp8 only)."""
+    if dtype != FP8 or not kernel.m:
+        return kernel.elements * itemsize, 0.0
+    result = kernel.batch * kernel.m * kernel.n
+    first = kernel.batch * kernel.m * kernel.k
+    return (kernel.elements - result) * FP8_BYTES + result * itemsize, first * device.efficiency.cast
