@@ -24,6 +24,7 @@ VERBS = {
     "demo": ("simulator.commands.demo:demo", "The tour: calibrate, predict and measure six plans on two processes."),
     "sweep": ("simulator.commands.sweep:sweep", "Predict every point of a grid over any keys."),
     "collective": ("simulator.commands.collective:collective", "Predict a collective, algorithm by algorithm."),
+    "import-run": ("simulator.commands.import_run:import_run", "Make a published run into three input files."),
     "topology show": ("simulator.commands.topology:show", "Show devices, links and routes of a topology."),
     "topology import": ("simulator.commands.topology_import:import_", "Make a topology file of another tool's."),
     "topology export": ("simulator.commands.topology_export:export", "Write a topology for another tool."),
