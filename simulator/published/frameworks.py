@@ -1,0 +1,130 @@
+"""Training frameworks: what each does unless told otherwise, as settings of a plan."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from simulator.published.row import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Framework:
+    """One framework.
+
+    Parameters
+    ----------
+    name
+        Value of the plan's key ``framework``.
+    pattern
+        Found in a row's framework, in small letters.
+    settings
+        Keys of a plan that follow from the framework alone.
+    sequence_parallel
+        Whether its tensor parallelism shards activations by sequence unless a row says otherwise.
+    flash_since
+        Year from which its attention is fused unless a row says otherwise.
+    source
+        Where the defaults are documented.
+    text
+        What the row says, in small letters.
+    """
+
+    name: str
+    pattern: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+    sequence_parallel: bool = False
+    flash_since: int = 2023
+    source: str = ""
+    text: str = ""
+
+
+FRAMEWORKS = (
+    Framework(
+        name="fsdp",
+        pattern=r"llm-foundry|composer|torchtitan|fsdp|fms",
+        settings={"gradient_dtype": "fp32", "prefetch": 1},
+        source="Composer and torchtitan reduce gradients in fp32 by default (mixed_precision: DEFAULT; "
+        "training.mixed_precision_reduce: float32) and keep fp32 parameters, sharded",
+    ),
+    Framework(
+        name="megatron-deepspeed",
+        pattern=r"megatron-deepspeed|gpt-neox|deepspeed.*megatron|bloom",
+        settings={"dp_overlap": False, "p2p_overlap": False},
+        flash_since=9999,
+        source="DeepSpeed's pipeline engine reduces gradients in the training dtype after the last backward "
+        "(PipelineEngine._exec_reduce_grads) and waits for its sends; --use-flash-attn is off by default",
+    ),
+    Framework(
+        name="deepspeed",
+        pattern=r"deepspeed|bmtrain|colossal",
+        settings={"dp_overlap": True},
+        source="DeepSpeed: overlap_comm is on for ZeRO-3; gradients are reduced in the training dtype",
+    ),
+    Framework(
+        name="megatron",
+        pattern=r"megatron-?(?:bridge|core|mcore)|nemo|dgxc",
+        settings={"gradient_dtype": "fp32", "dp_overlap": True},
+        sequence_parallel=True,
+        source="Megatron-Bridge recipes: sequence_parallel with tensor parallelism, overlap_grad_reduce and "
+        "overlap_param_gather on, gradients accumulated in fp32",
+    ),
+    Framework(
+        name="megatron",
+        pattern=r"megatron",
+        settings={"gradient_dtype": "fp32", "dp_overlap": False, "p2p_overlap": False},
+        flash_since=2024,
+        source="Megatron-LM arguments.py: --overlap-grad-reduce is off by default, gradients are accumulated and "
+        "reduced in fp32 (--accumulate-allreduce-grads-in-fp32, on with bf16), 1F1B waits for its sends; attention is "
+        "that of Transformer Engine since Megatron-Core became the default (2024)",
+    ),
+    Framework(
+        name="xla",
+        pattern=r"jax|pax|maxtext|t5x|xla|tensorflow|alpa",
+        source="XLA fuses element-wise operations and overlaps gradient reductions (latency-hiding scheduler)",
+    ),
+    Framework(name="ddp", pattern=r"ddp|apex|pytorch|torchgpipe|horovod|flash-attention", source="torch DDP"),
+)
+"""The first that is found counts."""
+
+UNKNOWN = Framework(name="none", pattern="", source="the framework is not known")
+
+COMPILED = re.compile(r"torch\.compile|\bcompiled?\b|inductor")
+_WITHOUT = re.compile(r"(?:(\d[\d.]*[mb]) )?(?:\bno|without|\bnon-?)\W*flash")
+_YEAR = re.compile(r"arxiv[ :]*(\d\d)(0[1-9]|1[0-2])\.\d{4,5}|\b(20[12]\d)\b")
+
+
+def framework_of(row: Row) -> Framework:
+    """Return the framework that a row names; its compiled form where the row says so."""
+    text = row.words("framework")
+    found = next((each for each in FRAMEWORKS if re.search(each.pattern, text)), UNKNOWN)
+    found = replace(found, text=text)
+    if found.name == "fsdp" and COMPILED.search(row.words("framework", "notes")):
+        return replace(found, name="fsdp-compiled")
+    return found
+
+
+def attention_of(row: Row, framework: Framework) -> tuple[str, str]:
+    """Return ``flash`` or ``math``, and why: what the row says, or else what the framework did in its year."""
+    text = row.words("notes", "framework")
+    without = _WITHOUT.search(text)
+    # "126M without flash attention", in a note on a whole table, is said of the model of that size alone.
+    if without and (without[1] or "") in row.words("model"):
+        return "math", "the row says without flash attention"
+    if "flash" in text:
+        return "flash", "the row says flash attention"
+    year = year_of(row)
+    if year is None:
+        fused = framework.flash_since <= 2024
+        return ("flash" if fused else "math"), f"default of {framework.name}: no year is stated"
+    fused = year >= framework.flash_since
+    return ("flash" if fused else "math"), f"default of {framework.name} in {int(year)}"
+
+
+def year_of(row: Row) -> float | None:
+    """Return the year of the software behind a row: half a year before an arXiv number, or the first year written."""
+    match = _YEAR.search(row.words("source_ref", "source", "notes"))
+    if match is None:
+        return None
+    return 2000 + int(match[1]) + (int(match[2]) - 1) / 12 - 0.5 if match[1] else float(match[3])

@@ -1,0 +1,142 @@
+"""The benchmark of accuracy: what it says of a few rows, and how it counts."""
+
+import csv
+import json
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+MODULES = ("accuracy", "accuracy_tables", "scatter", "sections")
+ROW = {
+    "source": "a paper",
+    "hardware": "A100-SXM4-80GB",
+    "gpus": "2",
+    "framework": "PyTorch DDP",
+    "model": "tiny",
+    "arch": "gpt",
+    "layers": "2",
+    "hidden": "512",
+    "heads": "8",
+    "vocab": "1024",
+    "seq_len": "512",
+    "dtype": "bf16",
+    "role": "test",
+    "spec_level": "A",
+}
+ROWS = [
+    ROW | {"id": "one", "micro_batch": "1", "global_batch": "2", "step_time_s": "0.01", "peak_mem_GB": "1"},
+    ROW | {"id": "two", "micro_batch": "4", "global_batch": "8", "step_time_s": "0.02"},
+    ROW | {"id": "three", "tp": "2", "micro_batch": "8", "global_batch": "8", "samples_per_s": "200"},
+    ROW | {"id": "beads", "hardware": "abacus", "micro_batch": "1", "global_batch": "2", "step_time_s": "9"},
+    ROW | {"id": "vague", "spec_level": "C", "micro_batch": "1", "global_batch": "2", "step_time_s": "1"},
+    ROW | {"id": "timeless", "micro_batch": "1", "global_batch": "2"},
+]
+
+
+@pytest.fixture
+def accuracy(monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    import accuracy
+
+    yield accuracy
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def tables(accuracy: ModuleType) -> ModuleType:
+    import accuracy_tables
+
+    return accuracy_tables
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "runs.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, sorted({key for row in ROWS for key in row}))
+        writer.writeheader()
+        writer.writerows(ROWS)
+    return path
+
+
+def test_every_row_comes_back_predicted_or_with_its_reason(
+    accuracy: ModuleType,
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out.json"
+    monkeypatch.setattr(sys, "argv", ["accuracy.py", "--runs", str(table), "--jobs", "1", "--json", str(out), "--rows"])
+    accuracy.main()
+    entries = {each["id"]: each for each in json.loads(out.read_text())}
+    assert list(entries) == [row["id"] for row in ROWS]
+    done = [name for name, each in entries.items() if each["status"] == "ok"]
+    assert done == ["one", "two", "three"]
+    assert all(entries[name]["predicted_s"] > 0 for name in done)
+    assert (entries["one"]["measured_s"], entries["three"]["measured_s"]) == (0.01, 0.04)
+    assert entries["one"]["measured_peak_memory_bytes"] == 2**30
+    assert "abacus" in entries["beads"]["reason"]
+    assert "spec_level C" in entries["vague"]["reason"]
+    assert "neither a time" in entries["timeless"]["reason"]
+    assert set(entries["one"]) == {
+        "id",
+        "source",
+        "hardware",
+        "status",
+        "reason",
+        "predicted_s",
+        "measured_s",
+        "predicted_peak_memory_bytes",
+        "measured_peak_memory_bytes",
+    }
+    printed = capsys.readouterr().out
+    assert "3 of 6 rows predicted, 3 skipped" in printed
+    assert "| a paper | 1 | " in printed
+
+
+def test_rows_that_differ_in_plan_and_batch_alone_are_one_contest(accuracy: ModuleType, table: Path) -> None:
+    rows = list(accuracy.read_rows(table))
+    contests = {accuracy.evaluate(row).contest for row in rows[:3]}
+    assert len(contests) == 1
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "correlation"),
+    [
+        ([1, 2, 3, 4], [10, 20, 30, 40], 1),
+        ([1, 2, 3, 4], [4, 3, 2, 1], -1),
+        ([1, 2, 3], [1, 3, 2], 0.5),  # 1 - 6 (0 + 1 + 1) / (3 x 8)
+        ([1, 1, 2], [1, 1, 2], 1),
+        ([1, 1, 1], [1, 2, 3], 0),
+    ],
+)
+def test_ranks_are_compared_as_spearman_does(
+    tables: ModuleType, ours: list[float], theirs: list[float], correlation: float
+) -> None:
+    assert tables.spearman(ours, theirs) == pytest.approx(correlation)
+
+
+def test_errors_are_signed_and_counted_by_group(accuracy: ModuleType, tables: ModuleType) -> None:
+    def outcome(source: str, predicted: float) -> object:
+        fields = {"hardware": "", "framework": "", "role": "test", "scheme": "dp", "contest": (source,)}
+        return accuracy.Outcome(id="", source=source, status="ok", predicted_s=predicted, measured_s=1.0, **fields)
+
+    text = tables.summary([outcome("a", 1.1), outcome("a", 0.8), outcome("b", 1.0)])
+    assert "| all | 3 | 10.0% | 18.0% | -3.3% |" in text
+    assert "| a | 2 | 15.0% | 19.0% | -5.0% |" in text
+    assert "| b | 1 | 0.0% | 0.0% | +0.0% |" in text
+
+
+def test_the_plot_has_a_dot_a_row_on_the_diagonal_where_both_agree(accuracy: ModuleType) -> None:
+    from scatter import SIDE, scatter
+
+    root = ElementTree.fromstring(scatter([("a & b", 0.1, 0.1), ("a & b", 10.0, 1.0), ("c", None, 1.0)], "x", "y"))
+    dots = [each for each in root.iter("{http://www.w3.org/2000/svg}circle") if each.get("r") == "2.5"]
+    places = [(float(str(each.get("cx"))), float(str(each.get("cy")))) for each in dots]
+    # 0.1 to 10 are two decades: 0.1 is the lower left corner, (10, 1) half-way up the right border.
+    assert places == [(70.0, SIDE), (70.0 + SIDE, SIDE / 2)]
