@@ -78,8 +78,13 @@ class Plan:
         Expert-parallel ranks: neighbours among the ranks of one ``dp`` x ``cp`` plane, which hold other experts each.
     schedule_file, schedule_text
         Name and content of the file behind the schedule ``custom``.
+    attention
+        ``flash`` (fused) or ``math`` (scores in memory) for all attention; empty: as the layers of the model are.
     recompute
-        ``none``, or ``full``: forward keeps the inputs of each block alone and runs again before the block's backward.
+        ``none``; ``full``: forward keeps the inputs of each block alone and runs again before the block's backward;
+        ``selective``: the same of each core of attention.
+    recompute_blocks
+        Blocks of each stage, the first ones, that recompute; None for all.
     sharding
         ``none``, or ``fsdp``: replicas share parameters and optimizer state out among them, and gather them by blocks.
     stages
@@ -104,7 +109,9 @@ class Plan:
     activation_limit: float | None = None
     schedule_file: str = ""
     schedule_text: str = ""
+    attention: str = ""
     recompute: str = "none"
+    recompute_blocks: int | None = None
     sharding: str = "none"
     stages: str | tuple[str, ...] = "auto"
     dataset_size: int = 0

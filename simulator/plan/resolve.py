@@ -62,6 +62,9 @@ def resolve_plan(
     before = len(problems)
     mesh = _mesh(spec, topology.world_size, problems)
     _check_dtype(spec, topology, problems)
+    if spec.recompute_blocks and spec.recompute == "none":
+        message = "chooses among blocks that recompute, and recompute is none"
+        problems.add("plan.recompute_blocks", message, "set recompute: full or selective, or leave it out")
     batch = _batch(spec, mesh.size("dp"), problems) if mesh else None
     text = _schedule_text(spec, problems)
     stages = _stages_per_rank(spec, schedules, batch[1] if batch else spec.num_microbatches, problems)
@@ -86,7 +89,9 @@ def resolve_plan(
         activation_limit=spec.activation_limit,
         schedule_file=spec.schedule_file or "",
         schedule_text=text,
+        attention=spec.attention or "",
         recompute=spec.recompute,
+        recompute_blocks=spec.recompute_blocks,
         sharding=spec.sharding,
         stages=spec.stages if isinstance(spec.stages, str) else tuple(spec.stages),
         dataset_size=spec.dataset_size or 0,

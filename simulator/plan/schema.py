@@ -64,10 +64,20 @@ class PlanSchema(StrictModel):
     bucket_size: Annotated[Bytes, Field(description="gradient bucket; 25 MiB is torch DDP's default")] = parse_bytes(
         "25 MiB"
     )
+    attention: Annotated[
+        Literal["flash", "math"] | None,
+        Field(description="fused, or with materialised scores; what the model says, or else flash on cuda devices"),
+    ] = None
     recompute: Annotated[
-        Literal["none", "full"],
-        Field(description="full: keep the inputs of each block alone and run its forward again before its backward"),
+        Literal["none", "selective", "full"],
+        Field(
+            description="what runs forward again before its backward. full: blocks, which keep their inputs alone; "
+            "selective: the cores of attention, whose scores are not kept"
+        ),
     ] = "none"
+    recompute_blocks: Annotated[
+        PositiveInt | None, Field(description="blocks of each stage that recompute, the first ones; absent: all")
+    ] = None
     sharding: Annotated[
         Literal["none", "fsdp"],
         Field(description="fsdp: shard parameters and optimizer state over the replicas, gather them block by block"),

@@ -15,6 +15,7 @@ from simulator.plan.plan import Plan
 from simulator.program.buckets import block_buckets, filled_buckets, filled_up
 from simulator.program.instructions import EXCHANGES, Kind
 from simulator.program.stage import BORDER, Bucket, Segment, Stage
+from simulator.program.units import Unit, recomputed_units
 
 
 def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...], pipelines: int = 1) -> tuple[Stage, ...]:
@@ -43,15 +44,16 @@ def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...], pipelines
 def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, axes: tuple[str, ...]) -> Stage:
     nodes = graph.nodes[first:end]
     blocks = _block_starts(nodes) if plan.recompute == "full" or plan.is_sharded else [0]
+    units = recomputed_units(graph, plan, nodes, blocks)
     buckets = block_buckets(nodes, blocks) if plan.is_sharded else filled_buckets(nodes, plan, axes)
-    starts = set(blocks) | ({bucket.start for bucket in buckets} if plan.dp_overlap else set())
+    starts = {unit.start for unit in units} | ({bucket.start for bucket in buckets} if plan.dp_overlap else set())
     for place, node in enumerate(nodes):
         starts |= {place, place + 1} if isinstance(node.layer, Exchange) else set()
     bounds = [*sorted(starts - {len(nodes)}), len(nodes)]
     receives = _crossing(graph, first) if first else ()
     sends = _crossing(graph, end)
     gradients_out = tuple(name for name in receives if graph.trainable[name])
-    segments = _segments(graph, plan, nodes, bounds, blocks)
+    segments = _segments(graph, nodes, bounds, units)
     flow = _Flow(graph, segments, receives, sends)
     return Stage(
         index=index,
@@ -86,28 +88,14 @@ def _block_starts(nodes: Sequence[Node]) -> list[int]:
     return [0, *(index for index in range(1, len(nodes)) if nodes[index - 1].block != nodes[index].block)]
 
 
-def _segments(
-    graph: LayerGraph, plan: Plan, nodes: tuple[Node, ...], bounds: list[int], blocks: list[int]
-) -> list[Segment]:
-    """Return the segments between bounds, each with the block that it belongs to."""
-    recomputed = [
-        plan.recompute == "full" and _keeps_more_than_inputs(graph, nodes[a:b])
-        for a, b in pairwise([*blocks, len(nodes)])
-    ]
-    units = [bisect(blocks, bound) - 1 for bound in bounds[:-1]]
+def _segments(graph: LayerGraph, nodes: tuple[Node, ...], bounds: list[int], units: list[Unit]) -> list[Segment]:
+    """Return the segments between bounds, each with the unit that it belongs to."""
+    starts = [unit.start for unit in units]
+    numbers = [bisect(starts, bound) - 1 for bound in bounds[:-1]]
     return [
-        _segment(graph, nodes[a:b], unit, recomputed[unit])
-        for (a, b), unit in zip(pairwise(bounds), units, strict=True)
+        replace(_segment(graph, nodes[a:b], number, units[number].recomputed), block=units[number].block)
+        for (a, b), number in zip(pairwise(bounds), numbers, strict=True)
     ]
-
-
-def _keeps_more_than_inputs(graph: LayerGraph, nodes: Sequence[Node]) -> bool:
-    """Return whether recomputing a block saves anything; backward of the block of the loss follows at once."""
-    made = {node.name for node in nodes}
-    read = {graph.values[name] for node in nodes if node.layer.saves_input for name in node.inputs}
-    saved = (read & made) | {node.name for node in nodes if node.layer.saves_output}
-    extra = any(node.layer.extra_saved_bytes(graph.input_shapes(node), 1, 1) for node in nodes)
-    return graph.loss not in nodes and (bool(saved) or extra)
 
 
 def _segment(graph: LayerGraph, nodes: tuple[Node, ...], unit: int, recomputed: bool) -> Segment:

@@ -32,6 +32,8 @@ class Segment:
     takers
         Segments whose backward makes the gradients of its outputs; ``BORDER`` where they are received.
     unit
+        Number, in its stage, of the part that runs again as a whole or not at all.
+    block
         Number, in its stage, of the block that it is a part of; 0 for all in plans that treat no block apart.
     recomputed
         Its forward keeps nothing for backward but the inputs of its unit, and runs again.
@@ -52,6 +54,7 @@ class Segment:
     makers: tuple[int, ...] = ()
     takers: tuple[int, ...] = ()
     unit: int = 0
+    block: int = 0
     recomputed: bool = False
     inner: tuple[str, ...] = ()
     consumed: tuple[str, ...] = ()
@@ -156,9 +159,9 @@ class Stage:
         return max((other for other in self.computing if other in unit), default=part)
 
     def sharded_bucket(self, part: int) -> int | None:
-        """Return the bucket of a segment's unit in a sharded plan, None if the unit has no parameters."""
-        unit = self.segments[part].unit
-        return next((i for i, bucket in enumerate(self.buckets) if self.segments[bucket.segment].unit == unit), None)
+        """Return the bucket of a segment's block in a sharded plan, None if the block has no parameters."""
+        block = self.segments[part].block
+        return next((i for i, bucket in enumerate(self.buckets) if self.segments[bucket.segment].block == block), None)
 
     @cached_property
     def drops(self) -> tuple[tuple[str, ...], ...]:

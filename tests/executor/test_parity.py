@@ -46,6 +46,7 @@ SGD, MOMENTUM, ADAM = (
 )
 BUCKETS = "plan.bucket_size=512 B"
 RECOMPUTE = "plan.recompute=full"
+SELECTIVE = "plan.recompute=selective"
 FSDP = "plan.sharding=fsdp"
 
 SCHEDULES = (
@@ -167,6 +168,21 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     ),
     "mlp-tp2-pp2-recompute": (4, "mlp", 2, ["plan.tp=2", "plan.pp=2", RECOMPUTE, ADAM]),
     "gpt-dp2-pp2-recompute": (4, "gpt", 1, ["plan.dp=2", "plan.pp=2", BUCKETS, RECOMPUTE, MOMENTUM]),
+    **{
+        f"{model}-single-{attention}-selective": (1, model, 2, [f"plan.attention={attention}", SELECTIVE, SGD])
+        for model in ("gpt", "llama", "deepseek")
+        for attention in ("flash", "math")
+    },
+    "gpt-tp2-selective": (2, "gpt", 4, ["plan.tp=2", SELECTIVE, MOMENTUM]),
+    "gpt-pp2-zb_h1-selective": (2, "gpt", 1, ["plan.pp=2", "plan.schedule=zb_h1", SELECTIVE, ADAM]),
+    "gpt-dp2-fsdp-selective": (2, "gpt", 2, ["plan.dp=2", FSDP, SELECTIVE, ADAM]),
+    "llama-tp2-pp2-selective": (4, "llama", 2, ["plan.tp=2", "plan.pp=2", SELECTIVE, "plan.recompute_blocks=1", SGD]),
+    "gpt-pp2-recompute-blocks": (
+        2,
+        "gpt",
+        1,
+        ["plan.pp=2", "model.num_hidden_layers=4", RECOMPUTE, "plan.recompute_blocks=1", SGD],
+    ),
     **{f"{model}-dp2-fsdp": (2, model, 2, ["plan.dp=2", FSDP, ADAM]) for model in FIRST},
     "llama-pp2-zb_h1": (2, "llama", 1, ["plan.pp=2", "plan.schedule=zb_h1", "model.flash=true", SGD]),
     "mixtral-dp2-fsdp-recompute": (2, "mixtral", 2, ["plan.dp=2", FSDP, RECOMPUTE, SGD]),
