@@ -162,7 +162,7 @@ class StageModule(nn.Module):
         tensors = dict(leaves)
         for module in self.segments[part]:
             inputs = [tensors[name] for name in module.node.inputs]
-            if module.node.name == self.loss:
+            if module.node.layer.reads_targets:
                 inputs.append(microbatch.values[TARGET])
             tensors[module.node.name] = module(*inputs)
         return leaves, {name: tensors[name] for name in segment.outputs}

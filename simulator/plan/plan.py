@@ -80,6 +80,10 @@ class Plan:
         Name and content of the file behind the schedule ``custom``.
     attention
         ``flash`` (fused) or ``math`` (scores in memory) for all attention; empty: as the layers of the model are.
+    vocab_parallel
+        Tensor-parallel ranks share the vocabulary: rows of the embedding, columns of the logits.
+    sequence_parallel
+        Tensor-parallel ranks share the sequence between their regions.
     recompute
         ``none``; ``full``: forward keeps the inputs of each block alone and runs again before the block's backward;
         ``selective``: the same of each core of attention.
@@ -110,6 +114,8 @@ class Plan:
     schedule_file: str = ""
     schedule_text: str = ""
     attention: str = ""
+    vocab_parallel: bool = False
+    sequence_parallel: bool = False
     recompute: str = "none"
     recompute_blocks: int | None = None
     sharding: str = "none"

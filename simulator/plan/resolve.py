@@ -62,6 +62,7 @@ def resolve_plan(
     before = len(problems)
     mesh = _mesh(spec, topology.world_size, problems)
     _check_dtype(spec, topology, problems)
+    _check_sequence_parallel(spec, problems)
     if spec.recompute_blocks and spec.recompute == "none":
         message = "chooses among blocks that recompute, and recompute is none"
         problems.add("plan.recompute_blocks", message, "set recompute: full or selective, or leave it out")
@@ -90,6 +91,8 @@ def resolve_plan(
         schedule_file=spec.schedule_file or "",
         schedule_text=text,
         attention=spec.attention or "",
+        vocab_parallel=_shares_vocabulary(spec, topology),
+        sequence_parallel=spec.sequence_parallel,
         recompute=spec.recompute,
         recompute_blocks=spec.recompute_blocks,
         sharding=spec.sharding,
@@ -130,6 +133,21 @@ def _mesh(spec: PlanSchema, world: int, problems: Problems) -> Mesh | None:
         return None
     sizes = {"dp": dp, "tp": spec.tp, "pp": spec.pp, "cp": spec.cp}
     return Mesh(tuple(axes), tuple(sizes[axis] for axis in axes)) if _divides_experts(spec, dp, problems) else None
+
+
+def _shares_vocabulary(spec: PlanSchema, topology: Topology) -> bool:
+    """Return whether the vocabulary is cut: as asked for, or else as Megatron does on its devices."""
+    usual = spec.sequence_parallel or topology.device(0).backend == "cuda"
+    return spec.tp > 1 and (usual if spec.vocab_parallel is None else spec.vocab_parallel)
+
+
+def _check_sequence_parallel(spec: PlanSchema, problems: Problems) -> None:
+    if spec.sequence_parallel and spec.tp == 1:
+        message = "the ranks of a tensor-parallel group share the sequence, and tp(1) has one"
+        problems.add("plan.sequence_parallel", message, "set tp to 2 or more, or leave it out")
+    if spec.sequence_parallel and spec.vocab_parallel is False:
+        message = "the embedding's sum over the ranks is what shares the sequence out"
+        problems.add("plan.sequence_parallel", message, "leave vocab_parallel out, or set sequence_parallel: false")
 
 
 def _divides_experts(spec: PlanSchema, dp: int, problems: Problems) -> bool:

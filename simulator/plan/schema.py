@@ -68,6 +68,16 @@ class PlanSchema(StrictModel):
         Literal["flash", "math"] | None,
         Field(description="fused, or with materialised scores; what the model says, or else flash on cuda devices"),
     ] = None
+    vocab_parallel: Annotated[
+        bool | None,
+        Field(
+            description="embedding, output projection and loss cut by vocabulary over tp; absent: on cuda devices, and "
+            "with sequence_parallel"
+        ),
+    ] = None
+    sequence_parallel: Annotated[
+        bool, Field(description="Megatron's: between tensor-parallel regions the tp ranks share the sequence")
+    ] = False
     recompute: Annotated[
         Literal["none", "selective", "full"],
         Field(

@@ -10,6 +10,7 @@ from simulator.plan.plan import Plan
 from simulator.plan.stages import cut_stages, roofline_seconds
 from simulator.plan.tensor_parallel import shard_graph
 from simulator.plan.tied_weights import copy_tied_weights
+from simulator.plan.vocabulary_parallel import cut_vocabulary
 from simulator.program.passes.optimizer import append_optimizer
 from simulator.program.passes.recompute import insert_recomputation
 from simulator.program.passes.reduce_grad import insert_gradient_reduction
@@ -75,6 +76,8 @@ def _refuse_stages(plan: Plan, found: int, problems: Problems) -> None:
 def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Problems) -> Program | None:
     """Return the Program of a plan, or None after reporting why the model cannot be cut like that."""
     local = shard_graph(graph, plan.tp, problems)
+    if local and plan.vocab_parallel:
+        local = cut_vocabulary(local, plan.tp)
     if local and not _splits(local, plan, problems):
         return None
     cuts = cut_stages(local, plan, topology.device(0), problems) if local else None

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.model.graph import LayerGraph
-from simulator.model.layers.base import INDEX_BYTES, count
+from simulator.model.graph import INPUT, LayerGraph
+from simulator.model.layers.base import FLOAT_BYTES, INDEX_BYTES, count
 from simulator.plan.plan import Plan
 from simulator.program.instructions import (
     BACKWARD,
@@ -275,7 +275,12 @@ class Program:
             sum(
                 plan.microbatch_size
                 * count(self.graph.shape(name))
-                * (INDEX_BYTES if name == "input" and self.graph.integer_input else plan.itemsize)
+                * self._itemsize(name)
                 for name in names
             )
         )
+
+    def _itemsize(self, name: str) -> int:
+        if name == INPUT and self.graph.integer_input:
+            return INDEX_BYTES
+        return FLOAT_BYTES if name in self.graph.fp32 else self.plan.itemsize

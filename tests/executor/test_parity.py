@@ -46,6 +46,9 @@ SGD, MOMENTUM, ADAM = (
 )
 BUCKETS = "plan.bucket_size=512 B"
 RECOMPUTE = "plan.recompute=full"
+VOCABULARY, ROWS = "plan.vocab_parallel=true", "model.vocab_size=300"
+"""Of tp 2, one rank has 256 rows and the other 44; of tp 4, one has nothing but padding."""
+
 SELECTIVE = "plan.recompute=selective"
 FSDP = "plan.sharding=fsdp"
 
@@ -168,6 +171,25 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     ),
     "mlp-tp2-pp2-recompute": (4, "mlp", 2, ["plan.tp=2", "plan.pp=2", RECOMPUTE, ADAM]),
     "gpt-dp2-pp2-recompute": (4, "gpt", 1, ["plan.dp=2", "plan.pp=2", BUCKETS, RECOMPUTE, MOMENTUM]),
+    **{
+        f"{model}-tp{tp}-vocabulary": (tp, model, 4, [f"plan.tp={tp}", VOCABULARY, ROWS, optimizer])
+        for model, tp, optimizer in (("gpt", 2, SGD), ("gpt", 4, MOMENTUM), ("llama", 2, ADAM), ("deepseek", 2, SGD))
+    },
+    "gpt-tp2-vocabulary-few-rows": (2, "gpt", 4, ["plan.tp=2", VOCABULARY, SGD]),
+    "gpt-bf16-tp2-vocabulary": (2, "gpt", 4, ["plan.tp=2", VOCABULARY, ROWS, "plan.dtype=bf16", ADAM]),
+    "gpt-tp2-pp2-zb_h1-vocabulary": (
+        4,
+        "gpt",
+        2,
+        ["plan.tp=2", "plan.pp=2", "plan.schedule=zb_h1", VOCABULARY, ROWS, RECOMPUTE, SGD],
+    ),
+    "gpt-dp2-tp2-fsdp-vocabulary": (4, "gpt", 2, ["plan.dp=2", "plan.tp=2", FSDP, VOCABULARY, ROWS, ADAM]),
+    "llama-dp2-tp2-tied-vocabulary": (
+        4,
+        "llama",
+        2,
+        ["plan.dp=2", "plan.tp=2", VOCABULARY, ROWS, "model.tie_embeddings=true", BUCKETS, SGD],
+    ),
     **{
         f"{model}-single-{attention}-selective": (1, model, 2, [f"plan.attention={attention}", SELECTIVE, SGD])
         for model in ("gpt", "llama", "deepseek")

@@ -36,6 +36,8 @@ class Exchange(Layer):
         ``shift`` sends to the next rank of the group, receives from the one before; backward the other way round.
     num_ranks
         Members of a group.
+    maximum
+        An all-reduce finds the largest instead of the sum.
     joined, shared
         Dimension of a sample along which an all-gather or all-to-all joins parts, and along which a reduce-scatter or
         all-to-all shares them out.
@@ -47,6 +49,7 @@ class Exchange(Layer):
     num_ranks: int
     joined: int = 0
     shared: int = 0
+    maximum: bool = False
 
     kind: ClassVar[str] = "exchange"
     passes_gradient: ClassVar[bool] = True
