@@ -15,7 +15,7 @@ from executor.modules.operations import PLAIN, Operations
 from executor.modules.vocabulary import RANKED
 from simulator.errors import ExecutionError
 from simulator.model.graph import Node, Shard
-from simulator.model.layers import Layer, Linear, Qkv, Shape
+from simulator.model.layers import Layer, Linear, Qkv, Router, Shape
 
 WHOLE = ("q_norm", "k_norm")
 """Parameters of cut layers that every rank has whole."""
@@ -71,6 +71,11 @@ def check_runnable(node: Node) -> None:
         raise ExecutionError(
             f"{node.name}: norms of queries and keys are whole on every rank of tp; their gradients would have "
             "to be summed over the ranks, which cannot be run yet; set tp 1 or qk_norm: false"
+        )
+    if isinstance(layer, Router) and node.shard is Shard.SEQUENCE:
+        raise ExecutionError(
+            f"{node.name}: experts would read tokens that each rank of tp has sorted by itself, which cannot be run yet; "
+            "set sequence_parallel: false or tp 1"
         )
     if isinstance(layer, Linear) and layer.copies:
         raise ExecutionError(

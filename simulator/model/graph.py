@@ -28,6 +28,8 @@ class Shard(StrEnum):
     HEADS = "heads"
     EXPERTS = "experts"
     VOCABULARY = "vocabulary"
+    SEQUENCE = "sequence"
+    """Not cut, but every rank has its own part of the tokens, so that its gradients are partial sums."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from simulator.model.graph import LayerGraph
 from simulator.model.layers import Exchange
 from simulator.model.layers.base import Phase
 from simulator.plan.plan import Plan
+from simulator.plan.sequence_parallel import share_sequence
 from simulator.plan.stages import cut_stages, roofline_seconds
 from simulator.plan.tensor_parallel import shard_graph
 from simulator.plan.tied_weights import copy_tied_weights
@@ -14,6 +15,7 @@ from simulator.plan.vocabulary_parallel import cut_vocabulary
 from simulator.program.passes.optimizer import append_optimizer
 from simulator.program.passes.recompute import insert_recomputation
 from simulator.program.passes.reduce_grad import insert_gradient_reduction
+from simulator.program.passes.reduce_partial import insert_partial_reduction
 from simulator.program.passes.segments import split_into_segments
 from simulator.program.passes.send_receive import insert_sends_and_receives
 from simulator.program.passes.unshard import insert_unshards
@@ -28,6 +30,7 @@ PASSES = (
     insert_recomputation,
     insert_unshards,
     insert_gradient_reduction,
+    insert_partial_reduction,
     append_optimizer,
 )
 
@@ -78,6 +81,8 @@ def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Pr
     local = shard_graph(graph, plan.tp, problems)
     if local and plan.vocab_parallel:
         local = cut_vocabulary(local, plan.tp)
+    if local and plan.sequence_parallel:
+        local = share_sequence(local, plan.tp, problems)
     if local and not _splits(local, plan, problems):
         return None
     cuts = cut_stages(local, plan, topology.device(0), problems) if local else None

@@ -41,6 +41,7 @@ class Pass(StrEnum):
     RECOMPUTE = "recompute"
     UNSHARD = "unshard"
     REDUCE_GRAD = "reduce_grad"
+    REDUCE_PARTIAL = "reduce_partial"
     OPTIMIZER = "optimizer"
 
 
@@ -190,6 +191,9 @@ class Program:
             case Kind.SEND_B | Kind.RECV_B:
                 names = stage.gradients_out if instruction.kind is Kind.SEND_B else stage.gradients_in
                 return Message("send", self.tensor_bytes(names))
+            case Kind.REDUCE_TP_GRAD:
+                elements = sum(node.layer.num_parameters for node in stage.partial)
+                return Message("all_reduce", float(elements * self.plan.itemsize))
             case Kind.BARRIER:
                 return Message("all_reduce", NORM_BYTES)
             case Kind.REDUCE_GRAD | Kind.REDUCE_EXPERT_GRAD | Kind.UNSHARD:
@@ -271,14 +275,7 @@ class Program:
     def tensor_bytes(self, names: Iterable[str]) -> float:
         """Return the bytes of one micro-batch of the named tensors."""
         plan = self.plan
-        return float(
-            sum(
-                plan.microbatch_size
-                * count(self.graph.shape(name))
-                * self._itemsize(name)
-                for name in names
-            )
-        )
+        return float(sum(plan.microbatch_size * count(self.graph.shape(name)) * self._itemsize(name) for name in names))
 
     def _itemsize(self, name: str) -> int:
         if name == INPUT and self.graph.integer_input:

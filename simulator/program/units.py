@@ -37,9 +37,7 @@ def recomputed_units(graph: LayerGraph, plan: Plan, nodes: Sequence[Node], block
         return list(_cores(plan, nodes, blocks))
     again = [plan.recompute == "full" and _keeps_more_than_inputs(graph, nodes[a:b]) for a, b in spans]
     left = len(spans) if plan.recompute_blocks is None else plan.recompute_blocks
-    return [
-        Unit(start, block, again[block] and sum(again[:block]) < left) for block, (start, _) in enumerate(spans)
-    ]
+    return [Unit(start, block, again[block] and sum(again[:block]) < left) for block, (start, _) in enumerate(spans)]
 
 
 def _cores(plan: Plan, nodes: Sequence[Node], blocks: list[int]) -> Iterator[Unit]:

@@ -49,6 +49,7 @@ RECOMPUTE = "plan.recompute=full"
 VOCABULARY, ROWS = "plan.vocab_parallel=true", "model.vocab_size=300"
 """Of tp 2, one rank has 256 rows and the other 44; of tp 4, one has nothing but padding."""
 
+SEQUENCE = "plan.sequence_parallel=true"
 SELECTIVE = "plan.recompute=selective"
 FSDP = "plan.sharding=fsdp"
 
@@ -190,6 +191,26 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
         2,
         ["plan.dp=2", "plan.tp=2", VOCABULARY, ROWS, "model.tie_embeddings=true", BUCKETS, SGD],
     ),
+    **{
+        f"{model}-tp{tp}-sequence": (tp, model, 4, [f"plan.tp={tp}", SEQUENCE, optimizer])
+        for model, tp, optimizer in (("gpt", 2, SGD), ("gpt", 4, MOMENTUM), ("llama", 2, ADAM))
+    },
+    "gpt-bf16-tp2-sequence": (2, "gpt", 4, ["plan.tp=2", SEQUENCE, "plan.dtype=bf16", ADAM]),
+    "llama-tp2-sequence-flash": (2, "llama", 4, ["plan.tp=2", SEQUENCE, "plan.attention=flash", SGD]),
+    "gpt-tp2-sequence-selective": (2, "gpt", 4, ["plan.tp=2", SEQUENCE, SELECTIVE, SGD]),
+    "llama-tp2-sequence-recompute": (2, "llama", 4, ["plan.tp=2", SEQUENCE, RECOMPUTE, "plan.recompute_blocks=1", SGD]),
+    "gpt-dp2-tp2-sequence": (4, "gpt", 2, ["plan.dp=2", "plan.tp=2", SEQUENCE, BUCKETS, ADAM]),
+    "gpt-dp2-tp2-fsdp-sequence": (4, "gpt", 2, ["plan.dp=2", "plan.tp=2", SEQUENCE, FSDP, ADAM]),
+    **{
+        f"{model}-tp2-pp2-{schedule}-sequence": (
+            4,
+            model,
+            1,
+            ["plan.tp=2", "plan.pp=2", f"plan.schedule={schedule}", SEQUENCE, "model.num_hidden_layers=4", SGD],
+        )
+        for model in ("gpt", "llama")
+        for schedule in ("1f1b", "zb_h1", "zbv")
+    },
     **{
         f"{model}-single-{attention}-selective": (1, model, 2, [f"plan.attention={attention}", SELECTIVE, SGD])
         for model in ("gpt", "llama", "deepseek")
