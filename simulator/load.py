@@ -130,7 +130,7 @@ def with_attention(graph: LayerGraph, model: Document, topology: Topology, plan:
     if plan.attention:
         return with_flash(graph, plan.attention == "flash")
     layers = model.data.get("layers")
-    entries = [model.data, *(each for each in layers or () if isinstance(each, dict))]
+    entries = [model.data, *(each for each in (layers if isinstance(layers, list) else ()) if isinstance(each, dict))]
     stated = any("flash" in entry for entry in entries)
     return graph if stated or topology.device(0).backend != "cuda" else with_flash(graph, True)
 

@@ -130,8 +130,8 @@ def take_shard(node: Node, parameter: str, whole: Tensor, tp_rank: int, tp: int)
     if node.shard is Shard.ROW:
         return whole.chunk(tp, axis)[tp_rank]
     if node.whole:
-        (rows,) = node.layer.parts(parameter)
-        return _filled_up(whole, rows * tp).chunk(tp)[tp_rank]
+        (local,) = node.layer.parts(parameter)
+        return _filled_up(whole, local * tp).chunk(tp)[tp_rank]
     # Matrices that stand below each other, as queries, keys and values do, are each cut on their own.
     rows = [size * tp for size in node.layer.parts(parameter)]
     return torch.cat([part.chunk(tp, axis)[tp_rank] for part in whole.split(rows, axis)], axis)

@@ -190,8 +190,10 @@ class Stage:
 
     @cached_property
     def drops(self) -> tuple[tuple[str, ...], ...]:
-        """For each segment what is let go of after its forward: at the end of a unit that keeps nothing, what only
-        that read; behind the last reader of an exchange that backward does not read, or that is made again, its result.
+        """For each segment what is let go of after its forward.
+
+        At the end of a unit that keeps nothing, what only that read; behind the last reader of an exchange whose result
+        backward does not read, or that is made again, that result.
         """
         return tuple(tuple(self._drops(part)) for part in range(len(self.segments)))
 

@@ -208,9 +208,9 @@ def _check_ends(program: Program, rank: int) -> None:
                 late = instructions[position]
                 _fail(program, rank, instructions[update], f"comes before {late}, which it needs")
         partial = last.get((Kind.REDUCE_TP_GRAD, stage.index, -1), -1)
-        for kind, index, _ in [*last] if partial >= 0 else ():
-            late = instructions[last[kind, index, _]]
-            if index == stage.index and last[kind, index, _] > partial and kind in (*BACKWARD, *REDUCTIONS.values()):
+        for position in last.values():
+            late = instructions[position]
+            if position > partial >= 0 and late.stage == stage.index and late.kind in (*BACKWARD, *REDUCTIONS.values()):
                 _fail(program, rank, instructions[partial], f"comes before {late}, which it needs")
         for part, bucket in enumerate(stage.buckets):
             reduction = last.get((bucket.reduction, stage.index, part), -1)

@@ -19,7 +19,7 @@ FLAG_BYTES = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VocabularyEmbedding(Embedding):
-    """Look up the tokens that are among a rank's ``rows``, zeros for the others; ``vocab_size`` is that of all ranks."""
+    """Look up the tokens among a rank's ``rows``, zeros for the others; ``vocab_size`` is that of all ranks."""
 
     rows: int
 
@@ -128,7 +128,7 @@ class VocabularySum(Layer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VocabularyTarget(Layer):
-    """Logit of the target, less the largest of all, where this rank has it, else zero: (logits, largest) -> one each."""
+    """Logit of the target less the largest of all where this rank has it, else zero: (logits, largest) -> one each."""
 
     vocab_size: int
 
