@@ -74,8 +74,8 @@ def check_runnable(node: Node) -> None:
         )
     if isinstance(layer, Router) and node.shard is Shard.SEQUENCE:
         raise ExecutionError(
-            f"{node.name}: experts would read tokens that each rank of tp has sorted by itself, which cannot be run yet; "
-            "set sequence_parallel: false or tp 1"
+            f"{node.name}: experts would read tokens that each rank of tp has sorted by itself, which cannot "
+            "be run yet; set sequence_parallel: false or tp 1"
         )
     if isinstance(layer, Linear) and layer.copies:
         raise ExecutionError(

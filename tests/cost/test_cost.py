@@ -212,7 +212,7 @@ def test_1f1b_holds_fewer_activations_than_gpipe() -> None:
 
 S, B, H, A = 256, 8, 512, 8
 SCORES = 5 * A * S / H
-"""Bytes a token and feature that Korthikanti et al. count for scores: softmax, dropped softmax (2 a s / h each), mask."""
+"""Of s b h bytes what Korthikanti et al. count for scores: softmax and dropped softmax, 2 a s / h each, and a mask."""
 
 KORTHIKANTI = {
     # name: (tp, settings, their formula in s b h bytes, what of it our GPT does not have, what we keep beside it)
