@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from simulator.model.layers.base import Kernel
+from simulator.model.layers.base import Kernel, fused_attention
 from simulator.units import parse_bandwidth
 
 CALIBRATION, TEST = "calibration", "test"
@@ -113,10 +113,18 @@ def _attention(line: dict[str, str]) -> tuple[Kernel, ...]:
     queries, keys, size, groups = (int(line[key]) for key in ("m", "n", "k", "batch"))
     stated = re.search(r"v dim (\d+)", line["notes"])
     values = int(stated[1]) if stated else size
-    flops, elements = 2.0 * groups * queries * keys * (size + values), groups * (queries + keys) * (size + values)
     return tuple(
-        Kernel("attention", times * flops, float(times * elements), queries, keys, size, groups, causal=True)
-        for times in (2 if direction == BACKWARD else 1 for direction in DIRECTIONS[line["op"].rpartition("_")[2]])
+        fused_attention(
+            batch=groups,
+            queries=queries,
+            keys=keys,
+            size=size,
+            value_size=values,
+            shared=1,
+            causal=True,
+            backward=direction == BACKWARD,
+        )
+        for direction in DIRECTIONS[line["op"].rpartition("_")[2]]
     )
 
 

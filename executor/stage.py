@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from executor.modules import LayerModule
 from executor.modules.operations import PLAIN, Closure, Deferred
+from simulator.errors import ExecutionError
 from simulator.model.graph import INPUT, LayerGraph
 from simulator.plan.plan import Plan
 from simulator.program.stage import Stage
@@ -101,12 +102,24 @@ class StageModule(nn.Module):
             [next(modules) for _ in segment.nodes]  # type: ignore[misc]
             for segment in stage.segments
         ]
+        self._tie(plan)
         trainable = graph.trainable_inputs
         self._wants_gradient = {
             name: any(trainable[node.name] for node in segment.nodes if name in node.inputs) and name != INPUT
             for segment in stage.segments
             for name in segment.inputs
         }
+
+    def _tie(self, plan: Plan) -> None:
+        """Let heads use the weights that they are tied to; autograd sums what both add to the gradient."""
+        for module in self.layers:
+            assert isinstance(module, LayerModule)
+            owner = getattr(module.node.layer, "weight_of", "")
+            if owner and plan.is_sharded:
+                message = f"{module.node.name} is tied to {owner}, which sharded plans gather at another time"
+                raise ExecutionError(f"{message}; set sharding: none or tie_embeddings: false")
+            if owner:
+                module.local["weight"] = self.module_of(owner).local["weight"]
 
     def module_of(self, node: str) -> LayerModule:
         """Return the module of a node by name."""

@@ -28,6 +28,7 @@ VERBS = {
     "topology show": ("simulator.commands.topology:show", "Show devices, links and routes of a topology."),
     "topology import": ("simulator.commands.topology_import:import_", "Make a topology file of another tool's."),
     "topology export": ("simulator.commands.topology_export:export", "Write a topology for another tool."),
+    "models": ("simulator.commands.models:models", "List the model presets with their parameters."),
     "program show": ("simulator.commands.program:show", "Show the instructions that each rank runs."),
     "schedules": ("simulator.commands.schedules:schedules", "Compare all pipeline schedules by bubble and memory."),
     "schema": ("simulator.commands.schema:schema", "Print the JSON Schema of an input file."),

@@ -11,13 +11,12 @@ from typing import Any, TypeVar
 
 from simulator.collector import paused_collector
 from simulator.errors import Diagnostic, InputError, Problems
-from simulator.inputs.fields import StrictModel
 from simulator.inputs.presets import Kind, preset_path
 from simulator.inputs.validate import validate
 from simulator.inputs.yaml_source import Document, locator, read_document
 from simulator.model.build import build_model
 from simulator.model.graph import LayerGraph
-from simulator.model.schema import FORMS, schema_for
+from simulator.model.read import validate_model
 from simulator.plan.plan import Plan
 from simulator.plan.resolve import resolve_plan
 from simulator.plan.schema import PlanSchema
@@ -107,7 +106,7 @@ def build(documents: Sequence[Document]) -> Inputs:
     """Check and compile three documents that were read; raises InputError with all that is wrong."""
     by_name = {document.name: document for document in documents}
     problems = Problems(locator(documents))
-    model_spec = _validate_model(by_name["model"], problems)
+    model_spec = validate_model(by_name["model"], problems)
     topology_spec = validate(by_name["topology"], TopologySchema, problems)
     plan_spec = validate(by_name["plan"], PlanSchema, problems)
     graph = build_model(model_spec, problems) if model_spec else None
@@ -189,18 +188,6 @@ def apply_settings(documents: Iterable[Document], settings: Iterable[str]) -> No
         by_name[name].override(inner, text)
 
     _all(partial(apply, setting) for setting in settings)
-
-
-def _validate_model(document: Document, problems: Problems) -> StrictModel | None:
-    schema = schema_for(document.data)
-    if schema is None:
-        given = str(document.data.get("family"))
-        close = get_close_matches(given, FORMS, n=1)
-        families = ", ".join(name for name in FORMS if name != "layers")
-        hint = f"did you mean {close[0]}?" if close else f"there are: {families}; or give layers: without a family"
-        problems.add("model.family", f"{given!r} is not a family", hint)
-        return None
-    return validate(document, schema, problems)
 
 
 def _all(calls: Iterable[Callable[[], T]]) -> list[T]:

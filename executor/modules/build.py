@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 
 import torch
@@ -9,8 +10,12 @@ from torch import Tensor, nn
 
 from executor.modules.functions import FORWARD, Forward
 from executor.modules.operations import PLAIN, Operations
+from simulator.errors import ExecutionError
 from simulator.model.graph import Node, Shard
-from simulator.model.layers import Layer, Shape
+from simulator.model.layers import Layer, Linear, Qkv, Shape
+
+WHOLE = ("q_norm", "k_norm")
+"""Parameters of cut layers that every rank has whole."""
 
 
 class LayerModule(nn.Module):
@@ -28,6 +33,7 @@ class LayerModule(nn.Module):
 
     def __init__(self, node: Node, tp_rank: int, tp: int, dtype: torch.dtype) -> None:
         super().__init__()
+        check_runnable(node)
         self.node = node
         self.run = forward_of(node.layer)
         self.operations: Operations = PLAIN
@@ -54,6 +60,21 @@ class LayerModule(nn.Module):
         return take_shard(self.node, name, whole, tp_rank, tp)
 
 
+def check_runnable(node: Node) -> None:
+    """Raise ExecutionError for a node whose gradients would need a sum over ranks that no instruction makes."""
+    layer = node.layer
+    if isinstance(layer, Qkv) and layer.qk_norm and node.region:
+        raise ExecutionError(
+            f"{node.name}: norms of queries and keys are whole on every rank of tp; their gradients would have "
+            "to be summed over the ranks, which cannot be run yet; set tp 1 or qk_norm: false"
+        )
+    if isinstance(layer, Linear) and layer.copies:
+        raise ExecutionError(
+            f"{node.name}: its weight is that of {layer.weight_of} in another pipeline stage; their gradients would "
+            "have to be summed, which cannot be run yet; set pp 1 or tie_embeddings: false"
+        )
+
+
 def forward_of(layer: Layer) -> Forward:
     """Return the function that computes a layer."""
     return FORWARD[layer.kind]
@@ -74,18 +95,21 @@ def initial_value(name: str, shape: Shape) -> Tensor:
         return 1 + 0.02 * value
     if kind == "position_weight":
         return 0.1 * value
+    if kind == "expert_weight":
+        return value / math.sqrt(shape[-1])
     return value / torch.tensor(shape[1:]).prod().sqrt()
 
 
 def shard_axis(node: Node, parameter: str) -> int | None:
     """Return the axis along which a parameter is cut, or None."""
+    if parameter in WHOLE:
+        return None
+    first = 1 if node.layer.kind == "grouped_linear" else 0
     match node.shard:
-        case Shard.COLUMN:
-            return 0
+        case Shard.COLUMN | Shard.HEADS:
+            return first
         case Shard.ROW:
-            return 1
-        case Shard.HEADS:
-            return 1 if parameter == "out_weight" else 0
+            return first + 1
     return None
 
 
@@ -94,10 +118,11 @@ def take_shard(node: Node, parameter: str, whole: Tensor, tp_rank: int, tp: int)
     axis = shard_axis(node, parameter)
     if axis is None:
         return whole
-    if parameter.startswith("qkv"):
-        # Queries, keys and values stand below each other; each is cut by heads.
-        return torch.cat([part.chunk(tp)[tp_rank] for part in whole.chunk(3)])
-    return whole.chunk(tp, axis)[tp_rank]
+    if node.shard is Shard.ROW:
+        return whole.chunk(tp, axis)[tp_rank]
+    # Matrices that stand below each other, as queries, keys and values do, are each cut on their own.
+    rows = [size * tp for size in node.layer.parts(parameter)]
+    return torch.cat([part.chunk(tp, axis)[tp_rank] for part in whole.split(rows, axis)], axis)
 
 
 def join_shards(node: Node, parameter: str, shards: list[Tensor]) -> Tensor:
@@ -105,7 +130,7 @@ def join_shards(node: Node, parameter: str, shards: list[Tensor]) -> Tensor:
     axis = shard_axis(node, parameter)
     if axis is None:
         return shards[0]
-    if parameter.startswith("qkv"):
-        thirds = [shard.chunk(3) for shard in shards]
-        return torch.cat([torch.cat([third[index] for third in thirds]) for index in range(3)])
-    return torch.cat(shards, axis)
+    if node.shard is Shard.ROW:
+        return torch.cat(shards, axis)
+    parts = zip(*(shard.split(list(node.layer.parts(parameter)), axis) for shard in shards), strict=True)
+    return torch.cat([piece for part in parts for piece in part], axis)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from executor.modules import put_off
+
 Closure = Callable[[], None]
 View = Callable[[Tensor], Tensor]
 
@@ -27,8 +29,17 @@ class Operations(Protocol):
     def conv2d(self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
         """Return the convolution."""
 
-    def norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def norm(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the layer normalisation over the last axis."""
+
+    def rms_norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return x over its root mean square along the last axis, scaled."""
+
+    def batch_norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Return the channels of images normalised over the batch and all pixels."""
+
+    def grouped_linear(self, rows: Tensor, weight: Tensor, sizes: list[int]) -> Tensor:
+        """Return one dense layer after the other, each on its own number of rows."""
 
     def embedding(self, ids: Tensor, weight: Tensor) -> Tensor:
         """Return one row an id."""
@@ -48,9 +59,21 @@ class Plain:
         """Convolution."""
         return functional.conv2d(x, weight, bias, stride=stride, padding=padding)
 
-    def norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def norm(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Layer normalisation."""
         return functional.layer_norm(x, weight.shape, weight, bias)
+
+    def rms_norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Root mean square normalisation."""
+        return _apply(put_off.RmsNorm, None, x, weight)
+
+    def batch_norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Batch normalisation."""
+        return functional.batch_norm(x, None, None, weight, bias, training=True)
+
+    def grouped_linear(self, rows: Tensor, weight: Tensor, sizes: list[int]) -> Tensor:
+        """Experts."""
+        return _apply(put_off.GroupedLinear, None, rows, weight, sizes)
 
     def embedding(self, ids: Tensor, weight: Tensor) -> Tensor:
         """Rows of a table."""
@@ -75,161 +98,40 @@ class Deferred:
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Dense layer."""
-        return _apply(_Linear, self, x, weight, bias)
+        return _apply(put_off.Linear, self, x, weight, bias)
 
     def conv2d(self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
         """Convolution."""
-        return _apply(_Conv2d, self, x, weight, bias, stride, padding)
+        return _apply(put_off.Conv2d, self, x, weight, bias, stride, padding)
 
-    def norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def norm(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Layer normalisation."""
-        return _apply(_Norm, self, x, weight, bias)
+        return _apply(put_off.Norm, self, x, weight, bias)
+
+    def rms_norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Root mean square normalisation."""
+        return _apply(put_off.RmsNorm, self, x, weight)
+
+    def batch_norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Batch normalisation."""
+        return _apply(put_off.BatchNorm, self, x, weight, bias)
+
+    def grouped_linear(self, rows: Tensor, weight: Tensor, sizes: list[int]) -> Tensor:
+        """Experts."""
+        return _apply(put_off.GroupedLinear, self, rows, weight, sizes)
 
     def embedding(self, ids: Tensor, weight: Tensor) -> Tensor:
         """Rows of a table."""
-        return _apply(_Embedding, self, ids, weight)
+        return _apply(put_off.Embedding, self, ids, weight)
 
     def add(self, x: Tensor, parameter: Tensor, view: View) -> Tensor:
         """Broadcast sum."""
-        return _apply(_Add, self, x, parameter, view)
+        return _apply(put_off.Add, self, x, parameter, view)
 
 
 def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
     result: Tensor = function.apply(*arguments)
     return result
-
-
-def _add_to(parameter: Tensor, gradient: Tensor) -> None:
-    """Accumulate a gradient as autograd would."""
-    if parameter.grad is None:
-        parameter.grad = gradient
-    else:
-        parameter.grad.add_(gradient)
-
-
-class _Linear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, operations: Deferred, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.operations, ctx.weight, ctx.bias = operations, weight, bias
-        return functional.linear(x, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        parameter, bias = ctx.weight, ctx.bias
-
-        def later() -> None:
-            rows = gradient.flatten(0, -2)
-            _add_to(parameter, rows.t() @ x.flatten(0, -2))
-            if bias is not None:
-                _add_to(bias, rows.sum(0))
-
-        ctx.operations.queue.append(later)
-        return None, gradient @ weight if ctx.needs_input_grad[1] else None, None, None
-
-
-class _Conv2d(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, operations: Deferred, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
-    ) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.operations, ctx.weight, ctx.bias, ctx.stride, ctx.padding = operations, weight, bias, stride, padding
-        return functional.conv2d(x, weight, bias, stride=stride, padding=padding)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        parameter, bias, stride, padding = ctx.weight, ctx.bias, ctx.stride, ctx.padding
-
-        def grads(weight: Tensor, wanted: list[bool]) -> list[Tensor | None]:
-            sides = [stride, stride], [padding, padding], [1, 1]
-            sizes = [weight.shape[0]] if bias is not None else None
-            found: list[Tensor | None] = torch.ops.aten.convolution_backward(
-                gradient, x, weight, sizes, *sides, False, [0, 0], 1, wanted
-            )
-            return found
-
-        def later() -> None:
-            # Of the weight only the shape is read; its values may have been let go of.
-            shape_alone = gradient.new_empty(1).expand(parameter.shape)
-            _, of_weight, of_bias = grads(shape_alone, [False, True, bias is not None])
-            assert of_weight is not None
-            _add_to(parameter, of_weight)
-            if bias is not None and of_bias is not None:
-                _add_to(bias, of_bias)
-
-        ctx.operations.queue.append(later)
-        of_input = grads(weight, [True, False, False])[0] if ctx.needs_input_grad[1] else None
-        return None, of_input, None, None, None, None
-
-
-class _Norm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, operations: Deferred, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        normal, mean, scale = torch.native_layer_norm(x, weight.shape, weight, bias, 1e-5)
-        ctx.save_for_backward(x, mean, scale, weight, bias)
-        ctx.operations, ctx.parameters = operations, (weight, bias)
-        return normal
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, scale, weight, bias = ctx.saved_tensors
-        parameters = ctx.parameters
-
-        def grads(weight: Tensor, wanted: list[bool]) -> list[Tensor]:
-            found: list[Tensor] = torch.ops.aten.native_layer_norm_backward(
-                gradient, x, weight.shape, mean, scale, weight, bias, wanted
-            )
-            return found
-
-        def later() -> None:
-            # As with a convolution: only the shape is read.
-            shape_alone = torch.empty_like(parameters[0])
-            for parameter, value in zip(parameters, grads(shape_alone, [False, True, True])[1:], strict=True):
-                _add_to(parameter, value)
-
-        ctx.operations.queue.append(later)
-        return None, grads(weight, [True, False, False])[0] if ctx.needs_input_grad[1] else None, None, None
-
-
-class _Embedding(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, operations: Deferred, ids: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(ids)
-        ctx.operations, ctx.weight = operations, weight
-        return functional.embedding(ids, weight)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, ...]:
-        (ids,) = ctx.saved_tensors
-        weight = ctx.weight
-        rows = weight.shape[0]
-        ctx.operations.queue.append(
-            lambda: _add_to(weight, torch.ops.aten.embedding_dense_backward(gradient, ids, rows, -1, False))
-        )
-        return None, None, None
-
-
-class _Add(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, operations: Deferred, x: Tensor, parameter: Tensor, view: View) -> Tensor:
-        ctx.operations, ctx.parameter, ctx.view = operations, parameter, view
-        return x + view(parameter)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        parameter, view = ctx.parameter, ctx.view
-
-        def later() -> None:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            part = view(parameter.grad)
-            part.add_(gradient.sum_to_size(part.shape))
-
-        ctx.operations.queue.append(later)
-        return None, gradient if ctx.needs_input_grad[1] else None, None, None
 
 
 PLAIN = Plain()

@@ -83,7 +83,7 @@ class ComputeCost:
                 for node in self.program.segment(instruction).nodes
                 for phase in phases(graph, node, instruction.kind)
                 for kernel in node.layer.kernels(phase, graph.input_shapes(node), batch)
-                if kernel.kind == "matmul"
+                if kernel.kind != "memory"
             )
         return self._flops[key]
 

@@ -16,9 +16,6 @@ FP8, FP8_BYTES = "fp8", 1
 BESIDE_FP8 = "bf16"
 """What attention is computed in where products are fp8 (arXiv 2209.05433, section 3)."""
 
-FORWARD_PRODUCTS = 2
-"""Attention's products forward, queries x keys and probabilities x values; backward has twice as many."""
-
 
 def kernel_seconds(kernel: Kernel, device: Device, dtype: str, itemsize: int) -> float:
     """Return a kernel's time on the idle device at its nominal speed.
@@ -66,9 +63,8 @@ def attention_seconds(kernel: Kernel, device: Device, dtype: str) -> float:
     if known is None or not kernel.m:
         fraction = known.forward if known else device.efficiency.of_products(dtype)
         return flops / (peak * fraction)
-    # Values may be shorter than keys (then forward has fewer FLOPs than two products of the keys' size), never longer.
-    forward = kernel.flops <= FORWARD_PRODUCTS * 2 * kernel.batch * kernel.m * kernel.n * kernel.k
-    fraction = known.forward if forward else known.backward
+    # Only backward repeats work; its fraction counts what the model asks for, and so hides the scores' second time.
+    fraction = known.backward if kernel.repeated_flops else known.forward
     padded = (1 + known.edge / kernel.n) * (1 + known.rows / (kernel.batch * kernel.m))
     return flops / (peak * fraction) * padded
 

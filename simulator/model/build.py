@@ -6,11 +6,17 @@ import math
 
 from simulator.errors import Problems
 from simulator.inputs.fields import StrictModel
+from simulator.inputs.presets import preset_path
+from simulator.inputs.yaml_source import locator, read_document
 from simulator.model import families
 from simulator.model.graph import INPUT, LayerGraph, Node, order
+from simulator.model.language import TransformerSchema
 from simulator.model.layers import CrossEntropy, MeanSquaredError, Shape, ShapeError, count
 from simulator.model.layers.base import LayerSpec
-from simulator.model.schema import CnnSchema, GptSchema, LayersSchema, LinearRegressionSchema, MlpSchema
+from simulator.model.read import validate_model
+from simulator.model.schema import CnnSchema, LayersSchema, LinearRegressionSchema, MlpSchema
+from simulator.model.transformer import build_transformer
+from simulator.model.vision import ResnetSchema, VitSchema, resnet, vit
 
 LARGEST_TENSOR = 2**50
 """Elements of one sample beyond which a size is a typing mistake (a petabyte an activation)."""
@@ -25,8 +31,8 @@ def build_model(spec: StrictModel, problems: Problems) -> LayerGraph | None:
             graph = families.mlp(spec.name, spec.in_features, list(spec.hidden_sizes), spec.num_classes)
         case CnnSchema():
             graph = _cnn(spec, problems)
-        case GptSchema():
-            graph = _gpt(spec, problems)
+        case TransformerSchema() | VitSchema() | ResnetSchema():
+            graph = _checked(spec, problems)
         case LayersSchema():
             graph = _layers(spec, problems)
         case _:
@@ -35,6 +41,30 @@ def build_model(spec: StrictModel, problems: Problems) -> LayerGraph | None:
         problems.add("model", "a layer's output has more than 2^50 elements a sample", "check the sizes")
         return None
     return graph
+
+
+def preset_graph(name: str) -> LayerGraph:
+    """Return the layer graph of a preset; raises InputError if there is none of that name."""
+    document = read_document(str(preset_path("models", name)), "model")
+    problems = Problems(locator([document]))
+    spec = validate_model(document, problems)
+    graph = build_model(spec, problems) if spec else None
+    problems.raise_if_any()
+    assert graph
+    return graph
+
+
+def _checked(spec: TransformerSchema | VitSchema | ResnetSchema, problems: Problems) -> LayerGraph | None:
+    before = len(problems)
+    spec.check(problems)
+    if len(problems) > before:
+        return None
+    match spec:
+        case VitSchema():
+            return vit(spec)
+        case ResnetSchema():
+            return resnet(spec)
+    return build_transformer(spec.name, spec.transformer())
 
 
 def _cnn(spec: CnnSchema, problems: Problems) -> LayerGraph | None:
@@ -48,27 +78,6 @@ def _cnn(spec: CnnSchema, problems: Problems) -> LayerGraph | None:
         return None
     return families.cnn(
         spec.name, spec.image_size, spec.in_channels, list(spec.channels), spec.hidden_size, spec.num_classes
-    )
-
-
-def _gpt(spec: GptSchema, problems: Problems) -> LayerGraph | None:
-    remainder = spec.hidden_size % spec.num_attention_heads
-    if remainder:
-        below = spec.hidden_size - remainder
-        problems.add(
-            "model.num_attention_heads",
-            f"{spec.num_attention_heads} does not divide hidden_size {spec.hidden_size} (remainder {remainder})",
-            f"nearest hidden_size: {below} or {below + spec.num_attention_heads}",
-        )
-        return None
-    return families.gpt(
-        spec.name,
-        num_hidden_layers=spec.num_hidden_layers,
-        hidden_size=spec.hidden_size,
-        num_attention_heads=spec.num_attention_heads,
-        vocab_size=spec.vocab_size,
-        sequence_length=spec.sequence_length,
-        intermediate_size=spec.intermediate_size or 0,
     )
 
 
@@ -87,13 +96,14 @@ def _layers(spec: LayersSchema, problems: Problems) -> LayerGraph | None:
         index, layer_spec, inputs = entries[name]
         given = tuple(shapes[tensor] for tensor in inputs)
         try:
-            layer = layer_spec.build(given)
-            shapes[name] = layer.output_shape(given)
+            for suffix, layer in layer_spec.expand(given):
+                shapes[f"{name}{suffix}"] = layer.output_shape(tuple(shapes[tensor] for tensor in inputs))
+                nodes.append(Node(name=f"{name}{suffix}", layer=layer, inputs=inputs, block=name))
+                inputs = (f"{name}{suffix}",)
         except ShapeError as error:
             where = ", ".join(f"{tensor} {list(shapes[tensor])}" for tensor in inputs)
             problems.add(f"model.layers.{index}", f"{name}: {error} (reads {where})", error.hint)
             return None
-        nodes.append(Node(name=name, layer=layer, inputs=inputs, block=name))
     return _with_loss(spec, nodes, problems)
 
 

@@ -1,44 +1,10 @@
-"""Model families: a few sizes in, a layer graph out."""
+"""The small model families: a few sizes in, a layer graph out."""
 
 from __future__ import annotations
 
-from simulator.model.graph import INPUT, LayerGraph, Node
-from simulator.model.layers import (
-    Activation,
-    Add,
-    Attention,
-    Conv2d,
-    CrossEntropy,
-    Embedding,
-    Flatten,
-    Layer,
-    Linear,
-    MeanSquaredError,
-    Norm,
-    Pool,
-    Shape,
-)
-
-
-class Chain:
-    """Collects nodes one after the other; each reads the last one unless told otherwise."""
-
-    def __init__(self, input_shape: Shape) -> None:
-        self.input_shape = input_shape
-        self.nodes: list[Node] = []
-        self.last = INPUT
-
-    def add(self, name: str, layer: Layer, *inputs: str, block: str = "") -> str:
-        """Append a layer and return its name."""
-        self.nodes.append(Node(name=name, layer=layer, inputs=inputs or (self.last,), block=block or name))
-        self.last = name
-        return name
-
-    def graph(self, name: str, tokens_per_sample: int = 0) -> LayerGraph:
-        """Return the finished graph."""
-        return LayerGraph(
-            name=name, input_shape=self.input_shape, nodes=tuple(self.nodes), tokens_per_sample=tokens_per_sample
-        )
+from simulator.model.chain import Chain
+from simulator.model.graph import LayerGraph
+from simulator.model.layers import Activation, Conv2d, CrossEntropy, Flatten, Linear, MeanSquaredError, Pool
 
 
 def linear_regression(name: str, in_features: int) -> LayerGraph:
@@ -84,36 +50,3 @@ def cnn(
     chain.add("head", Linear(in_features=hidden_size, out_features=num_classes), block="classifier")
     chain.add("loss", CrossEntropy(), block="classifier")
     return chain.graph(name)
-
-
-def gpt(
-    name: str,
-    *,
-    num_hidden_layers: int,
-    hidden_size: int,
-    num_attention_heads: int,
-    vocab_size: int,
-    sequence_length: int,
-    intermediate_size: int = 0,
-) -> LayerGraph:
-    """Return a GPT: learned positions, pre-norm blocks of attention and a GELU MLP, an untied output projection."""
-    chain = Chain((sequence_length,))
-    inner = intermediate_size or 4 * hidden_size
-    stream = chain.add("embedding", Embedding(vocab_size=vocab_size, hidden=hidden_size, positions=sequence_length))
-    attention = Attention(
-        hidden=hidden_size, num_heads=num_attention_heads, head_dim=hidden_size // num_attention_heads
-    )
-    for index in range(num_hidden_layers):
-        block = f"block{index}"
-        chain.add(f"{block}.norm1", Norm(features=hidden_size), stream, block=block)
-        attended = chain.add(f"{block}.attention", attention, block=block)
-        stream = chain.add(f"{block}.add1", Add(), stream, attended, block=block)
-        chain.add(f"{block}.norm2", Norm(features=hidden_size), block=block)
-        chain.add(f"{block}.fc1", Linear(in_features=hidden_size, out_features=inner), block=block)
-        chain.add(f"{block}.gelu", Activation(function="gelu"), block=block)
-        widened = chain.add(f"{block}.fc2", Linear(in_features=inner, out_features=hidden_size), block=block)
-        stream = chain.add(f"{block}.add2", Add(), stream, widened, block=block)
-    chain.add("norm", Norm(features=hidden_size), block="head")
-    chain.add("head", Linear(in_features=hidden_size, out_features=vocab_size, bias=False))
-    chain.add("loss", CrossEntropy(), block="head")
-    return chain.graph(name, tokens_per_sample=sequence_length)

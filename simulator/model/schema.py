@@ -1,4 +1,4 @@
-"""YAML keys of a model file: a family with its sizes, or an explicit list of layers."""
+"""YAML keys of a model file: a family with its sizes, a Hugging Face configuration, or an explicit list of layers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from simulator.inputs.fields import Name, PositiveInt, StrictModel
+from simulator.inputs.fields import Name, PositiveInt, PositiveNumber, StrictModel, Text
+from simulator.model.language import BertSchema, GptSchema, LlamaSchema, MoeSchema
 from simulator.model.layers import AnyLayerSpec
+from simulator.model.vision import ResnetSchema, VitSchema
 
 LayerEntry = Annotated[AnyLayerSpec, Field(discriminator="kind")]
 
@@ -45,20 +47,6 @@ class CnnSchema(StrictModel):
     num_classes: PositiveInt
 
 
-class GptSchema(StrictModel):
-    """A GPT; names as in Hugging Face configurations."""
-
-    name: Name
-    description: str = ""
-    family: Literal["gpt"]
-    num_hidden_layers: PositiveInt
-    hidden_size: PositiveInt
-    num_attention_heads: PositiveInt
-    vocab_size: PositiveInt
-    sequence_length: PositiveInt
-    intermediate_size: PositiveInt | None = None
-
-
 class InputSchema(StrictModel):
     """Per-sample shape of the input, without the batch."""
 
@@ -75,31 +63,58 @@ class LayersSchema(StrictModel):
     loss: Literal["mse", "cross_entropy"] = "cross_entropy"
 
 
+class ConfigSchema(StrictModel):
+    """A Hugging Face ``config.json`` and what it does not say."""
+
+    name: Name | None = None
+    description: str = ""
+    config: Text
+    sequence_length: PositiveInt
+    flash: bool = False
+    load_imbalance: PositiveNumber | None = None
+
+
+FORMS: dict[str, type[StrictModel]] = {
+    "linear_regression": LinearRegressionSchema,
+    "mlp": MlpSchema,
+    "cnn": CnnSchema,
+    "resnet": ResnetSchema,
+    "vit": VitSchema,
+    "gpt": GptSchema,
+    "bert": BertSchema,
+    "llama": LlamaSchema,
+    "moe": MoeSchema,
+    "layers": LayersSchema,
+    "config": ConfigSchema,
+}
+"""Families, and the two forms that name none."""
+
+FAMILIES = tuple(form for form in FORMS if form not in ("layers", "config"))
+
+
 def _form(value: Any) -> str:
     """Return which form a mapping is, so that errors speak of that form alone."""
-    family = value.get("family") if isinstance(value, dict) else getattr(value, "family", None)
-    return str(family) if family in ("linear_regression", "mlp", "cnn", "gpt") else "layers"
+    has = value if isinstance(value, dict) else vars(value)
+    family = has.get("family")
+    return str(family) if family in FAMILIES else "config" if "config" in has else "layers"
 
 
 ModelSchema = Annotated[
     Annotated[LinearRegressionSchema, Tag("linear_regression")]
     | Annotated[MlpSchema, Tag("mlp")]
     | Annotated[CnnSchema, Tag("cnn")]
+    | Annotated[ResnetSchema, Tag("resnet")]
+    | Annotated[VitSchema, Tag("vit")]
     | Annotated[GptSchema, Tag("gpt")]
-    | Annotated[LayersSchema, Tag("layers")],
+    | Annotated[BertSchema, Tag("bert")]
+    | Annotated[LlamaSchema, Tag("llama")]
+    | Annotated[MoeSchema, Tag("moe")]
+    | Annotated[LayersSchema, Tag("layers")]
+    | Annotated[ConfigSchema, Tag("config")],
     Discriminator(_form),
 ]
-
-FORMS: dict[str, type[StrictModel]] = {
-    "linear_regression": LinearRegressionSchema,
-    "mlp": MlpSchema,
-    "cnn": CnnSchema,
-    "gpt": GptSchema,
-    "layers": LayersSchema,
-}
 
 
 def schema_for(data: dict[str, Any]) -> type[StrictModel] | None:
     """Return the schema that a model file asks for, or None when ``family`` names none."""
-    family = data.get("family")
-    return FORMS["layers"] if family is None else FORMS.get(str(family))
+    return FORMS.get(str(data["family"])) if data.get("family") is not None else FORMS[_form(data)]

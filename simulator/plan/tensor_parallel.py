@@ -1,11 +1,12 @@
 """Tensor parallelism as a rewriting of the graph: what is left is the graph of one rank, with ordinary local layers.
 
-Two neighbouring products are cut as Megatron does (Shoeybi et al. 2019, arXiv 1909.08053): the first by columns (each
-rank makes some of the outputs), the second by rows (each rank consumes the outputs it made), so that only one
-all-reduce forward (the partial sums) and one backward (the input gradient) is needed for both. Attention is such a
-pair by itself, cut by heads; two convolutions are cut by channels. Layers between the two must act on each channel
-alone. Everything else is computed by all ranks of the group. The bias of the second product is taken out and
-added after the all-reduce, once.
+Two products are cut as Megatron does (Shoeybi et al. 2019, arXiv 1909.08053): the first by columns (each rank makes
+some of the outputs), the second by rows (each rank consumes the outputs it made), so that only one all-reduce forward
+(the partial sums) and one backward (the input gradient) is needed for both. What stands between the two must be able to
+work on a shard: pointwise layers, attention on some of the heads, pooling on some of the channels. Several products may
+open a region together, as those of latent attention do, and the experts of a mixture are cut inside, each like an MLP;
+their rows are combined before the all-reduce, which is linear and leaves fewer bytes. Everything else is computed by
+all ranks of the group. The bias of the last product is taken out and added after the all-reduce, once.
 """
 
 from __future__ import annotations
@@ -13,9 +14,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 from simulator.errors import Problems
-from simulator.model.graph import LayerGraph, Node, Shard
-from simulator.model.layers import Attention, Bias, Conv2d, Flatten, Linear
+from simulator.model.graph import INPUT, LayerGraph, Node, Shard
+from simulator.model.layers import (
+    Attention,
+    Bias,
+    Combine,
+    Conv2d,
+    Flatten,
+    Glu,
+    GroupedLinear,
+    LatentAttention,
+    Layer,
+    Linear,
+    Qkv,
+)
 from simulator.plan.resolve import divisors, neighbours
+
+Region = list[Node]
 
 
 def shard_graph(graph: LayerGraph, tp: int, problems: Problems) -> LayerGraph | None:
@@ -32,11 +47,11 @@ def shard_graph(graph: LayerGraph, tp: int, problems: Problems) -> LayerGraph | 
     """
     if tp == 1:
         return graph
-    regions = _regions(graph)
+    regions = find_regions(graph)
     if not regions:
         problems.add("plan.tp", f"tp({tp}): {graph.name} has no pair of layers that can be split", "use tp 1")
         return None
-    widths = {_width_name(region): _width(region[0]) for region in regions}
+    widths = {name: width for region in regions for name, width in _widths(region).items()}
     bad = {name: width for name, width in widths.items() if width % tp}
     if bad:
         name, width = next(iter(bad.items()))
@@ -50,55 +65,76 @@ def shard_graph(graph: LayerGraph, tp: int, problems: Problems) -> LayerGraph | 
     return _rewrite(graph, regions, tp)
 
 
-def _width(node: Node) -> int:
-    layer = node.layer
-    if isinstance(layer, Attention):
-        return layer.num_heads
-    assert isinstance(layer, Linear | Conv2d)
-    return layer.out_features if isinstance(layer, Linear) else layer.out_channels
-
-
-def _width_name(region: list[Node]) -> str:
-    layer = region[0].layer
-    noun = {"attention": "heads", "conv2d": "channels"}.get(layer.kind, "features")
-    return f"the {noun} of {region[0].name}"
-
-
-def _regions(graph: LayerGraph) -> list[list[Node]]:
-    """Return the runs of nodes that can be split, in order and without overlap."""
-    regions: list[list[Node]] = []
+def find_regions(graph: LayerGraph) -> list[Region]:
+    """Return the sets of nodes that can be split, in order and without overlap; the last product is cut by rows."""
+    regions: list[Region] = []
     taken: set[str] = set()
+    position = {node.name: index for index, node in enumerate(graph.nodes)}
     for node in graph.nodes:
-        if node.name in taken:
-            continue
-        if isinstance(node.layer, Attention):
-            region = [node]
-        elif isinstance(node.layer, Linear | Conv2d):
-            region = _pair(graph, node)
-        else:
-            continue
-        if region:
-            regions.append(region)
-            taken.update(member.name for member in region)
+        names = _before(graph, node, taken) if is_product(node.layer) else set()
+        if names:
+            readers = graph.consumers[node.name]
+            names |= {node.name, *(reader.name for reader in readers if isinstance(reader.layer, Combine))}
+            regions.append([graph.by_name[name] for name in sorted(names, key=position.__getitem__)])
+            taken |= names
     return regions
 
 
-def _pair(graph: LayerGraph, first: Node) -> list[Node]:
-    """Return first product, channelwise layers, second product; empty when the chain does not go like that."""
-    region = [first]
-    while True:
-        readers = graph.consumers[region[-1].name]
-        if len(readers) != 1:
-            return []
-        node = readers[0]
-        region.append(node)
-        if isinstance(node.layer, Linear | Conv2d):
-            return region
-        if not node.layer.channelwise or (isinstance(first.layer, Linear) and isinstance(node.layer, Flatten)):
-            return []
+def is_product(layer: Layer) -> bool:
+    """Return whether a layer has a weight that can be cut; one that is another node's cannot be."""
+    return isinstance(layer, Conv2d | Qkv | GroupedLinear) or (isinstance(layer, Linear) and not layer.weight_of)
 
 
-def _rewrite(graph: LayerGraph, regions: list[list[Node]], tp: int) -> LayerGraph:
+def _before(graph: LayerGraph, last: Node, taken: set[str]) -> set[str]:
+    """Return the nodes that make the shards which ``last`` consumes, back to their products; empty if there are none.
+
+    Flattening keeps the channels of a convolution together, but not the features of several tokens.
+    """
+    found: set[str] = set()
+    waiting = [last.inputs[0]]
+    while waiting:
+        name = waiting.pop()
+        if name == INPUT or name in taken or len(graph.consumers[name]) != 1:
+            return set()
+        node = graph.by_name[name]
+        if is_product(node.layer):
+            if not _makes_shards(node.layer, {type(graph.by_name[each].layer) for each in found}):
+                return set()
+        elif node.layer.shards:
+            waiting += [node.inputs[position] for position in node.layer.shards]
+        else:
+            return set()
+        found.add(name)
+    return found
+
+
+def _makes_shards(layer: Layer, between: set[type[Layer]]) -> bool:
+    """Return whether what stands behind a product can work on some of its outputs alone."""
+    if Flatten in between:
+        return isinstance(layer, Conv2d)
+    # Each rank needs the gates of the features that it has: both are cut, so the product must know them apart.
+    return Glu not in between or (isinstance(layer, Linear | GroupedLinear) and layer.num_parts == 2)
+
+
+def _widths(region: Region) -> dict[str, int]:
+    """Return what a region is cut along, by name: heads where there is attention, else the outputs of a product."""
+    found: dict[str, int] = {}
+    for node in region:
+        layer = node.layer
+        if isinstance(layer, Attention | LatentAttention):
+            found[f"the heads of {node.name}"] = layer.num_heads
+            if isinstance(layer, Attention) and layer.num_kv_heads != layer.num_heads:
+                found[f"the key-value heads of {node.name}"] = layer.num_kv_heads
+    if found:
+        return found
+    name, first = region[0].name, region[0].layer
+    if isinstance(first, Conv2d):
+        return {f"the channels of {name}": first.out_channels}
+    assert isinstance(first, Linear | GroupedLinear)
+    return {f"the features of {name}": first.out_features // first.num_parts}
+
+
+def _rewrite(graph: LayerGraph, regions: list[Region], tp: int) -> LayerGraph:
     """Return the local graph: each region contiguous at the place of its last node."""
     last = {region[-1].name: region for region in regions}
     inside = {node.name for region in regions for node in region}
@@ -117,48 +153,49 @@ def _rewrite(graph: LayerGraph, regions: list[list[Node]], tp: int) -> LayerGrap
     )
 
 
-def _local_region(region: list[Node], tp: int, renamed: dict[str, str]) -> list[Node]:
+def _local_region(region: Region, tp: int, renamed: dict[str, str]) -> Region:
     """Return the local nodes of one region and, behind it, the bias that was taken out."""
-    name = region[0].name
+    end = region[-1]
+    last = next(node for node in reversed(region) if is_product(node.layer))
     local = []
     for node in region:
-        layer, shard = node.layer, Shard.NONE
-        bias: Bias | None = None
-        if isinstance(layer, Attention):
-            bias = Bias(features=layer.hidden, parameter="out_bias") if layer.out_bias else None
-            layer = replace(layer, num_heads=layer.num_heads // tp, out_bias=False)
-            shard = Shard.HEADS
-        elif node is region[0]:
-            layer, shard = _column(layer, tp), Shard.COLUMN
-        elif node is region[-1]:
-            bias = _taken_bias(layer)
-            layer, shard = _row(layer, tp), Shard.ROW
-        inputs = tuple(renamed.get(tensor, tensor) for tensor in node.inputs)
-        local.append(replace(node, layer=layer, inputs=inputs, shard=shard, region=name))
-    if bias:
-        end = region[-1]
+        layer, shard = (_row(node.layer, tp), Shard.ROW) if node is last else _column(node.layer, tp)
+        inputs = tuple(renamed.get(name, name) for name in node.inputs)
+        local.append(replace(node, layer=layer, inputs=inputs, shard=shard, region=region[0].name))
+    if bias := _taken_bias(end.layer):
         added = f"{end.name}+bias"
         renamed[end.name] = added
         local.append(Node(name=added, layer=bias, inputs=(end.name,), block=end.block, origin=end.name))
     return local
 
 
-def _column(layer: object, tp: int) -> Linear | Conv2d:
-    if isinstance(layer, Linear):
-        return replace(layer, out_features=layer.out_features // tp)
-    assert isinstance(layer, Conv2d)
-    return replace(layer, out_channels=layer.out_channels // tp)
+def _column(layer: Layer, tp: int) -> tuple[Layer, Shard]:
+    """Return a rank's part of a layer that makes shards or works on them, and how it was cut."""
+    match layer:
+        case Linear() | GroupedLinear():
+            return replace(layer, out_features=layer.out_features // tp), Shard.COLUMN
+        case Conv2d():
+            return replace(layer, out_channels=layer.out_channels // tp), Shard.COLUMN
+        case Attention() | Qkv():
+            heads, shared = layer.num_heads // tp, layer.num_kv_heads // tp
+            return replace(layer, num_heads=heads, num_kv_heads=shared), Shard.HEADS
+        case LatentAttention():
+            return replace(layer, num_heads=layer.num_heads // tp), Shard.HEADS
+    return layer, Shard.NONE
 
 
-def _row(layer: object, tp: int) -> Linear | Conv2d:
+def _row(layer: Layer, tp: int) -> Layer:
     if isinstance(layer, Linear):
         return replace(layer, in_features=layer.in_features // tp, bias=False)
+    if isinstance(layer, GroupedLinear):
+        return replace(layer, in_features=layer.in_features // tp)
     assert isinstance(layer, Conv2d)
     return replace(layer, in_channels=layer.in_channels // tp, bias=False)
 
 
-def _taken_bias(layer: object) -> Bias | None:
-    if isinstance(layer, Linear):
-        return Bias(features=layer.out_features) if layer.bias else None
-    assert isinstance(layer, Conv2d)
-    return Bias(features=layer.out_channels, channel_axis=0) if layer.bias else None
+def _taken_bias(layer: Layer) -> Bias | None:
+    if not isinstance(layer, Linear | Conv2d) or not layer.bias:
+        return None
+    if isinstance(layer, Conv2d):
+        return Bias(features=layer.out_channels, channel_axis=0)
+    return Bias(features=layer.out_features)

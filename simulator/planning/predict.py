@@ -204,7 +204,7 @@ def _model_flops(inputs: Inputs) -> float:
         for kind in (Kind.F, Kind.B)
         for phase in phases(graph, node, kind)
         for kernel in node.layer.kernels(phase, graph.input_shapes(node), inputs.plan.global_batch_size)
-        if kernel.kind == "matmul"
+        if kernel.kind != "memory"
     )
 
 

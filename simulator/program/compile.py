@@ -8,6 +8,7 @@ from simulator.model.layers.base import Phase
 from simulator.plan.plan import Plan
 from simulator.plan.stages import cut_stages, roofline_seconds
 from simulator.plan.tensor_parallel import shard_graph
+from simulator.plan.tied_weights import copy_tied_weights
 from simulator.program.passes.optimizer import append_optimizer
 from simulator.program.passes.recompute import insert_recomputation
 from simulator.program.passes.reduce_grad import insert_gradient_reduction
@@ -60,6 +61,7 @@ def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Pr
     cuts = cut_stages(local, plan, topology.device(0), problems) if local else None
     if local is None or cuts is None:
         return None
+    local = copy_tied_weights(local, cuts)
     options = Options(
         num_stages_per_rank=plan.num_stages_per_rank,
         activation_limit=plan.activation_limit,

@@ -172,7 +172,7 @@ def _for_weights(program: Program, segment: Segment) -> Tensors:
     kept: Tensors = {}
     for node in segment.nodes:
         layer = node.layer
-        if not layer.parameters():
+        if not layer.has_weights:
             continue
         if layer.saves_input:
             kept |= _tensors(program, node.inputs)

@@ -58,7 +58,7 @@ def test_program_is_one_row_an_instruction(run: Run, tiny: list[str]) -> None:
     assert [[row["instruction"] for row in found if row["pipeline_rank"] == str(place)] for place in (0, 1)] == lists
     detail = rows(run("program", "show", *tiny, "tp2", "--rank", 1, "--limit", 3, "--format", "csv").out)
     assert [row["index"] for row in detail] == ["0", "1", "2"]
-    assert (detail[1]["layers"], detail[2]["ranks"]) == ("block0.attention", "0 1")
+    assert (detail[1]["layers"], detail[2]["ranks"]) == ("block0.qkv block0.attention block0.out", "0 1")
 
 
 def test_a_run_is_one_row() -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from simulator.cost.kernels import kernel_seconds
-from simulator.model.layers.base import Kernel, matmul, memory
+from simulator.model.layers.base import Kernel, fused_attention, matmul, memory
 from simulator.topology import AttentionEfficiency, Device, Efficiency
 
 PEAK, BANDWIDTH, LAUNCH = 100e12, 1e12, 2e-6
@@ -33,9 +33,9 @@ SIZES = [1, 100, 128, 129, 1000, 4096, 4097, 100_000]
 
 
 def attention(queries: int, keys: int, heads: int, *, backward: bool = False, causal: bool = False) -> Kernel:
-    size = 128
-    flops = (8.0 if backward else 4.0) * heads * queries * keys * size
-    return Kernel("attention", flops, 2.0 * heads * (queries + keys) * size, queries, keys, size, heads, causal)
+    return fused_attention(
+        batch=heads, queries=queries, keys=keys, size=128, value_size=128, shared=1, causal=causal, backward=backward
+    )
 
 
 def seconds(kernel: Kernel, device: Device = GPU, dtype: str = "bf16") -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from executor.layer_times import SegmentTimes, time_segment
-from executor.modules import operations
+from executor.modules import put_off
 from executor.stage import TARGET, StageModule
 from simulator.cost.calibration import BACKWARD, FORWARD, INNER_GRAD, INPUT_GRAD, WEIGHT_GRAD, WEIGHT_ONLY
 from simulator.load import load
@@ -48,13 +48,13 @@ def timed(monkeypatch: pytest.MonkeyPatch, splits: bool) -> tuple[SegmentTimes, 
     for module in stage.layers:
         seconds = BACKWARD_SECONDS[module.node.name]
         module.run = lambda *given, run=module.run, seconds=seconds: Slow.apply(run(*given), clock, seconds)
-    add = operations._add_to
+    add = put_off._add_to
 
     def slow_add(parameter: Tensor, gradient: Tensor) -> None:
         clock.now += parameter.numel()
         add(parameter, gradient)
 
-    monkeypatch.setattr(operations, "_add_to", slow_add)
+    monkeypatch.setattr(put_off, "_add_to", slow_add)
     torch.manual_seed(0)
     borders = {"input": torch.randn(8, 784), TARGET: torch.randint(10, (8,))}
     return time_segment(stage, 0, program.graph, borders, clock, lambda: None), stage

@@ -14,6 +14,7 @@ import torch
 from executor.modules.build import join_shards
 from simulator.load import load
 from tests.executor.reference import train
+from tests.model.small import SMALL, changes
 
 pytestmark = pytest.mark.distributed
 
@@ -32,7 +33,10 @@ MODELS = {
     "mlp": ("mlp-tiny", MLP),
     "residual": ("residual-list", ""),
     "neuron": ("linear-regression", ""),
+    **{name: (SMALL[name][0], " ".join(changes(name))) for name in ("llama", "mixtral", "deepseek", "vit")},
 }
+FIRST = ("gpt", "cnn", "mlp", "residual", "neuron")
+"""Trained under every kind of plan; of the others, what is their own."""
 
 BATCH = "plan.global_batch_size=8 plan.num_microbatches=null plan.microbatch_size={} "
 SGD, MOMENTUM, ADAM = (
@@ -63,10 +67,10 @@ CUSTOM = sorted(Path(__file__).with_name("schedules").glob("*.csv"))
 
 # name: (world size, model, micro-batch size, further settings)
 CASES: dict[str, tuple[int, str, int, list[str]]] = {
-    **{f"{model}-single": (1, model, 4, [SGD]) for model in MODELS},
+    **{f"{model}-single": (1, model, 4, [SGD]) for model in FIRST},
     "gpt-single-adam": (1, "gpt", 2, [ADAM]),
-    **{f"{model}-dp2": (2, model, 2, ["plan.dp=2", SGD]) for model in MODELS},
-    **{f"{model}-tp2": (2, model, 4, ["plan.tp=2", MOMENTUM]) for model in ("gpt", "cnn", "mlp", "residual")},
+    **{f"{model}-dp2": (2, model, 2, ["plan.dp=2", SGD]) for model in FIRST},
+    **{f"{model}-tp2": (2, model, 4, ["plan.tp=2", MOMENTUM]) for model in MODELS if model != "neuron"},
     **{f"{model}-pp2-1f1b": (2, model, 2, ["plan.pp=2", ADAM]) for model in ("gpt", "cnn", "mlp", "residual")},
     **{
         f"{model}-pp2-gpipe": (2, model, 1, ["plan.pp=2", "plan.schedule=gpipe", SGD])
@@ -139,7 +143,7 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     "cnn-pp2-zb_h1": (2, "cnn", 1, ["plan.pp=2", "plan.schedule=zb_h1", MOMENTUM]),
     "cnn-tp2-pp2-zb_h2": (4, "cnn", 2, ["plan.tp=2", "plan.pp=2", "plan.schedule=zb_h2", SGD]),
     "mlp-tp2-pp2": (4, "mlp", 2, ["plan.tp=2", "plan.pp=2", "model.in_features=256", SGD]),
-    **{f"{model}-single-recompute": (1, model, 2, [RECOMPUTE, SGD]) for model in MODELS},
+    **{f"{model}-single-recompute": (1, model, 2, [RECOMPUTE, SGD]) for model in FIRST},
     **{f"{model}-tp2-recompute": (2, model, 4, ["plan.tp=2", RECOMPUTE, SGD]) for model in ("gpt", "mlp", "residual")},
     **{
         f"{model}-pp2-{schedule}-recompute": (
@@ -163,7 +167,10 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     ),
     "mlp-tp2-pp2-recompute": (4, "mlp", 2, ["plan.tp=2", "plan.pp=2", RECOMPUTE, ADAM]),
     "gpt-dp2-pp2-recompute": (4, "gpt", 1, ["plan.dp=2", "plan.pp=2", BUCKETS, RECOMPUTE, MOMENTUM]),
-    **{f"{model}-dp2-fsdp": (2, model, 2, ["plan.dp=2", FSDP, ADAM]) for model in MODELS},
+    **{f"{model}-dp2-fsdp": (2, model, 2, ["plan.dp=2", FSDP, ADAM]) for model in FIRST},
+    "llama-pp2-zb_h1": (2, "llama", 1, ["plan.pp=2", "plan.schedule=zb_h1", "model.flash=true", SGD]),
+    "mixtral-dp2-fsdp-recompute": (2, "mixtral", 2, ["plan.dp=2", FSDP, RECOMPUTE, SGD]),
+    "deepseek-pp2-recompute": (2, "deepseek", 2, ["plan.pp=2", "plan.stages=balanced", RECOMPUTE, SGD]),
     "gpt-single-fsdp": (1, "gpt", 2, [FSDP, SGD]),
     "gpt-dp2-fsdp-no-overlap": (2, "gpt", 1, ["plan.dp=2", "plan.dp_overlap=false", FSDP, MOMENTUM]),
     **{f"{model}-dp2-fsdp-recompute": (2, model, 1, ["plan.dp=2", FSDP, RECOMPUTE, SGD]) for model in ("gpt", "mlp")},
@@ -235,12 +242,13 @@ def test_training_equals_one_process(trained: Path, case: str) -> None:
     found = gather(inputs, ranks)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        if inputs.plan.optimizer.kind == "adam" and name.endswith("qkv_bias"):
-            # Softmax does not see a shift of all scores, so the gradient of the key bias is zero but for rounding, and
-            # Adam turns rounding into steps of full size. Queries and values are compared.
-            thirds = value.numel() // 3
-            value[thirds : 2 * thirds] = found[name][thirds : 2 * thirds].float()
-        torch.testing.assert_close(found[name].float(), value, msg=lambda text, n=name: f"{n}: {text}", **tolerance)
+        known = ~value.isnan()
+        if not name.endswith("qkv.bias"):
+            # Softmax does not see a shift of all scores, so that the gradient of key biases is nothing but rounding.
+            assert known.float().mean() > 0.99, f"{name}: gradients next to zero"
+        torch.testing.assert_close(
+            found[name].float()[known], value[known], msg=lambda text, n=name: f"{n}: {text}", **tolerance
+        )
 
 
 def test_mixed_rows_are_mixed() -> None:

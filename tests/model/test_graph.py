@@ -4,6 +4,8 @@ import pytest
 
 from simulator.load import load
 from simulator.model import LayerGraph, Phase
+from simulator.model.build import preset_graph
+from simulator.model.flash import with_flash
 from simulator.model.graph import order
 
 
@@ -47,6 +49,32 @@ def test_gpt3_has_175_billion_parameters_and_6_flops_a_parameter_and_token() -> 
     assert total == pytest.approx(expected, rel=1e-6)
 
 
+# Narayanan et al. 2021 (arXiv 2104.04473), table 1: parameters in billions to what is printed.
+SC21 = ["1.7b", "3.6b", "7.5b", "18.4b", "39.1b", "76.1b", "145.6b", "310.1b", "530b", "1t"]
+
+
+@pytest.mark.parametrize("size", SC21)
+def test_megatron_parameters_and_flops(size: str) -> None:
+    """Equations 2 (parameters, exactly) and 3 (FLOPs of the products, without its 4/3 for recomputation)."""
+    megatron = preset_graph(f"megatron-{size}")
+    layers = sum(node.name.endswith(".attention") for node in megatron.nodes)
+    sequence, hidden = megatron.shape("embedding")
+    vocabulary = megatron.num_classes
+    # Equation 2 leaves out the last norm; the position table and the biases are in it.
+    parameters = 12 * layers * hidden**2 + 13 * layers * hidden + (vocabulary + sequence) * hidden
+    assert megatron.num_parameters == parameters + 2 * hidden
+    expected = 72 * sequence * layers * hidden**2
+    expected += 12 * layers * hidden * sequence**2 + 6 * sequence * hidden * vocabulary
+    total = sum(
+        kernel.flops
+        for node in megatron.nodes
+        for phase in Phase
+        for kernel in node.layer.kernels(phase, megatron.input_shapes(node), 1)
+        if kernel.kind == "matmul"
+    )
+    assert total == expected
+
+
 def test_cnn_shapes() -> None:
     cnn = graph("cnn-tiny")
     assert cnn.shape("conv0b") == (32, 32, 32)
@@ -76,3 +104,24 @@ def test_the_order_of_writing_does_not_matter() -> None:
     built = graph("residual-list", "model.input.shape=[7]", f"model.layers=[{late}, {early}]")
     assert [node.name for node in built.nodes] == ["a", "b", "loss"]
     assert built.num_parameters == 7 * 5 + 5 + 5 * 3 + 3
+
+
+@pytest.mark.parametrize("preset", ["llama3-8b", "deepseek-v2-lite"])
+def test_flash_attention_is_a_choice_that_changes_the_core_alone(preset: str) -> None:
+    plain = preset_graph(preset)
+    fused = with_flash(plain, True)
+    assert [a.name for a, b in zip(plain.nodes, fused.nodes, strict=True) if a != b] == [
+        node.name for node in plain.nodes if node.name.endswith(".attention")
+    ]
+    assert with_flash(fused, False) == plain
+    for phase in (Phase.FORWARD, Phase.WEIGHT_GRAD):
+        products = [
+            sum(
+                kernel.flops
+                for node in graph.nodes
+                for kernel in node.layer.kernels(phase, graph.input_shapes(node), 1)
+                if kernel.kind != "memory"
+            )
+            for graph in (plain, fused)
+        ]
+        assert products[0] == products[1]

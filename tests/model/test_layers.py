@@ -1,6 +1,7 @@
 """Costs of layers: small cases by hand, and torch's own count of the products."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -9,16 +10,26 @@ from simulator.model.layers import (
     Activation,
     Add,
     Attention,
+    BatchNorm,
     Bias,
+    Combine,
     Conv2d,
     CrossEntropy,
+    Dispatch,
     Embedding,
+    FirstToken,
     Flatten,
+    Glu,
+    GroupedLinear,
+    LatentAttention,
     Linear,
     MeanSquaredError,
     Norm,
     Pool,
+    Qkv,
     ShapeError,
+    Slice,
+    Tokens,
 )
 
 F, I, W = Phase.FORWARD, Phase.INPUT_GRAD, Phase.WEIGHT_GRAD  # noqa: E741  (the letters of the instruction set)
@@ -63,17 +74,65 @@ def test_conv2d_shapes(kernel: int, stride: int, padding: int, side: int) -> Non
 
 
 def test_attention() -> None:
-    layer, inputs = Attention(hidden=8, num_heads=2, head_dim=4), ((5, 8),)
-    assert layer.num_parameters == 4 * 8 * 8 + 4 * 8
-    projections, square = 2 * 5 * 8 * 8 * 4, 2 * 2 * 5 * 5 * 4
-    assert products(layer, F, inputs, 1) == projections + 2 * square
+    layer, inputs = Attention(num_heads=2, num_kv_heads=2, head_dim=4), ((5, 24),)
+    square = 2 * 2 * 5 * 5 * 4
+    assert products(layer, F, inputs, 1) == 2 * square
     # Two products backward for each of the two forward: towards either factor.
-    assert products(layer, I, inputs, 1) == projections + 4 * square
-    assert products(layer, W, inputs, 1) == projections
-    # q, k, v and the context: 5 x 8 each; the probabilities: 2 x 5 x 5; the mask, once for all samples.
-    assert layer.extra_saved_bytes(inputs, 3, 4) == 4 * 3 * (4 * 5 * 8 + 2 * 5 * 5) + 5 * 5
-    # The context, and the gradients of q, k and v.
-    assert layer.extra_weight_bytes(inputs, 3, 4) == 4 * 3 * (5 * 8 + 3 * 5 * 8)
+    assert products(layer, I, inputs, 1) == 4 * square
+    assert products(layer, W, inputs, 1) == 0
+    # q, k, v: 5 x 8 each; the probabilities: 2 x 5 x 5; the mask, once for all samples.
+    assert layer.extra_saved_bytes(inputs, 3, 4) == 4 * 3 * (3 * 5 * 8 + 2 * 5 * 5) + 5 * 5
+
+
+def test_flash_attention_keeps_its_sums_alone_and_computes_the_scores_again() -> None:
+    layer, inputs = Attention(num_heads=4, num_kv_heads=2, head_dim=4, flash=True), ((5, 32),)
+    (forward,), (backward,) = layer.kernels(F, inputs, 3), layer.kernels(I, inputs, 3)
+    assert forward.kind == backward.kind == "attention"
+    square = 2 * 3 * 4 * 5 * 5 * 4
+    assert (forward.flops, forward.repeated_flops) == (2 * square, 0)
+    assert (backward.flops, backward.repeated_flops) == (4 * square, square)
+    # q and the output have 4 heads of 4, k and v 2; backward moves each and its gradient.
+    assert forward.elements == 3 * 5 * (16 + 8 + 8 + 16)
+    assert backward.elements == 2 * forward.elements
+    assert layer.saves_input and layer.saves_output
+    assert layer.extra_saved_bytes(inputs, 3, 2) == 4 * 3 * 4 * 5
+
+
+def test_qkv() -> None:
+    layer, inputs = Qkv(hidden=8, num_heads=4, num_kv_heads=2, head_dim=3, qk_norm=True, rope=True), ((5, 8),)
+    assert layer.output_shape(inputs) == (5, (4 + 2 + 2) * 3)
+    assert layer.parts("weight") == (12, 6, 6)
+    assert layer.num_parameters == 24 * 8 + 24 + 2 * 3
+    assert [products(layer, phase, inputs, 2) for phase in (F, I, W)] == [2 * 2 * 5 * 8 * 24] * 3
+    # What the norms read, and one number for each of 4 + 2 heads; for the weights the gradients of q, k and v too.
+    assert layer.extra_saved_bytes(inputs, 2, 4) == 2 * 5 * 6 * (3 * 4 + 4)
+    assert layer.extra_weight_bytes(inputs, 2, 4) == 2 * 5 * 6 * (3 * 4 + 4) + 2 * 5 * 24 * 4
+
+
+def test_experts_multiply_their_rows_wherever_they_go() -> None:
+    layer = GroupedLinear(in_features=8, out_features=6, num_experts=4, num_local=4, load_imbalance=1.5)
+    inputs = ((10, 8), (5, 4))
+    assert layer.num_parameters == 4 * 6 * 8
+    assert [products(layer, phase, inputs, 3) for phase in (F, I, W)] == [2 * 30 * 8 * 6] * 3
+    (kernel,) = layer.kernels(F, inputs, 3)
+    assert (kernel.m, kernel.n, kernel.k, kernel.batch) == (8, 6, 8, 4), "30 rows over 4 experts, rounded up"
+    assert kernel.elements == 30 * (8 + 6) + 4 * 8 * 6
+    # A rank that holds one of the four has all ranks' rows for it, and the busiest half as many again.
+    alone = replace(layer, num_local=1)
+    assert products(alone, F, inputs, 3) == 1.5 * 2 * 30 * 8 * 6
+
+
+def test_latent_attention_has_wider_keys_than_values() -> None:
+    layer = LatentAttention(num_heads=2, nope_dim=4, rope_dim=2, value_dim=3, flash=True)
+    inputs = ((5, 2 * 6), (5, 2 * 7), (5, 2))
+    scores, context = 2 * 2 * 5 * 5 * 6, 2 * 2 * 5 * 5 * 3
+    _, forward = layer.kernels(F, inputs, 1)
+    backward, _ = layer.kernels(I, inputs, 1)
+    assert (forward.flops, backward.flops) == (scores + context, 2 * (scores + context))
+    assert backward.repeated_flops == scores
+    assert layer.extra_saved_bytes(inputs, 1, 2) == 2 * 5 * 2 * (6 + 6 + 3) + 4 * 5 * 2
+    plain = replace(layer, flash=False)
+    assert [products(plain, phase, inputs, 1) for phase in (F, I)] == [scores + context, 2 * (scores + context)]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +146,15 @@ def test_attention() -> None:
         (Embedding(vocab_size=9, hidden=4, positions=3), ((3,),), (3, 4), 36 + 12, {I: 0}),
         (Pool(kernel=2), ((1, 4, 5),), (1, 2, 2), 0, {F: 20 + 4, I: 20 + 4, W: 0}),
         (Flatten(), ((2, 3, 4),), (24,), 0, {F: 0, I: 0, W: 0}),
+        (Norm(features=4, function="rms"), ((3, 4),), (3, 4), 4, {F: 2 * 12, I: 3 * 12, W: 2 * 12}),
+        (Glu(), ((3, 8),), (3, 4), 0, {F: 3 * 12, I: 5 * 12, W: 0}),
+        (Slice(start=1, stop=4), ((3, 8),), (3, 3), 0, {F: 0, I: 9 + 24, W: 0}),
+        (Dispatch(top_k=2), ((3, 4), (3, 5)), (6, 4), 0, {F: 2 * 24, I: 24 + 12, W: 0}),
+        (Combine(top_k=2), ((6, 4), (3, 5)), (3, 4), 0, {F: 24 + 12, I: 3 * 24, W: 0}),
+        (BatchNorm(channels=2), ((2, 3, 4),), (2, 3, 4), 4, {F: 3 * 24, I: 3 * 24, W: 2 * 24}),
+        (Tokens(hidden=2, sequence=13), ((2, 3, 4),), (13, 2), 2 + 26, {F: 4 * 24, I: 0, W: 24}),
+        (FirstToken(), ((3, 4),), (4,), 0, {F: 2 * 4, I: 4 + 12, W: 0}),
+        (Pool(kernel=3, stride=2, padding=1), ((1, 8, 8),), (1, 4, 4), 0, {F: 64 + 16, I: 64 + 16, W: 0}),
         (CrossEntropy(), ((3, 4),), (), 0, {F: 3 * 12, I: 2 * 12, W: 0}),
         (MeanSquaredError(), ((4,),), (), 0, {F: 2 * 4, I: 3 * 4, W: 0}),
     ],
@@ -110,7 +178,7 @@ def test_memory_bound_layers(
         (Conv2d(in_channels=3, out_channels=1, kernel=3), ((2, 8, 8),)),
         (Conv2d(in_channels=3, out_channels=1, kernel=9), ((3, 8, 8),)),
         (Conv2d(in_channels=3, out_channels=1, kernel=3), ((3, 8),)),
-        (Attention(hidden=8, num_heads=2, head_dim=4), ((5, 6),)),
+        (Attention(num_heads=2, num_kv_heads=2, head_dim=4), ((5, 6),)),
         (Norm(features=4), ((3, 5),)),
         (Add(), ((3, 4), (4, 3))),
         (Pool(kernel=5), ((1, 4, 4),)),
@@ -138,8 +206,9 @@ def torch_count(run: Callable[[], object]) -> int:
         (Linear(in_features=12, out_features=20, bias=False), (12,)),
         (Conv2d(in_channels=3, out_channels=5, kernel=3, padding=1), (3, 8, 8)),
         (Conv2d(in_channels=4, out_channels=2, kernel=5, stride=2, bias=False), (4, 11, 9)),
-        (Attention(hidden=24, num_heads=4, head_dim=6), (10, 24)),
-        (Attention(hidden=24, num_heads=2, head_dim=6, causal=False, bias=False, out_bias=False), (10, 24)),
+        (Qkv(hidden=24, num_heads=4, num_kv_heads=2, head_dim=6), (10, 24)),
+        (Attention(num_heads=4, num_kv_heads=4, head_dim=6), (10, 72)),
+        (Attention(num_heads=4, num_kv_heads=2, head_dim=6, causal=False), (10, 48)),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Layer) else "",
 )

@@ -4,12 +4,22 @@ from typing import Any
 
 import pytest
 
-from simulator.model import Phase
+from simulator.errors import InputError
+from simulator.model import LayerGraph, Phase
 from simulator.model.graph import Shard
-from simulator.model.layers import Attention, Bias, Linear
+from simulator.model.layers import Attention, Bias, Linear, Qkv
+
+LARGE = [
+    ("llama3-8b", 8),
+    ("qwen3-8b", 4),
+    ("mixtral-8x7b", 4),
+    ("deepseek-v2-lite", 8),
+    ("bert-large", 2),
+    ("vit-b-16", 4),
+]
 
 
-@pytest.mark.parametrize(("model", "tp"), [("gpt-tiny", 2), ("gpt-tiny", 8), ("mlp-tiny", 4), ("cnn-tiny", 2)])
+@pytest.mark.parametrize(("model", "tp"), [("gpt-tiny", 2), ("gpt-tiny", 8), ("mlp-tiny", 4), ("cnn-tiny", 2), *LARGE])
 def test_ranks_hold_the_whole_model_together(planned: Any, model: str, tp: int) -> None:
     inputs = planned(model, tp, f"tp={tp}")
     whole, local = inputs.graph, inputs.program.graph
@@ -21,13 +31,13 @@ def test_ranks_hold_the_whole_model_together(planned: Any, model: str, tp: int) 
             for extent in shape:
                 count *= extent
             sharded = node.shard is not Shard.NONE
-            sizes[node.parameter_name(name)] = count * (tp if sharded else 1)
+            sizes[node.parameter_name(name)] = count * (tp if sharded and name not in ("q_norm", "k_norm") else 1)
     expected = {node.parameter_name(name): 0 for node in whole.nodes for name in node.layer.parameters()}
     assert sizes.keys() == expected.keys()
     assert sum(sizes.values()) == whole.num_parameters
 
 
-@pytest.mark.parametrize(("model", "tp"), [("gpt-tiny", 4), ("mlp-tiny", 2), ("cnn-tiny", 4)])
+@pytest.mark.parametrize(("model", "tp"), [("gpt-tiny", 4), ("mlp-tiny", 2), ("cnn-tiny", 4), *LARGE])
 def test_the_work_of_a_region_is_divided(planned: Any, model: str, tp: int) -> None:
     inputs = planned(model, tp, f"tp={tp}")
     whole = {node.name: node for node in inputs.graph.nodes}
@@ -53,12 +63,16 @@ def test_shapes_outside_the_regions_stay(planned: Any) -> None:
 def test_megatron_block(planned: Any) -> None:
     local = planned("gpt-tiny", 4, "tp=4").program.graph
     nodes = {node.name: node for node in local.nodes}
-    attention, fc1, fc2 = (nodes[f"block1.{name}"] for name in ("attention", "fc1", "fc2"))
-    assert isinstance(attention.layer, Attention)
-    assert (attention.layer.num_heads, attention.layer.head_dim, attention.layer.hidden) == (2, 32, 256)
+    qkv, attention, out, fc1, fc2 = (nodes[f"block1.{name}"] for name in ("qkv", "attention", "out", "fc1", "fc2"))
+    assert qkv.layer == Qkv(hidden=256, num_heads=2, num_kv_heads=2, head_dim=32)
+    assert attention.layer == Attention(num_heads=2, num_kv_heads=2, head_dim=32)
+    assert out.layer == Linear(in_features=64, out_features=256, bias=False)
+    assert qkv.region == attention.region == out.region
+    assert nodes["block1.add1"].inputs == ("block0.add2", "block1.out+bias")
     assert fc1.layer == Linear(in_features=256, out_features=256)
     assert fc2.layer == Linear(in_features=256, out_features=256, bias=False)
-    assert (attention.shard, fc1.shard, fc2.shard) == (Shard.HEADS, Shard.COLUMN, Shard.ROW)
+    assert (qkv.shard, attention.shard, out.shard) == (Shard.HEADS, Shard.HEADS, Shard.ROW)
+    assert (fc1.shard, fc2.shard) == (Shard.COLUMN, Shard.ROW)
     assert fc1.region == fc2.region == nodes["block1.gelu"].region
     added = nodes["block1.fc2+bias"]
     assert isinstance(added.layer, Bias)
@@ -81,3 +95,64 @@ def test_the_first_layer_needs_no_gradient_reduced(planned: Any) -> None:
 def test_one_rank_changes_nothing(planned: Any) -> None:
     inputs = planned("gpt-tiny", 2, "tp=1")
     assert inputs.program.graph == inputs.graph
+
+
+def region_of(graph: LayerGraph, name: str) -> list[str]:
+    return [node.name for node in graph.nodes if node.region and node.region == graph.by_name[name].region]
+
+
+def test_latent_attention_is_cut_behind_its_latents(planned: Any) -> None:
+    """Both products up are cut by heads, the latents and the shared key are on all ranks; one reduction each way."""
+    local = planned("deepseek-v2", 8, "tp=8", "model.num_hidden_layers=2").program.graph
+    inside = [f"block1.{name}" for name in ("q_up", "kv_up", "attention", "out")]
+    assert region_of(local, "block1.attention") == inside
+    assert local.shape("block1.q_up") == (4096, 16 * (128 + 64))
+    assert local.shape("block1.kv_up") == (4096, 16 * (128 + 128))
+    assert local.shape("block1.k_rope") == (4096, 64)
+
+
+def test_experts_are_cut_inside_and_their_rows_combined_before_the_reduction(planned: Any) -> None:
+    local = planned("mixtral-8x7b", 4, "tp=4", "model.num_hidden_layers=1").program.graph
+    inside = [f"block0.{name}" for name in ("experts1", "experts_glu", "experts2", "combine")]
+    assert region_of(local, "block0.combine") == inside
+    assert local.by_name["block0.experts1"].layer.parameters() == {"expert_weight": (8, 2 * 14336 // 4, 4096)}
+    assert local.by_name["block0.experts2"].layer.parameters() == {"expert_weight": (8, 4096, 14336 // 4)}
+
+
+@pytest.mark.parametrize(
+    ("model", "tp", "changes", "message"),
+    [
+        ("llama3-8b", 16, (), "16 does not divide the key-value heads of block0.attention = 8 (remainder 8)"),
+        (
+            "llama3-8b",
+            3,
+            (),
+            "3 does not divide the heads of block0.attention = 32 (remainder 2); legal neighbour: tp 2 or 4",
+        ),
+        ("llama3-8b", 8, ("model.intermediate_size=14340",), "8 does not divide the features of block0.fc1 = 14340"),
+        ("mixtral-8x7b", 8, ("model.moe_intermediate_size=20",), "the features of block0.experts1 = 20 (remainder 4)"),
+        ("resnet-50", 2, (), "resnet-50 has no pair of layers that can be split; use tp 1"),
+    ],
+)
+def test_sizes_that_do_not_divide(planned: Any, model: str, tp: int, changes: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InputError) as raised:
+        planned(model, tp, f"tp={tp}", *changes)
+    assert message in str(raised.value)
+
+
+def test_a_gated_unit_is_cut_where_its_product_knows_both_halves(planned: Any) -> None:
+    """Cut as one matrix, a rank would get gates of some features and inputs of others."""
+    layers = "model.layers=[{{kind: linear, out_features: 16{}}}, {{kind: glu}}, {{kind: linear, out_features: 4}}]"
+    local = planned(
+        "residual-list", 2, "tp=2", "model.input.shape=[5, 8]", layers.format(", num_parts: 2")
+    ).program.graph
+    assert [node.shard for node in local.nodes][:3] == [Shard.COLUMN, Shard.NONE, Shard.ROW]
+    with pytest.raises(InputError, match="no pair of layers that can be split"):
+        planned("residual-list", 2, "tp=2", "model.input.shape=[5, 8]", layers.format(""))
+
+
+def test_a_tied_head_has_a_copy_where_it_stands_in_another_stage(planned: Any) -> None:
+    one, two = planned("gpt2", 1), planned("gpt2", 2, "pp=2")
+    table = 50257 * 768
+    assert sum(stage.num_parameters for stage in one.program.stages) == one.graph.num_parameters
+    assert sum(stage.num_parameters for stage in two.program.stages) == one.graph.num_parameters + table

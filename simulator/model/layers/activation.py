@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from simulator.model.layers.base import Kernel, Layer, LayerSpec, Phase, Shape, count, memory
 
-Function = Literal["relu", "gelu", "tanh", "sigmoid"]
+Function = Literal["relu", "gelu", "tanh", "sigmoid", "silu"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,17 +17,17 @@ class Activation(Layer):
     function: Function
 
     kind: ClassVar[str] = "activation"
-    channelwise: ClassVar[bool] = True
+    shards: ClassVar[tuple[int, ...]] = (0,)
 
     @property
     def saves_input(self) -> bool:  # type: ignore[override]
-        """Only gelu's derivative is written in terms of the input; the others need the output."""
-        return self.function == "gelu"
+        """The derivatives of gelu and silu are written in terms of the input; the others need the output."""
+        return self.function in ("gelu", "silu")
 
     @property
     def saves_output(self) -> bool:  # type: ignore[override]
         """Relu, tanh and sigmoid differentiate from their own output."""
-        return self.function != "gelu"
+        return not self.saves_input
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return the input's shape."""

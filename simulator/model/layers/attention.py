@@ -1,4 +1,4 @@
-"""Multi-head self-attention: projections, scores, softmax and context, each a matrix product or a pass over memory."""
+"""The core of self-attention: scores, softmax and context of the heads, between the projections."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from simulator.inputs.fields import PositiveInt
 from simulator.model.layers.base import (
+    FLOAT_BYTES,
     Kernel,
     Layer,
     LayerSpec,
@@ -14,40 +15,53 @@ from simulator.model.layers.base import (
     Shape,
     ShapeError,
     expect_rank,
+    fused_attention,
     matmul,
     memory,
 )
+from simulator.model.layers.linear import Linear
+from simulator.model.layers.qkv import Qkv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention(Layer):
-    """Self-attention block: (sequence, hidden) -> (sequence, hidden).
+    """Scaled dot-product attention: (sequence, q then k then v of all heads) -> (sequence, heads x head_dim).
 
     Parameters
     ----------
-    hidden, num_heads, head_dim
-        Sizes; under tensor parallelism ``num_heads`` is the number of *local* heads.
+    num_heads, num_kv_heads, head_dim
+        Sizes; under tensor parallelism the numbers of *local* heads.
     causal
         Mask the future. FLOPs are counted for the full square either way, as PaLM appendix B and torchtitan do.
-    bias, out_bias
-        Biases of the query/key/value and of the output projection.
+    flash
+        Whether one kernel does it all without writing the scores to memory.
 
     Notes
     -----
-    Per sample, with s the sequence, a heads of size d and h the hidden size: qkv 2 s h 3ad, scores 2 a s^2 d,
-    context 2 a s^2 d, output 2 s ad h (Korthikanti et al. 2022, arXiv 2205.05198, appendix A). The scores are
-    materialised (no flash attention): backward keeps q, k, v, the softmax output and the context.
+    Per sample, with s the sequence and a heads of size d: scores 2 a s^2 d, context 2 a s^2 d (Korthikanti et al. 2022,
+    arXiv 2205.05198, appendix A). Flash attention keeps q, k, v, its output and one number a row, the logarithm of the
+    sum of exponentials. Otherwise the scores are materialised: copies of q, k, v and the softmax output are kept,
+    keys and values once for each head of the queries.
     """
 
-    hidden: int
     num_heads: int
+    num_kv_heads: int
     head_dim: int
     causal: bool = True
-    bias: bool = True
-    out_bias: bool = True
+    flash: bool = False
 
     kind: ClassVar[str] = "attention"
-    saves_input: ClassVar[bool] = True
+    shards: ClassVar[tuple[int, ...]] = (0,)
+
+    @property
+    def saves_input(self) -> bool:  # type: ignore[override]
+        """Flash attention keeps q, k and v where they lie."""
+        return self.flash
+
+    @property
+    def saves_output(self) -> bool:  # type: ignore[override]
+        """Backward of flash attention reads the output."""
+        return self.flash
 
     @property
     def width(self) -> int:
@@ -55,78 +69,71 @@ class Attention(Layer):
         return self.num_heads * self.head_dim
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
-        """Return (sequence, hidden)."""
+        """Return (sequence, width)."""
         (shape,) = inputs
-        expect_rank("attention", shape, 2, "sequence, hidden")
-        if shape[1] != self.hidden:
-            raise ShapeError(f"attention expects hidden size {self.hidden}, got {shape[1]} in {list(shape)}")
-        return shape
-
-    def parameters(self) -> dict[str, Shape]:
-        """Return qkv (3 width, hidden) and out (hidden, width) weights with their biases."""
-        shapes: dict[str, Shape] = {"qkv_weight": (3 * self.width, self.hidden)}
-        if self.bias:
-            shapes["qkv_bias"] = (3 * self.width,)
-        shapes["out_weight"] = (self.hidden, self.width)
-        if self.out_bias:
-            shapes["out_bias"] = (self.hidden,)
-        return shapes
+        expect_rank("attention", shape, 2, "sequence, features of q, k and v")
+        wanted = (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+        if shape[1] != wanted:
+            raise ShapeError(f"attention expects {wanted} features of q, k and v, got {shape[1]} in {list(shape)}")
+        return (shape[0], self.width)
 
     def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:
-        """Return the products and softmax passes of one phase."""
-        sequence = inputs[0][0]
-        tokens, groups = batch * sequence, batch * self.num_heads
+        """Return the products and softmax passes of one phase; there are no weights."""
+        sequence, groups = inputs[0][0], batch * self.num_heads
+        if phase is Phase.WEIGHT_GRAD:
+            return ()
+        if self.flash:
+            shape = {"batch": groups, "queries": sequence, "keys": sequence, "size": self.head_dim}
+            shape |= {"value_size": self.head_dim, "shared": self.num_heads // self.num_kv_heads}
+            return (fused_attention(**shape, causal=self.causal, backward=phase is Phase.INPUT_GRAD),)
         square = groups * sequence * sequence
         scores = matmul(sequence, sequence, self.head_dim, groups)
         context = matmul(sequence, self.head_dim, sequence, groups)
         if phase is Phase.FORWARD:
-            qkv = matmul(tokens, 3 * self.width, self.hidden)
-            out = matmul(tokens, self.hidden, self.width)
-            return (qkv, scores, memory(2 * square, 5 * square), context, out)
-        if phase is Phase.INPUT_GRAD:
-            # d(context) needs two products (towards the probabilities and the values), d(scores) two more.
-            out = matmul(tokens, self.width, self.hidden)
-            qkv = matmul(tokens, self.hidden, 3 * self.width)
-            return (out, scores, context, memory(3 * square, 4 * square), context, context, qkv)
-        weights = (matmul(3 * self.width, self.hidden, tokens), matmul(self.hidden, self.width, tokens))
-        biases = self.bias * 3 * self.width + self.out_bias * self.hidden
-        return (*weights, memory(tokens * biases)) if biases else weights
+            return (scores, memory(2 * square, 5 * square), context)
+        # d(context) needs two products (towards the probabilities and the values), d(scores) two more.
+        return (scores, context, memory(3 * square, 4 * square), context, context)
 
     def extra_saved_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
-        """Return bytes of q, k, v, the softmax output and the context, and of the mask: a byte for each score."""
+        """Return bytes of flash attention's sums, or of q, k, v, the softmax output and the mask (a byte a score)."""
         sequence = inputs[0][0]
+        if self.flash:
+            return float(FLOAT_BYTES * batch * self.num_heads * sequence)
         mask = sequence**2 if self.causal else 0
-        return float(itemsize * batch * sequence * (4 * self.width + self.num_heads * sequence) + mask)
-
-    def extra_weight_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
-        """Return bytes of the context, the output projection's input, and of the gradients of q, k and v."""
-        return float(itemsize * batch * inputs[0][0] * 4 * self.width)
+        return float(itemsize * batch * sequence * (3 * self.width + self.num_heads * sequence) + mask)
 
 
 class AttentionSpec(LayerSpec):
-    """``kind: attention``; the hidden size follows from the input."""
+    """``kind: attention``, with its projections; the hidden size follows from the input."""
 
     kind: Literal["attention"]
     num_heads: PositiveInt
+    num_kv_heads: PositiveInt | None = None
     head_dim: PositiveInt | None = None
     causal: bool = True
     bias: bool = True
+    rope: bool = False
+    flash: bool = False
 
-    def build(self, inputs: tuple[Shape, ...]) -> Attention:
-        """Return the layer for this input."""
+    def expand(self, inputs: tuple[Shape, ...]) -> tuple[tuple[str, Layer], ...]:
+        """Return projection, core and output projection; the last one has the entry's name."""
         expect_rank("attention", inputs[0], 2, "sequence, hidden")
-        hidden = inputs[0][1]
-        if self.head_dim is None and hidden % self.num_heads:
-            raise ShapeError(
-                f"num_heads {self.num_heads} does not divide the hidden size {hidden} "
-                f"(remainder {hidden % self.num_heads})",
-                "choose a divisor or give head_dim",
-            )
-        return Attention(
-            hidden=hidden,
-            num_heads=self.num_heads,
-            head_dim=self.head_dim or hidden // self.num_heads,
-            causal=self.causal,
-            bias=self.bias,
-            out_bias=self.bias,
+        hidden, heads = inputs[0][1], self.num_heads
+        shared = self.num_kv_heads or heads
+        _divides("num_kv_heads", shared, "num_heads", heads)
+        if self.head_dim is None:
+            _divides("num_heads", heads, "the hidden size", hidden)
+        size = self.head_dim or hidden // heads
+        qkv = Qkv(hidden=hidden, num_heads=heads, num_kv_heads=shared, head_dim=size, bias=self.bias, rope=self.rope)
+        core = Attention(num_heads=heads, num_kv_heads=shared, head_dim=size, causal=self.causal, flash=self.flash)
+        return (
+            (".qkv", qkv),
+            (".core", core),
+            ("", Linear(in_features=heads * size, out_features=hidden, bias=self.bias)),
         )
+
+
+def _divides(name: str, divisor: int, whole_name: str, whole: int) -> None:
+    if whole % divisor:
+        hint = "choose a divisor" + (" or give head_dim" if name == "num_heads" else "")
+        raise ShapeError(f"{name} {divisor} does not divide {whole_name} {whole} (remainder {whole % divisor})", hint)

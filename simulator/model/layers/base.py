@@ -58,6 +58,9 @@ class Kernel:
         ``batch`` heads. How much of its peak a device reaches depends on it. All 0 for ``memory``.
     causal
         Attention that leaves out what the mask hides: half of the square.
+    repeated_flops
+        Work beyond ``flops`` that runs again what forward did: the device must do it, the model does not ask for it.
+        Fused attention computes the scores again in backward.
     """
 
     kind: str
@@ -68,11 +71,58 @@ class Kernel:
     k: int = 0
     batch: int = 0
     causal: bool = False
+    repeated_flops: float = 0.0
 
 
 def matmul(m: int, n: int, k: int, batch: int = 1) -> Kernel:
     """Return the kernel of ``batch`` products (m x k) @ (k x n): 2mnk FLOPs, each operand moved once."""
     return Kernel("matmul", 2.0 * batch * m * n * k, float(batch * (m * k + k * n + m * n)), m, n, k, batch)
+
+
+def grouped_matmul(rows: float, n: int, k: int, groups: int) -> Kernel:
+    """Return the kernel of one product a group, (rows / groups x k) @ (k x n), as the experts of a mixture run.
+
+    FLOPs follow the rows, however they are shared out among the groups; ``m`` is what a group gets on average.
+    """
+    elements = rows * (k + n) + groups * k * n
+    return Kernel("matmul", 2.0 * rows * n * k, float(elements), math.ceil(rows / groups), n, k, groups)
+
+
+def grouped_matmul_of_weights(rows: float, n: int, k: int, groups: int) -> Kernel:
+    """Return the kernel of the weights' gradients of such products: (n x rows / groups) @ (rows / groups x k)."""
+    elements = rows * (k + n) + groups * k * n
+    return Kernel("matmul", 2.0 * rows * n * k, float(elements), n, k, math.ceil(rows / groups), groups)
+
+
+def fused_attention(
+    *, batch: int, queries: int, keys: int, size: int, value_size: int, shared: int, causal: bool, backward: bool
+) -> Kernel:
+    """Return the kernel of attention that never writes the scores to memory (Dao et al. 2022, arXiv 2205.14135).
+
+    Forward is two products, scores and context. Backward is four that the model needs, towards either factor of the
+    two, and the scores once more in ``repeated_flops``: 2.5 times forward in all where values are as wide as keys.
+
+    Parameters
+    ----------
+    batch
+        Samples times heads.
+    queries, keys
+        Length of either sequence.
+    size, value_size
+        Width of a query or key, and of a value, in one head.
+    shared
+        Query heads that share one head of keys and values.
+    causal
+        Leaves out what the mask hides; the FLOPs say the whole square all the same.
+    backward
+        Which direction.
+    """
+    scores, context = 2.0 * batch * queries * keys * size, 2.0 * batch * queries * keys * value_size
+    own, others = batch * queries * (size + value_size), batch / shared * keys * (size + value_size)
+    # Forward reads q, k and v and writes the output; backward reads all four and moves a gradient for each.
+    elements = (2 if backward else 1) * (own + others)
+    flops, repeated = (2 * (scores + context), scores) if backward else (scores + context, 0.0)
+    return Kernel("attention", flops, float(elements), queries, keys, size, batch, causal, repeated)
 
 
 def memory(elements: float, flops: float = 0.0) -> Kernel:
@@ -99,8 +149,8 @@ class Layer:
         Whether the output lies in the input's storage.
     passes_gradient
         Whether backward hands the gradient of the output on as it is, without a tensor of its own.
-    channelwise
-        True when the layer acts on each channel alone, so that a channel-sharded tensor may pass it unchanged.
+    shards
+        Inputs, by position, of which a rank may hold some channels or heads alone, and makes those of the output.
     """
 
     __slots__ = ()
@@ -109,8 +159,8 @@ class Layer:
     saves_output: ClassVar[bool] = False
     is_view: ClassVar[bool] = False
     passes_gradient: ClassVar[bool] = False
-    channelwise: ClassVar[bool] = False
     num_inputs: ClassVar[int] = 1
+    shards: ClassVar[tuple[int, ...]] = ()
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return the per-sample output shape; raises ShapeError when the inputs do not fit."""
@@ -132,6 +182,15 @@ class Layer:
         """Return bytes that the weight gradient alone needs beyond the input and the gradient of the output."""
         return 0.0
 
+    def parts(self, parameter: str) -> tuple[int, ...]:
+        """Return the rows of the matrices that stand below each other in a parameter; each is cut on its own."""
+        return (self.parameters()[parameter][0],)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there are weight gradients to compute."""
+        return bool(self.parameters())
+
     @property
     def num_parameters(self) -> int:
         """Number of trainable scalars."""
@@ -151,6 +210,10 @@ class LayerSpec(StrictModel):
 
     name: str | None = None
     inputs: list[str] | None = None
+
+    def expand(self, inputs: tuple[Shape, ...]) -> tuple[tuple[str, Layer], ...]:
+        """Return what the entry stands for: (suffix of the name, layer), each reading the one before."""
+        return (("", self.build(inputs)),)
 
     def build(self, inputs: tuple[Shape, ...]) -> Layer:
         """Return the layer for these input shapes; raises ShapeError when it cannot take them."""

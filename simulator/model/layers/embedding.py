@@ -29,11 +29,14 @@ class Embedding(Layer):
         Rows and columns of the table.
     positions
         Rows of the table of positions; 0 means that there is none.
+    token_types
+        Rows of the table of token types (BERT's sentences); the data has one type, the first.
     """
 
     vocab_size: int
     hidden: int
     positions: int = 0
+    token_types: int = 0
 
     kind: ClassVar[str] = "embedding"
 
@@ -46,9 +49,9 @@ class Embedding(Layer):
         return (shape[0], self.hidden)
 
     def parameters(self) -> dict[str, Shape]:
-        """Return the token table and, if used, the position table."""
-        table: dict[str, Shape] = {"weight": (self.vocab_size, self.hidden)}
-        return table | {"position_weight": (self.positions, self.hidden)} if self.positions else table
+        """Return the token table and those of positions and types that are used."""
+        rows = {"weight": self.vocab_size, "position_weight": self.positions, "type_weight": self.token_types}
+        return {name: (number, self.hidden) for name, number in rows.items() if number}
 
     def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:
         """Return the gather forward and the scatter-add into a zeroed dense gradient backward; ids have no gradient."""

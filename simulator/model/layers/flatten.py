@@ -13,7 +13,7 @@ class Flatten(Layer):
     """Reshape to (elements,): a view that moves nothing. Channel blocks stay contiguous, so shards pass unchanged."""
 
     kind: ClassVar[str] = "flatten"
-    channelwise: ClassVar[bool] = True
+    shards: ClassVar[tuple[int, ...]] = (0,)
     is_view: ClassVar[bool] = True
     passes_gradient: ClassVar[bool] = True
 

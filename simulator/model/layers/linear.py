@@ -13,6 +13,18 @@ from simulator.model.layers.base import Kernel, Layer, LayerSpec, Phase, Shape, 
 class Linear(Layer):
     """Dense layer over the last axis: (..., in_features) -> (..., out_features).
 
+    Parameters
+    ----------
+    in_features, out_features, bias
+        Sizes.
+    num_parts
+        Equal matrices that stand below each other in the weight, as gate and up projection of a gated MLP do; tensor
+        parallelism cuts each on its own.
+    weight_of
+        Name of the node whose weight this one uses (a head tied to the embedding); it then has none of its own.
+    copies
+        It has a copy of that weight after all, because the other node stands in another pipeline stage.
+
     Notes
     -----
     Forward 2 T n k FLOPs for T tokens; input gradient dy W and weight gradient dy^T x cost the same again each
@@ -22,6 +34,9 @@ class Linear(Layer):
     in_features: int
     out_features: int
     bias: bool = True
+    num_parts: int = 1
+    weight_of: str = ""
+    copies: bool = False
 
     kind: ClassVar[str] = "linear"
     saves_input: ClassVar[bool] = True
@@ -34,9 +49,19 @@ class Linear(Layer):
         return (*shape[:-1], self.out_features)
 
     def parameters(self) -> dict[str, Shape]:
-        """Return weight (out_features, in_features) and bias (out_features,)."""
-        weight: dict[str, Shape] = {"weight": (self.out_features, self.in_features)}
+        """Return weight (out_features, in_features) and bias (out_features,), but for a weight of another node."""
+        own = self.copies or not self.weight_of
+        weight: dict[str, Shape] = {"weight": (self.out_features, self.in_features)} if own else {}
         return weight | {"bias": (self.out_features,)} if self.bias else weight
+
+    @property
+    def has_weights(self) -> bool:
+        """Also where the weight is another node's."""
+        return True
+
+    def parts(self, parameter: str) -> tuple[int, ...]:
+        """Return the rows of each part."""
+        return (self.out_features // self.num_parts,) * self.num_parts
 
     def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:
         """Return one product a phase, and the column sum that the bias gradient is."""
@@ -56,8 +81,18 @@ class LinearSpec(LayerSpec):
     out_features: PositiveInt
     in_features: PositiveInt | None = None
     bias: bool = True
+    num_parts: PositiveInt = 1
 
     def build(self, inputs: tuple[Shape, ...]) -> Linear:
         """Return the layer for this input."""
         found = inputs[0][-1] if inputs[0] else 0
-        return Linear(in_features=self.in_features or found, out_features=self.out_features, bias=self.bias)
+        remainder = self.out_features % self.num_parts
+        if remainder:
+            message = f"num_parts {self.num_parts} does not divide out_features {self.out_features}"
+            raise ShapeError(f"{message} (remainder {remainder})", "a gated unit needs num_parts 2")
+        return Linear(
+            in_features=self.in_features or found,
+            out_features=self.out_features,
+            bias=self.bias,
+            num_parts=self.num_parts,
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from simulator.inputs.fields import PositiveInt
+from simulator.inputs.fields import NonNegativeInt, PositiveInt
 from simulator.model.layers.base import (
     INDEX_BYTES,
     Kernel,
@@ -22,22 +22,40 @@ from simulator.model.layers.base import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool(Layer):
-    """Pool non-overlapping windows: (C, H, W) -> (C, H // kernel, W // kernel)."""
+    """Pool windows: (C, H, W) -> (C, H', W').
+
+    Parameters
+    ----------
+    kernel, stride, padding
+        Side of a window, the way from one to the next (0: as long as a window), and the margin.
+    function
+        What becomes of a window.
+    """
 
     kernel: int
     function: Literal["max", "average"] = "max"
+    stride: int = 0
+    padding: int = 0
 
     kind: ClassVar[str] = "pool"
     saves_input: ClassVar[bool] = True
-    channelwise: ClassVar[bool] = True
+    shards: ClassVar[tuple[int, ...]] = (0,)
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
-        """Return (C, H // kernel, W // kernel)."""
+        """Return (C, H', W') with H' = (H + 2 padding - kernel) // stride + 1."""
         (shape,) = inputs
         expect_rank("pool", shape, 3, "channels, height, width")
-        if min(shape[1:]) < self.kernel:
+        if min(shape[1:]) + 2 * self.padding < self.kernel:
             raise ShapeError(f"pool window {self.kernel} is larger than the image {shape[1]} x {shape[2]}")
-        return (shape[0], shape[1] // self.kernel, shape[2] // self.kernel)
+        if 2 * self.padding > self.kernel:
+            raise ShapeError(f"pool padding {self.padding} is more than half of the window {self.kernel}")
+        height, width = ((side + 2 * self.padding - self.kernel) // self.step + 1 for side in shape[1:])
+        return (shape[0], height, width)
+
+    @property
+    def step(self) -> int:
+        """Pixels from one window to the next."""
+        return self.stride or self.kernel
 
     def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:
         """Return one pass over input and output in either direction."""
@@ -55,7 +73,9 @@ class PoolSpec(LayerSpec):
     kind: Literal["pool"]
     kernel: PositiveInt
     function: Literal["max", "average"] = "max"
+    stride: PositiveInt | None = None
+    padding: NonNegativeInt = 0
 
     def build(self, inputs: tuple[Shape, ...]) -> Pool:
         """Return the layer."""
-        return Pool(kernel=self.kernel, function=self.function)
+        return Pool(kernel=self.kernel, function=self.function, stride=self.stride or 0, padding=self.padding)
