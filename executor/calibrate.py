@@ -180,7 +180,7 @@ class Calibrator:
     def _sample_layers(self) -> None:
         for index, stage in self.runtime.stages.items():
             borders = _random_borders(self.runtime, index)
-            for part in range(len(stage.segments)):
+            for part in stage.stage.computing:
                 times = time_segment(stage, part, self.runtime.program.graph, borders, self._clock, self._communicate)
                 for node, name, seconds in times.layers:
                     self._note(node, name, seconds)
@@ -234,6 +234,11 @@ class Calibrator:
             handle = transport.all_gather(stream, buffer, buffer[:share].clone())
         elif operation == "reduce_scatter":
             handle = transport.reduce_scatter(stream, buffer, buffer[:share].clone())
+        elif operation == "all_to_all":
+            handle = transport.all_to_all(stream, torch.empty_like(buffer), buffer)
+        elif operation == "shift":
+            handle, arriving = transport.shift(stream, torch.empty_like(buffer), buffer, +1)
+            arriving.wait()
         elif rank == ranks[0]:
             handle = transport.send(stream, buffer, ranks[1])
         else:

@@ -34,9 +34,7 @@ class Emulated(Interpreter):
             return self._send
         if kind in RECEIVES:
             return self._receive
-        if kind is Kind.UNSHARD:
-            return self._gather
-        return self._compute if Instruction(kind, 0).stream is Stream.COMPUTE else self._all_reduce
+        return self._compute if Instruction(kind, 0).stream is Stream.COMPUTE else self._collective
 
     def _compute(self, instruction: Instruction) -> None:
         """Wait for the predicted time: asleep, for the messages need the cores, and against a clock."""
@@ -52,13 +50,17 @@ class Emulated(Interpreter):
         buffer, peer = self._buffer(instruction), self.peer(instruction)
         return [self.transport.receive(instruction.stream, buffer, peer, border(instruction))], None
 
-    def _all_reduce(self, instruction: Instruction) -> Message:
-        return [self.transport.all_reduce(instruction.stream, self._buffer(instruction))], None
-
-    def _gather(self, instruction: Instruction) -> Message:
-        ranks = len(self.program.peers(self.rank, instruction))
+    def _collective(self, instruction: Instruction) -> Message:
+        stream, ranks = instruction.stream, len(self.program.peers(self.rank, instruction))
         whole = self._buffer(instruction, ranks)
-        return [self.transport.all_gather(instruction.stream, whole, whole.chunk(ranks)[0].clone())], None
+        match self.program.message(instruction).operation:
+            case "all_gather":
+                return [self.transport.all_gather(stream, whole, whole.chunk(ranks)[0].clone())], None
+            case "all_to_all":
+                return [self.transport.all_to_all(stream, torch.empty_like(whole), whole)], None
+            case "shift":
+                return self.transport.shift(stream, torch.empty_like(whole), whole, +1), None
+        return [self.transport.all_reduce(stream, whole)], None
 
     def _buffer(self, instruction: Instruction, parts: int = 1) -> Tensor:
         """Return zeros of a message's size: always the same, for nobody minds what they are or become."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from executor.data import Data
+from executor.exchange import exchange, exchange_back
 from executor.interpreter import Interpreter, border
 from executor.lanes import Message
 from executor.optimizer import Gradients, Update
@@ -18,7 +19,15 @@ from executor.transport import Transport
 from simulator.load import Inputs
 from simulator.model.graph import INPUT
 from simulator.model.layers import count
-from simulator.program.instructions import Instruction, Kind, Stream
+from simulator.program.instructions import (
+    EXCHANGES_B,
+    EXCHANGES_F,
+    EXCHANGES_R,
+    REDUCTIONS,
+    Instruction,
+    Kind,
+    Stream,
+)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -59,23 +68,22 @@ class Runtime(Interpreter):
             Kind.I: self._backward,
             Kind.W: self._weights,
             Kind.R: self._recompute,
-            Kind.ALL_REDUCE_F: self._all_reduce_forward,
-            Kind.ALL_REDUCE_B: self._all_reduce_backward,
-            Kind.ALL_REDUCE_R: self._all_reduce_forward,
+            **dict.fromkeys((*EXCHANGES_F, *EXCHANGES_R), self._exchange_forward),
+            **dict.fromkeys(EXCHANGES_B, self._exchange_backward),
             Kind.SEND_F: self._send_forward,
             Kind.RECV_F: self._receive_forward,
             Kind.SEND_B: self._send_backward,
             Kind.RECV_B: self._receive_backward,
             Kind.UNSHARD: self._unshard,
             Kind.RESHARD: self._reshard,
-            Kind.REDUCE_GRAD: self._reduce_grad,
+            **dict.fromkeys(REDUCTIONS.values(), self._reduce_grad),
             Kind.BARRIER: self._barrier,
             Kind.OPTIM: self._optim,
         }
 
     def _shard(self, gradients: Gradients) -> list[ShardedBucket]:
-        mesh = self.inputs.plan.mesh
-        place = mesh.size("dp"), mesh.coordinate(self.rank, "dp")
+        replicas = self.program.group(self.rank, "dp")
+        place = len(replicas), replicas.index(self.rank)
         pairs = zip(gradients.parameters, gradients.buckets, strict=True)
         return [ShardedBucket(parameters, gradient, *place) for parameters, gradient in pairs]
 
@@ -138,28 +146,38 @@ class Runtime(Interpreter):
         """Keep the gradients that are about to be replaced by sums."""
         self.lanes.keep(tuple(microbatch.gradients.values()))
 
+    def _begin_forward(self, instruction: Instruction) -> Microbatch:
+        """Return the micro-batch of a forward; the first one of a stage takes over what the stage before made here."""
+        stage, microbatch = self.program.stages[instruction.stage], self._microbatch(instruction)
+        if instruction.part == stage.forward[0] and (before := self._neighbour(instruction, -1)):
+            names = [self.program.graph.values[name] for name in stage.receives]
+            microbatch.values.update({name: before.values[name] for name in names})
+        return microbatch
+
     def _forward(self, instruction: Instruction) -> None:
-        stage, microbatch = self.stages[instruction.stage], self._microbatch(instruction)
-        if instruction.part == 0 and (before := self._neighbour(instruction, -1)):
-            microbatch.values.update({name: before.values[name] for name in stage.stage.receives})
+        stage, microbatch = self.stages[instruction.stage], self._begin_forward(instruction)
         stage.forward_segment(microbatch, instruction.part)
-        if stage.loss in microbatch.values and instruction.part == len(stage.segments) - 1:
+        if stage.loss in microbatch.values and instruction.part == stage.stage.forward[-1]:
             self.losses.append(microbatch.values[stage.loss])
 
     def _recompute(self, instruction: Instruction) -> None:
         self.stages[instruction.stage].forward_segment(self._microbatch(instruction), instruction.part, again=True)
 
-    def _backward(self, instruction: Instruction) -> None:
-        microbatch = self._microbatch(instruction)
+    def _begin_backward(self, instruction: Instruction) -> Microbatch:
+        """Return the micro-batch of a backward; the first one of a stage takes over what the next stage made here."""
+        stage, microbatch = self.program.stages[instruction.stage], self._microbatch(instruction)
         self._keep_gradients(microbatch)
-        stage = self.program.stages[instruction.stage]
-        if instruction.part == len(stage.segments) - 1 and (after := self._neighbour(instruction, +1)):
-            for name in stage.gradients_in:
+        if instruction.part == stage.backward[0] and (after := self._neighbour(instruction, +1)):
+            for name in (self.program.graph.gradients[each] for each in stage.gradients_in):
                 microbatch.add_gradient(name, after.gradients.pop(name))
             after.delivered = True
             self._release(instruction._replace(stage=instruction.stage + 1), after)
+        return microbatch
+
+    def _backward(self, instruction: Instruction) -> None:
+        microbatch, stage = self._begin_backward(instruction), self.program.stages[instruction.stage]
         self.stages[instruction.stage].backward_segment(microbatch, instruction.part, instruction.kind is Kind.B)
-        if instruction.part == 0:
+        if instruction.part == stage.computing[0]:
             microbatch.delivered = not stage.gradients_out
             self._release(instruction, microbatch)
 
@@ -168,33 +186,48 @@ class Runtime(Interpreter):
         self.stages[instruction.stage].weight_segment(microbatch, instruction.part)
         self._release(instruction, microbatch)
 
-    def _all_reduce_forward(self, instruction: Instruction) -> Message:
-        values = self._microbatch(instruction).values
-        names = self.program.segment(instruction).outputs
-        return [self.transport.all_reduce(instruction.stream, values[name]) for name in names], None
+    def _exchange_forward(self, instruction: Instruction) -> Message:
+        segment, microbatch = self.program.segment(instruction), self._begin_forward(instruction)
+        node, layer = segment.nodes[0], segment.exchange
+        assert layer
+        name = self.program.graph.values[node.inputs[0]]
+        tensor = microbatch.values.pop(name) if segment.consumed else microbatch.values[name]
+        self.lanes.keep(tensor)
+        handles, result = exchange(self.transport, instruction.stream, layer, tensor)
 
-    def _all_reduce_backward(self, instruction: Instruction) -> Message:
-        microbatch = self._microbatch(instruction)
-        partial = microbatch.partial.pop(instruction.part)
-        self.lanes.keep(partial)
+        def finish() -> None:
+            microbatch.values[node.name] = result()
+            if segment.recomputed and instruction.kind in EXCHANGES_F:
+                self.stages[instruction.stage].drop(microbatch, instruction.part)
+
+        return handles, finish
+
+    def _exchange_backward(self, instruction: Instruction) -> Message:
+        segment, microbatch = self.program.segment(instruction), self._begin_backward(instruction)
+        node, layer = segment.nodes[0], segment.exchange
+        assert layer
+        gradient = microbatch.gradients.pop(node.name)
+        self.stages[instruction.stage].forget(microbatch, instruction.part)
+        self.lanes.keep(gradient)
+        handles, result = exchange_back(self.transport, instruction.stream, layer, gradient)
 
         def finish() -> None:
             self._keep_gradients(microbatch)
-            for name, gradient in partial.items():
-                microbatch.add_gradient(name, gradient)
+            microbatch.add_gradient(self.program.graph.gradients[node.inputs[0]], result())
 
-        return [self.transport.all_reduce(instruction.stream, gradient) for gradient in partial.values()], finish
+        return handles, finish
 
     def _send_forward(self, instruction: Instruction) -> Message:
         values = self._microbatch(instruction).values
-        return self._send(instruction, [values[name] for name in self.program.stages[instruction.stage].sends])
+        names = self.program.stages[instruction.stage].sends
+        return self._send(instruction, [values[self.program.graph.values[name]] for name in names])
 
     def _send_backward(self, instruction: Instruction) -> Message:
         microbatch = self._microbatch(instruction)
         names = self.program.stages[instruction.stage].gradients_out
         microbatch.delivered = True
         self._release(instruction, microbatch)
-        return self._send(instruction, [microbatch.gradients.pop(name) for name in names])
+        return self._send(instruction, [microbatch.gradients.pop(self.program.graph.gradients[name]) for name in names])
 
     def _send(self, instruction: Instruction, tensors: list[Tensor]) -> Message:
         peer = self.peer(instruction)
@@ -206,19 +239,17 @@ class Runtime(Interpreter):
         return handles, contiguous.clear
 
     def _receive_forward(self, instruction: Instruction) -> Message:
-        names = self.program.stages[instruction.stage].receives
+        names = [self.program.graph.values[name] for name in self.program.stages[instruction.stage].receives]
         values = self._microbatch(instruction).values
         return self._receive(instruction, names, values.__setitem__)
 
     def _receive_backward(self, instruction: Instruction) -> Message:
-        names = self.program.stages[instruction.stage].gradients_in
+        names = [self.program.graph.gradients[name] for name in self.program.stages[instruction.stage].gradients_in]
         microbatch = self._microbatch(instruction)
         self._keep_gradients(microbatch)
         return self._receive(instruction, names, microbatch.add_gradient)
 
-    def _receive(
-        self, instruction: Instruction, names: tuple[str, ...], store: Callable[[str, Tensor], None]
-    ) -> Message:
+    def _receive(self, instruction: Instruction, names: list[str], store: Callable[[str, Tensor], None]) -> Message:
         peer = self.peer(instruction)
         buffers = {name: self.empty(name) for name in names}
         self.lanes.keep(buffers)

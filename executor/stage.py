@@ -6,11 +6,12 @@ before its backward, other ranks may stand between, and the Program decides when
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from executor.modules import LayerModule
 from executor.modules.operations import PLAIN, Closure, Deferred
@@ -33,10 +34,9 @@ class Microbatch:
         Tensors at the borders of segments, without history.
     gradients
         Gradients of border tensors, summed over the segments that read them.
-    partial
-        Input gradients of a tensor-parallel segment that wait for their all-reduce.
     saved
-        For each segment whose backward is to come: its input leaves and its outputs with their history.
+        For each segment whose backward is to come: its input leaves and its outputs with their history; of those that
+        an exchange has taken, the history alone.
     weights
         For each segment whose weight gradients are put off: what computes them.
     delivered
@@ -45,8 +45,7 @@ class Microbatch:
 
     values: dict[str, Tensor]
     gradients: dict[str, Tensor] = field(default_factory=dict)
-    partial: dict[int, dict[str, Tensor]] = field(default_factory=lambda: defaultdict(dict))
-    saved: dict[int, tuple[dict[str, Tensor], dict[str, Tensor]]] = field(default_factory=dict)
+    saved: dict[int, tuple[dict[str, Tensor], dict[str, Tensor | GradientEdge]]] = field(default_factory=dict)
     weights: dict[int, list[Closure]] = field(default_factory=dict)
     delivered: bool = False
 
@@ -91,17 +90,21 @@ class StageModule(nn.Module):
         self.stage = stage
         self.loss = graph.loss.name
         # Every micro-batch and replica contributes its mean; together they must be the mean of the global batch.
-        self.loss_scale = 1.0 / (plan.num_microbatches * plan.dp)
-        self.layers = nn.ModuleList([LayerModule(node, tp_rank, plan.tp, dtype).to(device) for node in stage.nodes])
+        self.loss_scale = 1.0 / (plan.num_microbatches * plan.replicas)
+        # Exchanges change no value by themselves: they have names of their own, and messages.
+        self.value_of, self.gradient_of = graph.values, graph.gradients
+        nodes = [node for part in stage.computing for node in stage.segments[part].nodes]
+        self.layers = nn.ModuleList([LayerModule(node, tp_rank, plan.tp, dtype).to(device) for node in nodes])
         for module in self.layers:
             assert isinstance(module, LayerModule)
             module.local = dict(module.weights.items())
             module.operations = self.deferred or PLAIN
         modules = iter(self.layers)
         self.segments: list[list[LayerModule]] = [
-            [next(modules) for _ in segment.nodes]  # type: ignore[misc]
+            [] if segment.exchange else [next(modules) for _ in segment.nodes]  # type: ignore[misc]
             for segment in stage.segments
         ]
+        self._consumed = {name for segment in stage.segments for name in segment.consumed}
         self._tie(plan)
         trainable = graph.trainable_inputs
         self._wants_gradient = {
@@ -131,23 +134,30 @@ class StageModule(nn.Module):
         What is recomputed keeps nothing but the inputs of its unit until it runs ``again``. No layer draws random
         numbers, so the second run gives what the first one gave.
         """
-        segment = self.stage.segments[part]
-        keeps = again or not segment.recomputed
+        keeps = again or not self.stage.segments[part].recomputed
         with torch.set_grad_enabled(keeps):
             leaves, outputs = self._run(microbatch, part)
         if keeps:
-            microbatch.saved[part] = (leaves, outputs)
+            microbatch.saved[part] = leaves, {name: self._history(name, tensor) for name, tensor in outputs.items()}
         microbatch.values.update({name: tensor.detach() for name, tensor in outputs.items()})
-        unit = self.stage.unit_of(part)
-        if not keeps and part == unit[-1]:
-            for name in (name for index in unit for name in self.stage.inner_outputs(index)):
-                del microbatch.values[name]
+        if not keeps:
+            self.drop(microbatch, part)
+
+    def _history(self, name: str, tensor: Tensor) -> Tensor | GradientEdge:
+        """Return what backward of an output starts from."""
+        return get_gradient_edge(tensor) if name in self._consumed and tensor.requires_grad else tensor
+
+    def drop(self, microbatch: Microbatch, part: int) -> None:
+        """Let go of what ends with a forward that keeps nothing."""
+        for name in self.stage.drops[part]:
+            microbatch.values.pop(name, None)
 
     def _run(self, microbatch: Microbatch, part: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the input leaves of a segment and its outputs with their history."""
         segment = self.stage.segments[part]
         leaves = {
-            name: microbatch.values[name].detach().requires_grad_(self._wants_gradient[name]) for name in segment.inputs
+            name: microbatch.values[self.value_of[name]].detach().requires_grad_(self._wants_gradient[name])
+            for name in segment.inputs
         }
         tensors = dict(leaves)
         for module in self.segments[part]:
@@ -168,28 +178,15 @@ class StageModule(nn.Module):
         else:
             assert whole, "the modules were not built for a split backward"
         leaves, outputs = microbatch.saved.pop(part)
-        roots, gradients = [], []
-        for name, tensor in outputs.items():
-            if not tensor.requires_grad:
-                continue
-            if name == self.loss:
-                roots.append(tensor)
-                gradients.append(torch.full_like(tensor, self.loss_scale))
-            elif name in microbatch.gradients:
-                roots.append(tensor)
-                gradients.append(microbatch.gradients[name])
+        roots, gradients = self._roots(microbatch, outputs)
         torch.autograd.backward(roots, gradients)
-        reduces = self.stage.segments[part].reduces_backward
         for name, leaf in leaves.items():
             if leaf.grad is None:
                 continue
-            if reduces:
-                microbatch.partial[part][name] = leaf.grad
-            else:
-                microbatch.add_gradient(name, leaf.grad)
+            microbatch.add_gradient(self.gradient_of[name], leaf.grad)
             # Put-off weight gradients keep the leaf, which must not keep what has long been sent.
             leaf.grad = None
-        self._forget(microbatch, part)
+        self.forget(microbatch, part)
         if self.deferred:
             # Nothing else may land in this queue, or keep it alive.
             self.deferred.queue = []
@@ -197,12 +194,30 @@ class StageModule(nn.Module):
             if whole:
                 self.weight_segment(microbatch, part)
 
-    def _forget(self, microbatch: Microbatch, part: int) -> None:
-        """Let go of what nobody reads after backward of a segment: its outputs, their gradients, the stage's inputs."""
+    def _roots(
+        self, microbatch: Microbatch, outputs: dict[str, Tensor | GradientEdge]
+    ) -> tuple[list[Any], list[Tensor]]:
+        """Return what backward of a segment starts from, and the gradients there."""
+        roots, gradients = list[Any](), list[Tensor]()
+        for name, output in outputs.items():
+            if isinstance(output, Tensor) and not output.requires_grad:
+                continue
+            if isinstance(output, Tensor) and name == self.loss:
+                roots.append(output)
+                gradients.append(torch.full_like(output, self.loss_scale))
+            elif (gradient := microbatch.gradients.get(self.gradient_of[name])) is not None:
+                roots.append(output)
+                gradients.append(gradient)
+        return roots, gradients
+
+    def forget(self, microbatch: Microbatch, part: int) -> None:
+        """Let go of what nobody reads after backward of a segment: outputs, their gradients, the stage's inputs."""
+        for index in self.stage.segments[part].ends:
+            for name in self.stage.segments[index].outputs:
+                microbatch.values.pop(name, None)
         for name in self.stage.segments[part].outputs:
-            microbatch.values.pop(name, None)
-            microbatch.gradients.pop(name, None)
-        if part == 0:
+            microbatch.gradients.pop(self.gradient_of[name], None)
+        if part == self.stage.computing[0]:
             microbatch.values.clear()
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch.distributed as dist
 from torch import Tensor
 
-from simulator.program.instructions import Stream
+from simulator.program.instructions import STREAMS_OF_GROUPS, Stream
 from simulator.program.program import Program
 
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -45,11 +45,10 @@ class Transport:
     def __init__(self, program: Program) -> None:
         self._nccl = dist.is_initialized() and dist.get_backend() == "nccl"
         self._borders = max(1, len(program.stages) - 1) if self._nccl else 1
-        self._groups: dict[Stream, dist.ProcessGroup | None] = {
-            Stream.TP: _own_group(program, "tp"),
-            Stream.DP: _own_group(program, "dp"),
-            Stream.DP_GATHER: _own_group(program, "dp") if program.plan.is_sharded else None,
-            Stream.PP: _own_group(program, "pp"),
+        self._groups = {
+            stream: _own_group(program, axis)
+            for stream, axis in STREAMS_OF_GROUPS.items()
+            if stream in program.collectives
         }
         forward, backward = ([_own_group(program, "pp") for _ in range(self._borders)] for _ in range(2))
         self._pipelines = {
@@ -76,6 +75,22 @@ class Transport:
         if not self._nccl:
             return self.all_reduce(stream, whole)
         return _handle(_reduce_scatter(part, whole, group=self._groups[stream], async_op=True))
+
+    def all_to_all(self, stream: Stream, received: Tensor, parts: Tensor) -> Handle:
+        """Send each rank of a stream's group its part along the first axis; fill ``received`` with what they sent."""
+        return _handle(dist.all_to_all_single(received, parts, group=self._groups[stream], async_op=True))
+
+    def shift(self, stream: Stream, received: Tensor, tensor: Tensor, step: int) -> list[Handle]:
+        """Send a tensor ``step`` ranks on around the ring of a stream's group; receive from as far behind."""
+        group = self._groups[stream]
+        ranks, place = dist.get_process_group_ranks(group), self.place(stream)
+        after, before = (ranks[(place + way) % len(ranks)] for way in (step, -step))
+        operations = [dist.P2POp(dist.isend, tensor, after, group), dist.P2POp(dist.irecv, received, before, group)]
+        return [_handle(work) for work in dist.batch_isend_irecv(operations)]
+
+    def place(self, stream: Stream) -> int:
+        """Return which rank of a stream's group this one is."""
+        return dist.get_rank(self._groups[stream])
 
     def send(self, stream: Stream, tensor: Tensor, peer: int, border: int = 0) -> Handle:
         """Send a tensor to a global rank; messages of one stream across one border arrive in order."""

@@ -63,7 +63,7 @@ class LayerModule(nn.Module):
 def check_runnable(node: Node) -> None:
     """Raise ExecutionError for a node whose gradients would need a sum over ranks that no instruction makes."""
     layer = node.layer
-    if isinstance(layer, Qkv) and layer.qk_norm and node.region:
+    if isinstance(layer, Qkv) and layer.qk_norm and node.shard is not Shard.NONE:
         raise ExecutionError(
             f"{node.name}: norms of queries and keys are whole on every rank of tp; their gradients would have "
             "to be summed over the ranks, which cannot be run yet; set tp 1 or qk_norm: false"

@@ -16,7 +16,7 @@ def collective(
     *,
     topology: Topology,
     op: Annotated[
-        str, Parameter(help="all_reduce, all_gather, reduce_scatter, all_to_all, broadcast or send.")
+        str, Parameter(help="all_reduce, all_gather, reduce_scatter, all_to_all, broadcast, shift or send.")
     ] = "all_reduce",
     size: Annotated[
         str | None, Parameter(help="Bytes of each rank's buffer, as 256MiB; without it, a sweep up to 1 GiB.")

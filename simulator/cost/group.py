@@ -192,7 +192,7 @@ class Group:
 
     def _own(self, operation: str, size: float) -> float:
         """Return the bytes that a rank copies for itself."""
-        return 0.0 if operation == "send" else size / len(self.ranks)
+        return 0.0 if operation in ("send", "shift") else size / len(self.ranks)
 
     def _priced(self, algorithm: Algorithm, protocol: Protocol, size: float) -> Option:
         found = self.routed(algorithm.operation, algorithm.name)

@@ -11,6 +11,7 @@ import networkx as nx
 
 from simulator.model.layers.base import Layer, Phase, Shape
 from simulator.model.layers.embedding import Embedding
+from simulator.model.layers.exchange import NOTHING, Exchange
 from simulator.model.layers.loss import CrossEntropy, Loss
 
 INPUT = "input"
@@ -18,12 +19,13 @@ INPUT = "input"
 
 
 class Shard(StrEnum):
-    """How a node's parameters are cut over the tensor-parallel ranks."""
+    """How a node's parameters are cut: over the tensor-parallel ranks, or experts over the expert-parallel ones."""
 
     NONE = "none"
     COLUMN = "column"
     ROW = "row"
     HEADS = "heads"
+    EXPERTS = "experts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +44,6 @@ class Node:
         Name of the layer as the user wrote it; the tensor-parallel rewriting may split one layer into two nodes.
     shard
         How the parameters were cut to get this rank's ``layer``.
-    region
-        Tensor-parallel region: the run of nodes between the reductions; empty outside.
     """
 
     name: str
@@ -52,7 +52,6 @@ class Node:
     block: str = ""
     origin: str = ""
     shard: Shard = Shard.NONE
-    region: str = ""
 
     def parameter_name(self, parameter: str) -> str:
         """Return the parameter's name in the unsharded model."""
@@ -107,6 +106,32 @@ class LayerGraph:
             for name in dict.fromkeys(node.inputs):
                 readers[name].append(node)
         return {name: tuple(nodes) for name, nodes in readers.items()}
+
+    @cached_property
+    def values(self) -> Mapping[str, str]:
+        """For each tensor the one that it is: exchanges that do nothing forward only give it another name."""
+        found = {INPUT: INPUT}
+        for node in self.nodes:
+            same = isinstance(node.layer, Exchange) and node.layer.forward == NOTHING
+            found[node.name] = found[node.inputs[0]] if same else node.name
+        return found
+
+    @cached_property
+    def gradients(self) -> Mapping[str, str]:
+        """For each tensor the one whose gradient it shares: exchanges that do nothing backward hand theirs through."""
+        found = {INPUT: INPUT}
+        for node in self.nodes:
+            same = isinstance(node.layer, Exchange) and node.layer.backward == NOTHING
+            found[node.name] = found[node.inputs[0]] if same else node.name
+        return found
+
+    @cached_property
+    def storages(self) -> Mapping[str, str]:
+        """For each tensor the one in whose storage it lies: that of a view is its input's."""
+        found = {INPUT: INPUT}
+        for node in self.nodes:
+            found[node.name] = found[node.inputs[0]] if node.layer.is_view else node.name
+        return found
 
     @property
     def loss(self) -> Node:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-AXES = ("pp", "dp", "tp")
+AXES = ("pp", "dp", "cp", "tp")
 """Axis names in their default order, outermost first: neighbouring ranks share a tensor-parallel group."""
 
 
@@ -56,11 +57,15 @@ class Mesh:
         """Return a rank's position along every axis."""
         return MappingProxyType({axis: self.coordinate(rank, axis) for axis in self.axes})
 
-    def group(self, rank: int, axis: str) -> tuple[int, ...]:
-        """Return the ranks that differ from ``rank`` along ``axis`` only, itself included, ascending."""
-        stride = self.stride(axis)
-        first = rank - self.coordinate(rank, axis) * stride
-        return tuple(first + index * stride for index in range(self.size(axis)))
+    def group(self, rank: int, *axes: str) -> tuple[int, ...]:
+        """Return the ranks that differ from ``rank`` along some axes only, itself included, ascending."""
+        first = rank - sum(self.coordinate(rank, axis) * self.stride(axis) for axis in axes)
+        return tuple(first + offset for offset in self._offsets(axes))
+
+    def _offsets(self, axes: tuple[str, ...]) -> list[int]:
+        """Return the distances of the members of a group from its first rank, ascending."""
+        steps = [range(0, self.size(axis) * self.stride(axis), self.stride(axis)) for axis in axes]
+        return sorted(map(sum, product(*steps)))
 
     def groups(self, axis: str) -> list[tuple[int, ...]]:
         """Return all groups along an axis."""
@@ -83,6 +88,7 @@ class Mesh:
         """Return the ranks at one place along an axis, ascending."""
         return np.flatnonzero(self.along(axis) == coordinate)
 
-    def group_table(self, axis: str) -> NDArray[np.int64]:
-        """Return all groups along an axis, one a row, in the order of their first ranks."""
-        return self.ranks_at(axis, 0)[:, None] + np.arange(self.size(axis)) * self.stride(axis)
+    def group_table(self, *axes: str) -> NDArray[np.int64]:
+        """Return all groups along some axes, one a row, in the order of their first ranks."""
+        first = np.flatnonzero(sum(self.along(axis) for axis in axes) == 0)
+        return first[:, None] + np.array(self._offsets(axes), np.int64)

@@ -54,7 +54,7 @@ class Plan:
     Parameters
     ----------
     mesh
-        Grid of ranks with the axes ``pp``, ``dp`` and ``tp``.
+        Grid of ranks with the axes ``pp``, ``dp``, ``cp`` and ``tp``.
     schedule
         Name of the pipeline schedule.
     microbatch_size, num_microbatches
@@ -74,6 +74,8 @@ class Plan:
         Pipeline stages that each rank runs (virtual stages).
     activation_limit
         Micro-batches whose activations a rank may hold at once, for schedules that can be told (``zb_auto``).
+    ep
+        Expert-parallel ranks: neighbours among the ranks of one ``dp`` x ``cp`` plane, which hold other experts each.
     schedule_file, schedule_text
         Name and content of the file behind the schedule ``custom``.
     recompute
@@ -98,6 +100,7 @@ class Plan:
     p2p_overlap: bool = True
     optimizer_barrier: bool = True
     num_stages_per_rank: int = 1
+    ep: int = 1
     activation_limit: float | None = None
     schedule_file: str = ""
     schedule_text: str = ""
@@ -113,9 +116,19 @@ class Plan:
         return self.mesh.size("dp")
 
     @property
+    def cp(self) -> int:
+        """Context-parallel ranks, which share the sequence of each sample."""
+        return self.mesh.size("cp")
+
+    @property
+    def replicas(self) -> int:
+        """Ranks with the same parameters: gradients are summed over data- and context-parallel ranks alike."""
+        return self.dp * self.cp
+
+    @property
     def is_sharded(self) -> bool:
         """Whether each replica holds a part of the parameters alone; one replica is its own part."""
-        return self.sharding == "fsdp" and self.dp > 1
+        return self.sharding == "fsdp" and self.replicas > 1
 
     @property
     def tp(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -81,6 +82,7 @@ def resolve_plan(
         p2p_overlap=spec.p2p_overlap,
         optimizer_barrier=spec.optimizer_barrier,
         num_stages_per_rank=stages,
+        ep=spec.ep,
         activation_limit=spec.activation_limit,
         schedule_file=spec.schedule_file or "",
         schedule_text=text,
@@ -93,34 +95,46 @@ def resolve_plan(
 
 
 def _mesh(spec: PlanSchema, world: int, problems: Problems) -> Mesh | None:
-    if sorted(spec.axes) != sorted(AXES):
-        problems.add("plan.axes", f"{spec.axes} must name each of pp, dp, tp once", "e.g. [pp, dp, tp]")
+    axes = list(spec.axes)
+    if "cp" not in axes and "dp" in axes and spec.cp == 1:
+        axes.insert(axes.index("dp") + 1, "cp")
+    if sorted(axes) != sorted(AXES):
+        rule = "must name each of pp, dp, tp once" if spec.cp == 1 else "must name each of pp, dp, cp, tp once"
+        problems.add("plan.axes", f"{spec.axes} {rule}", f"e.g. [{', '.join(AXES)}]")
         return None
-    inner = spec.tp * spec.pp
-    dp = spec.dp
-    if dp == "auto":
-        if world % inner:
-            wanted = {"tp": spec.tp, "pp": spec.pp}
-            # Where each alone would divide the world, pp gives way: it may be any divisor, and tp must fit a node.
-            for axis in [axis for axis, size in wanted.items() if world % size] or ["pp"]:
-                legal = [d for d in divisors(world) if world % (d * inner // wanted[axis]) == 0]
-                problems.add(
-                    f"plan.{axis}",
-                    f"tp({spec.tp}) * pp({spec.pp}) = {inner} does not divide the topology's {world} devices "
-                    f"(remainder {world % inner})",
-                    f"legal neighbour: {axis} {neighbours(wanted[axis], legal)}" if legal else "",
-                )
-            return None
-        dp = world // inner
-    if dp * inner != world:
+    # Where each alone would divide the world, pp gives way: it may be any divisor, and tp must fit a node.
+    inner = {"tp": spec.tp, "pp": spec.pp} | ({"cp": spec.cp} if spec.cp > 1 else {})
+    size = math.prod(inner.values())
+    terms = " * ".join(f"{axis}({each})" for axis, each in inner.items())
+    if spec.dp == "auto" and world % size:
+        for axis in [axis for axis, each in inner.items() if world % each] or ["pp"]:
+            legal = [d for d in divisors(world) if world % (d * size // inner[axis]) == 0]
+            problems.add(
+                f"plan.{axis}",
+                f"{terms} = {size} does not divide the topology's {world} devices (remainder {world % size})",
+                f"legal neighbour: {axis} {neighbours(inner[axis], legal)}" if legal else "",
+            )
+        return None
+    dp = world // size if spec.dp == "auto" else spec.dp
+    if dp * size != world:
         problems.add(
             "plan.dp",
-            f"dp({dp}) * tp({spec.tp}) * pp({spec.pp}) = {dp * inner}, but the topology has {world} devices",
-            f"dp {world // inner} fits" if world % inner == 0 else f"dp * tp * pp must be {world}",
+            f"dp({dp}) * {terms} = {dp * size}, but the topology has {world} devices",
+            f"dp {world // size} fits" if world % size == 0 else f"{' * '.join(['dp', *inner])} must be {world}",
         )
         return None
-    sizes = {"dp": dp, "tp": spec.tp, "pp": spec.pp}
-    return Mesh(tuple(spec.axes), tuple(sizes[axis] for axis in spec.axes))
+    sizes = {"dp": dp, "tp": spec.tp, "pp": spec.pp, "cp": spec.cp}
+    return Mesh(tuple(axes), tuple(sizes[axis] for axis in axes)) if _divides_experts(spec, dp, problems) else None
+
+
+def _divides_experts(spec: PlanSchema, dp: int, problems: Problems) -> bool:
+    """Return whether the ranks of a dp x cp plane can be cut into groups of ep neighbours, or report why not."""
+    replicas = dp * spec.cp
+    if remainder := replicas % spec.ep:
+        product = f"dp({dp}) * cp({spec.cp}) = {replicas}"
+        hint = f"legal neighbour: ep {neighbours(spec.ep, divisors(replicas))}"
+        problems.add("plan.ep", f"{spec.ep} does not divide {product} (remainder {remainder})", hint)
+    return not remainder
 
 
 def _stages_per_rank(

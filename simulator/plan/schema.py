@@ -23,15 +23,17 @@ class PlanSchema(StrictModel):
 
     name: Name
     description: str = ""
-    dp: Annotated[PositiveInt | Literal["auto"], Field(description="replicas; auto = what tp and pp leave over")] = (
-        "auto"
-    )
+    dp: Annotated[
+        PositiveInt | Literal["auto"], Field(description="replicas; auto = what tp, pp and cp leave over")
+    ] = "auto"
     tp: PositiveInt = 1
     pp: PositiveInt = 1
+    cp: Annotated[PositiveInt, Field(description="context-parallel ranks, which share each sequence")] = 1
+    ep: Annotated[PositiveInt, Field(description="expert-parallel ranks, neighbours among dp x cp")] = 1
     axes: Annotated[
-        list[Literal["pp", "dp", "tp"]],
+        list[Literal["pp", "dp", "cp", "tp"]],
         Field(
-            default=["pp", "dp", "tp"],
+            default=["pp", "dp", "cp", "tp"],
             validate_default=False,
             description="mesh axis order, outermost first; the last varies fastest",
         ),

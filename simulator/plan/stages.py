@@ -8,6 +8,7 @@ from itertools import groupby, pairwise
 
 from simulator.errors import Problems
 from simulator.model.graph import INPUT, LayerGraph, Node
+from simulator.model.layers import Exchange
 from simulator.model.layers.base import Phase
 from simulator.plan.plan import Plan
 from simulator.plan.resolve import divisors, neighbours
@@ -76,9 +77,7 @@ def _blocks(graph: LayerGraph) -> list[tuple[str, int]]:
     blocks = [(nodes[0].block, 0)]
     for index in range(1, len(nodes)):
         before, after = nodes[index - 1], nodes[index]
-        # A tensor inside a tensor-parallel region is a shard; whoever took it for a sum would train another model.
-        inside = before.region and before.region == after.region
-        if before.block != after.block and crossing[index] == 1 and not inside:
+        if before.block != after.block and crossing[index] == 1:
             blocks.append((after.block, index))
     return blocks
 
@@ -87,7 +86,9 @@ def _repeated(graph: LayerGraph, blocks: list[tuple[str, int]]) -> tuple[int, in
     """Return (first, one past last) of the longest run of identical blocks."""
     ends = [start for _, start in blocks[1:]] + [len(graph.nodes)]
     spans = [(start, end) for (_, start), end in zip(blocks, ends, strict=True)]
-    shapes = [tuple(node.layer for node in graph.nodes[start:end]) for start, end in spans]
+    # The first of equal blocks may exchange nothing backward, where nothing before it is trained.
+    layers = [node.layer for node in graph.nodes]
+    shapes = [tuple(each for each in layers[a:b] if not isinstance(each, Exchange)) for a, b in spans]
     best, index = (0, 0), 0
     for _, group in groupby(shapes):
         length = len(list(group))

@@ -6,7 +6,8 @@ some of the outputs), the second by rows (each rank consumes the outputs it made
 work on a shard: pointwise layers, attention on some of the heads, pooling on some of the channels. Several products may
 open a region together, as those of latent attention do, and the experts of a mixture are cut inside, each like an MLP;
 their rows are combined before the all-reduce, which is linear and leaves fewer bytes. Everything else is computed by
-all ranks of the group. The bias of the last product is taken out and added after the all-reduce, once.
+all ranks of the group. The bias of the last product is taken out and added after the all-reduce, once. The all-reduces
+are exchanges, layers between the local ones.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from simulator.model.layers import (
     Bias,
     Combine,
     Conv2d,
+    Exchange,
     Flatten,
     Glu,
     GroupedLinear,
@@ -28,6 +30,7 @@ from simulator.model.layers import (
     Linear,
     Qkv,
 )
+from simulator.model.layers.exchange import NOTHING
 from simulator.plan.resolve import divisors, neighbours
 
 Region = list[Node]
@@ -135,37 +138,63 @@ def _widths(region: Region) -> dict[str, int]:
 
 
 def _rewrite(graph: LayerGraph, regions: list[Region], tp: int) -> LayerGraph:
-    """Return the local graph: each region contiguous at the place of its last node."""
+    """Return the local graph: each region contiguous at the place of its last node, its exchanges around it."""
     last = {region[-1].name: region for region in regions}
     inside = {node.name for region in regions for node in region}
+    blocks = _joined_blocks(graph, regions)
     renamed: dict[str, str] = {}
     nodes: list[Node] = []
     for node in graph.nodes:
         if node.name in last:
-            nodes += _local_region(last[node.name], tp, renamed)
+            nodes += _local_region(graph, last[node.name], tp, renamed)
         elif node.name not in inside:
             nodes.append(replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs)))
     return LayerGraph(
         name=graph.name,
         input_shape=graph.input_shape,
-        nodes=tuple(nodes),
+        nodes=tuple(replace(node, block=blocks[node.block]) for node in nodes),
         tokens_per_sample=graph.tokens_per_sample,
     )
 
 
-def _local_region(region: Region, tp: int, renamed: dict[str, str]) -> Region:
-    """Return the local nodes of one region and, behind it, the bias that was taken out."""
+def _joined_blocks(graph: LayerGraph, regions: list[Region]) -> dict[str, str]:
+    """Return the local block of each block: those that share a region are one, called like the first of them."""
+    blocks = {node.block: node.block for node in graph.nodes}
+    for region in regions:
+        joined = {blocks[node.block] for node in region}
+        if len(joined) > 1:
+            first = blocks[region[0].block]
+            blocks = {block: first if found in joined else found for block, found in blocks.items()}
+    return blocks
+
+
+def _local_region(graph: LayerGraph, region: Region, tp: int, renamed: dict[str, str]) -> Region:
+    """Return the local nodes of one region between its exchanges and, behind them, the bias that was taken out.
+
+    Megatron calls the exchanges f (nothing forward, all-reduce backward), one for each tensor that the region reads,
+    and g (the other way round). What depends on no parameter has no f.
+    """
+    inside = {node.name for node in region}
     end = region[-1]
     last = next(node for node in reversed(region) if is_product(node.layer))
-    local = []
+    read = dict.fromkeys(name for node in region for name in node.inputs if name not in inside)
+    f = Exchange(axis="tp", forward=NOTHING, backward="all_reduce", num_ranks=tp)
+    g = Exchange(axis="tp", forward="all_reduce", backward=NOTHING, num_ranks=tp)
+    own = {name: renamed.get(name, name) for name in read}
+    local: Region = []
+    for name in read:
+        if graph.trainable[name]:
+            number = len(local) or ""
+            local.append(Node(name=f"{region[0].name}+f{number}", layer=f, inputs=(own[name],), block=region[0].block))
+            own[name] = local[-1].name
     for node in region:
         layer, shard = (_row(node.layer, tp), Shard.ROW) if node is last else _column(node.layer, tp)
-        inputs = tuple(renamed.get(name, name) for name in node.inputs)
-        local.append(replace(node, layer=layer, inputs=inputs, shard=shard, region=region[0].name))
+        local.append(replace(node, layer=layer, inputs=tuple(own.get(name, name) for name in node.inputs), shard=shard))
+    local.append(Node(name=f"{end.name}+g", layer=g, inputs=(end.name,), block=end.block))
     if bias := _taken_bias(end.layer):
-        added = f"{end.name}+bias"
-        renamed[end.name] = added
-        local.append(Node(name=added, layer=bias, inputs=(end.name,), block=end.block, origin=end.name))
+        inputs = (local[-1].name,)
+        local.append(Node(name=f"{end.name}+bias", layer=bias, inputs=inputs, block=end.block, origin=end.name))
+    renamed[end.name] = local[-1].name
     return local
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simulator.errors import Problems
 from simulator.model.graph import LayerGraph
+from simulator.model.layers import Exchange
 from simulator.model.layers.base import Phase
 from simulator.plan.plan import Plan
 from simulator.plan.stages import cut_stages, roofline_seconds
@@ -17,7 +18,7 @@ from simulator.program.passes.send_receive import insert_sends_and_receives
 from simulator.program.passes.unshard import insert_unshards
 from simulator.program.program import Program
 from simulator.program.schedules import SCHEDULES, Options, Times
-from simulator.program.stage import build_stages
+from simulator.program.segments import build_stages
 from simulator.topology import Device, Topology
 
 PASSES = (
@@ -40,6 +41,22 @@ def _stage_times(graph: LayerGraph, plan: Plan, device: Device) -> Times:
     )
 
 
+def _splits(graph: LayerGraph, plan: Plan, problems: Problems) -> bool:
+    """Return whether every axis that layers are split over splits some, or report those that do not."""
+    used = {node.layer.axis for node in graph.nodes if isinstance(node.layer, Exchange)}
+    idle = [axis for axis, size in (("cp", plan.cp), ("ep", plan.ep)) if size > 1 and axis not in used]
+    for axis in idle:
+        scheme = {"cp": "context", "ep": "expert"}[axis]
+        message = f"no layer of {graph.name} is split by {scheme} parallelism"
+        problems.add(f"plan.{axis}", message, f"leave {axis} out")
+    if plan.ep > 1 and plan.is_sharded:
+        message = f"{plan.sharding} shares every parameter out over dp * cp = {plan.replicas} ranks"
+        rule = f"an expert has dp * cp / ep = {plan.replicas // plan.ep} replicas"
+        problems.add("plan.sharding", f"{message}, but {rule}", "set sharding: none, or leave ep out")
+        return False
+    return not idle
+
+
 def _refuse_stages(plan: Plan, found: int, problems: Problems) -> None:
     """Report a file with another number of stages than the plan, at the key that can mend it."""
     share, remainder = divmod(found, plan.pp)
@@ -58,6 +75,8 @@ def _refuse_stages(plan: Plan, found: int, problems: Problems) -> None:
 def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Problems) -> Program | None:
     """Return the Program of a plan, or None after reporting why the model cannot be cut like that."""
     local = shard_graph(graph, plan.tp, problems)
+    if local and not _splits(local, plan, problems):
+        return None
     cuts = cut_stages(local, plan, topology.device(0), problems) if local else None
     if local is None or cuts is None:
         return None

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from simulator.program.coded import Coded, Ints, Work, coded
-from simulator.program.instructions import BACKWARD, SENDS, Instruction, Kind, Stream
+from simulator.program.flow import FLOWS, returned_by, sent_by
+from simulator.program.instructions import BACKWARD, REDUCTIONS, SENDS, STREAM_OF, Instruction, Kind, Stream
 from simulator.program.program import Program
 from simulator.program.sharding import gathered_for
 
@@ -36,8 +37,8 @@ class Needs(NamedTuple):
 def dependencies(program: Program, instructions: tuple[Instruction, ...]) -> list[tuple[int, ...]]:
     """Return for each instruction the positions it waits for.
 
-    Only positions in other lanes are listed, and only those that a missing instruction does not make void: a
-    program with holes is for ``verify`` to find.
+    A computation does not wait for another one by name: a rank computes in order. Nor are positions listed that a
+    missing instruction makes void: a program with holes is for ``verify`` to find.
     """
     needs = needs_of(program, instructions, coded(instructions))
     counts = np.bincount(needs.position, minlength=len(instructions)).tolist()
@@ -61,7 +62,7 @@ def needs_of(program: Program, instructions: tuple[Instruction, ...], numbers: C
         for need in _needs(program, *work):
             if need not in code:
                 continue
-            if work[0] is Kind.REDUCE_GRAD:
+            if work[0] in REDUCTIONS.values():
                 pairs.append((positions, np.full(len(positions), last[need])))
             else:
                 pairs.append((positions, where[code[need], numbers.microbatches[positions]]))
@@ -97,45 +98,26 @@ def _sent_before(instructions: tuple[Instruction, ...]) -> Iterator[tuple[int, .
 def _all_gradients(last: dict[Work, int]) -> tuple[int, ...]:
     """Return the positions after which all gradients of a rank are known."""
     computed = max((at for (kind, _, _), at in last.items() if kind in BACKWARD), default=-1)
-    reduced = (at for (kind, _, _), at in last.items() if kind is Kind.REDUCE_GRAD)
+    reduced = (at for (kind, _, _), at in last.items() if kind in REDUCTIONS.values())
     return tuple(at for at in (computed, *reduced) if at >= 0)
 
 
 def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, ...]:
     """Return what work waits for: of the same micro-batch, but a bucket for the last backward of its segment."""
-    parts = program.parts(stage)
-    first, last = parts[0], parts[-1]
     match kind:
-        case Kind.F if part == first:
-            received: tuple[Work, ...] = ((Kind.RECV_F, stage, -1),)
-            if stage > 0 and program.hands_over(stage, stage - 1):
-                received += ((Kind.ALL_REDUCE_F, stage - 1, program.parts(stage - 1)[-1]),)
-            return received
-        case Kind.F:
-            return ((Kind.ALL_REDUCE_F, stage, part - 1),)
-        case Kind.R:
-            return ((Kind.ALL_REDUCE_R, stage, part - 1),)
-        case Kind.ALL_REDUCE_R:
-            return ((Kind.R, stage, part),)
-        case Kind.B | Kind.I if part == last:
-            needs: tuple[Work, ...] = ((Kind.RECV_B, stage, -1), (Kind.ALL_REDUCE_F, stage, last))
-            if stage + 1 < len(program.stages) and program.hands_over(stage, stage + 1):
-                needs += ((Kind.ALL_REDUCE_B, stage + 1, 0),)
-            return needs
-        case Kind.B | Kind.I:
-            return ((Kind.ALL_REDUCE_B, stage, part + 1),)
-        case Kind.ALL_REDUCE_F:
-            return ((Kind.F, stage, part),)
-        case Kind.ALL_REDUCE_B:
-            return (Kind.B, stage, part), (Kind.I, stage, part)
         case Kind.SEND_F:
-            return (Kind.F, stage, last), (Kind.ALL_REDUCE_F, stage, last)
+            return tuple(sent_by(program, stage))
         case Kind.SEND_B:
-            return (Kind.B, stage, first), (Kind.I, stage, first), (Kind.ALL_REDUCE_B, stage, first)
-        case Kind.REDUCE_GRAD:
+            return tuple(returned_by(program, stage))
+        case _ if kind in REDUCTIONS.values():
             segment = program.stages[stage].buckets[part].segment
             return (Kind.B, stage, segment), (Kind.W, stage, segment)
         case Kind.OPTIM:
-            buckets = range(len(program.stages[stage].buckets))
-            return (Kind.BARRIER, 0, -1), *((Kind.REDUCE_GRAD, stage, index) for index in buckets)
+            buckets = enumerate(program.stages[stage].buckets)
+            return (Kind.BARRIER, 0, -1), *((bucket.reduction, stage, index) for index, bucket in buckets)
+        case _ if kind in FLOWS:
+            # A host computes in order, but goes on while messages are under way.
+            computes = STREAM_OF[kind] is Stream.COMPUTE
+            works = FLOWS[kind](program, stage, part)
+            return tuple(work for work in works if not computes or STREAM_OF[work[0]] is not Stream.COMPUTE)
     return ()

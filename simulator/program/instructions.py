@@ -16,7 +16,10 @@ class Stream(StrEnum):
 
     COMPUTE = "compute"
     TP = "tp"
+    CP = "cp"
+    EP = "ep"
     DP = "dp"
+    DP_EXPERT = "dp_expert"
     DP_GATHER = "dp_gather"
     PP = "pp"
     SEND_F = "send_f"
@@ -38,12 +41,24 @@ class Kind(StrEnum):
     """Backward of the weights alone: nothing waits for it but the optimizer."""
     R = "R"
     """Forward again, of a segment that kept nothing for its backward."""
-    ALL_REDUCE_F = "ALL_REDUCE_F"
-    """Sum the partial outputs of a tensor-parallel segment."""
-    ALL_REDUCE_B = "ALL_REDUCE_B"
-    """Sum the partial input gradients of a tensor-parallel segment."""
-    ALL_REDUCE_R = "ALL_REDUCE_R"
-    """Sum the partial outputs of a tensor-parallel segment that ran forward again."""
+    TP_F = "TP_F"
+    """Exchange a tensor with the tensor-parallel group in forward."""
+    TP_B = "TP_B"
+    """Exchange the gradient of a tensor with the tensor-parallel group."""
+    TP_R = "TP_R"
+    """Exchange a tensor with the tensor-parallel group again, in a forward that runs again."""
+    CP_F = "CP_F"
+    """Exchange a tensor with the context-parallel group in forward."""
+    CP_B = "CP_B"
+    """Exchange the gradient of a tensor with the context-parallel group."""
+    CP_R = "CP_R"
+    """Exchange a tensor with the context-parallel group again, in a forward that runs again."""
+    EP_F = "EP_F"
+    """Exchange a tensor with the expert-parallel group in forward."""
+    EP_B = "EP_B"
+    """Exchange the gradient of a tensor with the expert-parallel group."""
+    EP_R = "EP_R"
+    """Exchange a tensor with the expert-parallel group again, in a forward that runs again."""
     SEND_F = "SEND_F"
     """Send a stage's outputs to the next stage."""
     RECV_F = "RECV_F"
@@ -58,6 +73,8 @@ class Kind(StrEnum):
     """Let go of the gathered parameters but for the rank's own part."""
     REDUCE_GRAD = "REDUCE_GRAD"
     """Sum a bucket of parameter gradients over the data-parallel replicas; of sharded ones, each its own part."""
+    REDUCE_EXPERT_GRAD = "REDUCE_EXPERT_GRAD"
+    """Sum a bucket of experts' gradients over those replicas that hold the same experts."""
     BARRIER = "BARRIER"
     """Wait for all ranks of the pipeline: nobody updates before all gradients are known to be good."""
     OPTIM = "OPTIM"
@@ -71,12 +88,19 @@ STREAM_OF = {
     Kind.W: Stream.COMPUTE,
     Kind.R: Stream.COMPUTE,
     Kind.OPTIM: Stream.COMPUTE,
-    Kind.ALL_REDUCE_F: Stream.TP,
-    Kind.ALL_REDUCE_B: Stream.TP,
-    Kind.ALL_REDUCE_R: Stream.TP,
+    Kind.TP_F: Stream.TP,
+    Kind.TP_B: Stream.TP,
+    Kind.TP_R: Stream.TP,
+    Kind.CP_F: Stream.CP,
+    Kind.CP_B: Stream.CP,
+    Kind.CP_R: Stream.CP,
+    Kind.EP_F: Stream.EP,
+    Kind.EP_B: Stream.EP,
+    Kind.EP_R: Stream.EP,
     Kind.UNSHARD: Stream.DP_GATHER,
     Kind.RESHARD: Stream.COMPUTE,
     Kind.REDUCE_GRAD: Stream.DP,
+    Kind.REDUCE_EXPERT_GRAD: Stream.DP_EXPERT,
     Kind.BARRIER: Stream.PP,
     Kind.SEND_F: Stream.SEND_F,
     Kind.RECV_F: Stream.RECV_F,
@@ -90,6 +114,16 @@ FORWARD = (Kind.F, Kind.R)
 BACKWARD = (Kind.B, Kind.I, Kind.W)
 """Kinds that run backward, whole or in part."""
 
+EXCHANGES = {
+    "tp": (Kind.TP_F, Kind.TP_B, Kind.TP_R),
+    "cp": (Kind.CP_F, Kind.CP_B, Kind.CP_R),
+    "ep": (Kind.EP_F, Kind.EP_B, Kind.EP_R),
+}
+"""For each mesh axis that layers are split over the kinds of its exchanges: forward, backward, forward again."""
+
+EXCHANGES_F, EXCHANGES_B, EXCHANGES_R = (frozenset(kinds) for kinds in zip(*EXCHANGES.values(), strict=True))
+"""Exchanges forward, backward, and forward again, of any axis."""
+
 MESSAGES = (Stream.SEND_F, Stream.RECV_F, Stream.SEND_B, Stream.RECV_B)
 """Streams of messages between stages."""
 
@@ -97,17 +131,37 @@ Lane = tuple[Stream, int]
 """One queue of a rank: messages of each stage have their own, so that none waits behind another stage's."""
 
 COLLECTIVE_AXIS = {
-    Kind.ALL_REDUCE_F: "tp",
-    Kind.ALL_REDUCE_B: "tp",
-    Kind.ALL_REDUCE_R: "tp",
+    Kind.TP_F: "tp",
+    Kind.TP_B: "tp",
+    Kind.TP_R: "tp",
+    Kind.CP_F: "cp",
+    Kind.CP_B: "cp",
+    Kind.CP_R: "cp",
+    Kind.EP_F: "ep",
+    Kind.EP_B: "ep",
+    Kind.EP_R: "ep",
     Kind.UNSHARD: "dp",
     Kind.REDUCE_GRAD: "dp",
+    Kind.REDUCE_EXPERT_GRAD: "dp_expert",
     Kind.BARRIER: "pp",
 }
-"""Mesh axis whose group takes part in a collective."""
+"""Axis whose group takes part in a collective: of the mesh, or one that ``Program.group`` knows beside."""
 
-STREAMS_OF_GROUPS = {Stream.TP: "tp", Stream.DP: "dp", Stream.DP_GATHER: "dp", Stream.PP: "pp"}
-"""Streams of collectives, and the mesh axis whose groups use them."""
+REDUCTIONS = {
+    axis: kind for kind, axis in COLLECTIVE_AXIS.items() if kind in (Kind.REDUCE_GRAD, Kind.REDUCE_EXPERT_GRAD)
+}
+"""What sums gradients over the replicas of an axis."""
+
+STREAMS_OF_GROUPS = {
+    Stream.TP: "tp",
+    Stream.CP: "cp",
+    Stream.EP: "ep",
+    Stream.DP: "dp",
+    Stream.DP_EXPERT: "dp_expert",
+    Stream.DP_GATHER: "dp",
+    Stream.PP: "pp",
+}
+"""Streams of collectives, and the axis whose groups use them."""
 
 SENDS = {Kind.SEND_F: (Kind.RECV_F, +1), Kind.SEND_B: (Kind.RECV_B, -1)}
 """For each send, the receive that meets it and the step from the sender's stage to the receiver's."""
@@ -133,7 +187,7 @@ class Instruction(NamedTuple):
     microbatch
         Micro-batch, -1 where it has none; for UNSHARD and RESHARD, how often their bucket was gathered before.
     part
-        Segment of the stage (F, B, R, ALL_REDUCE) or bucket (REDUCE_GRAD, UNSHARD, RESHARD); -1 means the whole.
+        Segment of the stage (F, B, R, exchanges) or bucket (reductions, UNSHARD, RESHARD); -1 means the whole.
     """
 
     kind: Kind

@@ -14,7 +14,7 @@ from itertools import accumulate
 
 from simulator.model.graph import INPUT, LayerGraph, Node
 from simulator.program.coded import Work
-from simulator.program.instructions import STREAM_OF, Kind, Stream
+from simulator.program.instructions import EXCHANGES_B, EXCHANGES_F, EXCHANGES_R, STREAM_OF, Kind, Stream
 from simulator.program.program import Program
 from simulator.program.stage import Segment, Stage
 
@@ -89,80 +89,103 @@ class _Life:
         match kind:
             case Kind.RECV_F:
                 self.holders[index, part] = _tensors(program, stage.receives)
-            case Kind.F if stage.segments[part].recomputed:
-                self._forward_that_keeps_nothing(stage, part)
             case Kind.F:
-                self.holders[index, part] = _activations(program, stage.segments[part])
+                self._forward(stage, part)
             case Kind.R:
-                self.holders[index, part] = self._made_again(stage, part)
+                self.holders[index, part] = _made_again(program, stage.segments[part])
             case Kind.RECV_B:
                 self.gradients |= _gradients(program, stage.gradients_in)
             case Kind.SEND_B:
                 self._drop(stage.gradients_out)
-            case Kind.ALL_REDUCE_B:
-                self._drop(stage.segments[part].inputs, "partial ")
-                self._add(stage.segments[part].inputs)
             case Kind.W:
                 del self.holders[index, part]
             case Kind.B | Kind.I:
-                self._backward(kind, index, part)
+                self.holders[index, part] = _for_weights(program, stage.segments[part]) if kind is Kind.I else {}
+                self._backward(stage, part)
+            case _ if kind in EXCHANGES_F or kind in EXCHANGES_R:
+                self._exchange(stage, part, keeps=kind in EXCHANGES_R)
+            case _ if kind in EXCHANGES_B:
+                self._backward(stage, part)
 
-    def _forward_that_keeps_nothing(self, stage: Stage, part: int) -> None:
-        """Hold borders until the whole unit has run forward, then those that others read too."""
-        unit = stage.unit_of(part)
-        inner = {name for index in unit for name in stage.inner_outputs(index)} if part == unit[-1] else set()
-        for index in range(unit[0], part + 1):
-            segment = stage.segments[index]
-            borders = {*segment.inputs, *segment.outputs} - inner
-            self.holders[stage.index, index] = _tensors(self.program, borders)
+    def _forward(self, stage: Stage, part: int) -> None:
+        """Keep what backward reads, or the borders alone until the unit has run forward."""
+        segment = stage.segments[part]
+        if segment.recomputed:
+            self.holders[stage.index, part] = _tensors(self.program, (*segment.inputs, *segment.outputs))
+            self._forget(stage, part)
+        else:
+            self.holders[stage.index, part] = _activations(self.program, segment)
 
-    def _made_again(self, stage: Stage, part: int) -> Tensors:
-        """Return what a second forward holds; what leaves the unit is a copy, for weights may wait for the first."""
-        outputs = {*stage.segments[part].outputs} - {*stage.inner_outputs(part)}
-        copies = {_storage(self.program.graph, name) for name in outputs}
-        held = _activations(self.program, stage.segments[part])
-        return {f"again {name}" if name in copies else name: size for name, size in held.items()}
+    def _exchange(self, stage: Stage, part: int, keeps: bool) -> None:
+        """Hold what is made; of what is read, only what the layer that made it has saved."""
+        segment = stage.segments[part]
+        if segment.exchange and not segment.exchange.is_view:
+            self.holders[stage.index, part] = _tensors(self.program, segment.outputs)
+        for maker in segment.makers if segment.consumed else ():
+            its, held = stage.segments[maker], self.holders[stage.index, maker]
+            saved = _saved(self.program, its) if keeps or not its.recomputed else {}
+            gone = {*segment.consumed} - {*saved}
+            self.holders[stage.index, maker] = {name: size for name, size in held.items() if name not in gone}
+        if not keeps:
+            self._forget(stage, part)
 
-    def _backward(self, kind: Kind, index: int, part: int) -> None:
-        segment = self.program.stages[index].segments[part]
-        self.holders[index, part] = _for_weights(self.program, segment) if kind is Kind.I else {}
-        if part == 0:
-            self.holders.pop((index, -1), None)
+    def _forget(self, stage: Stage, part: int) -> None:
+        """Let go of what only a unit read, where its forward has ended that keeps nothing."""
+        gone = {self.program.graph.storages[name] for name in stage.drops[part]}
+        for index in stage.unit_of(part) if gone else ():
+            held = self.holders.get((stage.index, index), {})
+            self.holders[stage.index, index] = {name: size for name, size in held.items() if name not in gone}
+
+    def _backward(self, stage: Stage, part: int) -> None:
+        """Let go of what is not read any more, and change the gradients of the outputs for those of the inputs."""
+        segment = stage.segments[part]
+        for index in segment.ends:
+            if stage.segments[index].exchange:
+                self.holders.pop((stage.index, index), None)
+        if part == stage.computing[0]:
+            gone = [key for key in self.holders if key[0] == stage.index and key[1] not in stage.computing]
+            for key in gone:
+                del self.holders[key]
         self._drop(segment.outputs)
-        self._add(segment.inputs, "partial " if segment.reduces_backward else "")
+        trainable = [name for name in segment.inputs if self.program.graph.trainable[name]]
+        self.gradients |= _gradients(self.program, trainable)
 
-    def _add(self, names: Iterable[str], prefix: str = "") -> None:
-        trainable = [name for name in names if self.program.graph.trainable[name]]
-        self.gradients |= {prefix + key: size for key, size in _gradients(self.program, trainable).items()}
-
-    def _drop(self, names: Iterable[str], prefix: str = "") -> None:
+    def _drop(self, names: Iterable[str]) -> None:
         for name in names:
-            self.gradients.pop(f"{prefix}gradient {name}", None)
+            self.gradients.pop(f"gradient {self.program.graph.gradients[name]}", None)
 
 
 def _tensors(program: Program, names: Iterable[str]) -> Tensors:
     """Return tensors with their bytes; the data stands in memory before the step, and the loss is one number."""
-    storages = {_storage(program.graph, name) for name in names} - {INPUT, program.graph.loss.name}
+    storages = {program.graph.storages[name] for name in names} - {INPUT, program.graph.loss.name}
     return {name: program.tensor_bytes((name,)) for name in storages}
 
 
 def _gradients(program: Program, names: Iterable[str]) -> Tensors:
-    return {f"gradient {name}": program.tensor_bytes((name,)) for name in names}
+    return {f"gradient {program.graph.gradients[name]}": program.tensor_bytes((name,)) for name in names}
 
 
 def _activations(program: Program, segment: Segment) -> Tensors:
     """Return what a segment holds between its forward and its backward."""
     graph, plan = program.graph, program.plan
-    names = {*segment.inputs, *segment.outputs}
-    extra: Tensors = {}
-    for node in segment.nodes:
-        layer = node.layer
-        names |= {*node.inputs} if layer.saves_input else set()
-        names |= {node.name} if layer.saves_output else set()
-        extra[f"in {node.name}"] = layer.extra_saved_bytes(
-            graph.input_shapes(node), plan.microbatch_size, plan.itemsize
-        )
-    return _tensors(program, names) | extra
+    extra = {
+        f"in {node.name}": node.layer.extra_saved_bytes(graph.input_shapes(node), plan.microbatch_size, plan.itemsize)
+        for node in segment.nodes
+    }
+    return _tensors(program, (*segment.inputs, *segment.outputs)) | _saved(program, segment) | extra
+
+
+def _saved(program: Program, segment: Segment) -> Tensors:
+    """Return the tensors that the layers of a segment save."""
+    inputs = [name for node in segment.nodes if node.layer.saves_input for name in node.inputs]
+    return _tensors(program, [*inputs, *(node.name for node in segment.nodes if node.layer.saves_output)])
+
+
+def _made_again(program: Program, segment: Segment) -> Tensors:
+    """Return what a second forward holds; what leaves the unit is a copy, for weights may wait for the first."""
+    copies = {program.graph.storages[name] for name in {*segment.outputs} - {*segment.inner}}
+    held = _activations(program, segment)
+    return {f"again {name}" if name in copies else name: size for name, size in held.items()}
 
 
 def _for_weights(program: Program, segment: Segment) -> Tensors:
@@ -181,13 +204,6 @@ def _for_weights(program: Program, segment: Segment) -> Tensors:
             graph.input_shapes(node), plan.microbatch_size, plan.itemsize
         )
     return kept
-
-
-def _storage(graph: LayerGraph, name: str) -> str:
-    """Return the tensor in whose storage another one lies: that of a view is its input's."""
-    while name != INPUT and graph.by_name[name].layer.is_view:
-        (name,) = graph.by_name[name].inputs
-    return name
 
 
 def _gradient_storage(graph: LayerGraph, node: Node, inside: set[str]) -> str:

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from simulator.model.graph import LayerGraph
 from simulator.model.layers.base import INDEX_BYTES, count
 from simulator.plan.plan import Plan
-from simulator.program.instructions import BACKWARD, COLLECTIVE_AXIS, ENDS, STREAM_OF, Instruction, Kind, Stream
+from simulator.program.instructions import (
+    BACKWARD,
+    COLLECTIVE_AXIS,
+    ENDS,
+    EXCHANGES_B,
+    STREAM_OF,
+    Instruction,
+    Kind,
+    Stream,
+)
 from simulator.program.stage import Segment, Stage
 
 T = TypeVar("T")
@@ -96,9 +105,9 @@ class Program:
         result: T = self._kept[key]
         return result
 
-    def parts(self, stage: int) -> range:
-        """Return the parts in which the actions of a stage run: its segments, or -1, the whole, before they are cut."""
-        return range(len(self.stages[stage].segments)) if Pass.SEGMENTS in self.passes else range(-1, 0)
+    def parts(self, stage: int) -> tuple[int, ...]:
+        """Return the parts in which a stage computes: its segments, or -1, the whole, before they are cut."""
+        return self.stages[stage].computing if Pass.SEGMENTS in self.passes else (-1,)
 
     def pipeline_rank(self, stage: int) -> int:
         """Return the pipeline coordinate that runs a stage."""
@@ -165,10 +174,10 @@ class Program:
         """Return the scalars that one rank updates for a stage: all, or its part of each sharded bucket."""
         if not self.plan.is_sharded:
             return self.stages[stage].num_parameters
-        return sum(bucket.elements for bucket in self.stages[stage].buckets) // self.plan.dp
+        return sum(bucket.elements for bucket in self.stages[stage].buckets) // self.plan.replicas
 
     def segment(self, instruction: Instruction) -> Segment:
-        """Return the segment that an F, B, I, W, R or ALL_REDUCE instruction works on."""
+        """Return the segment that an F, B, I, W, R or an exchange works on."""
         return self.stages[instruction.stage].segments[instruction.part]
 
     def message(self, instruction: Instruction) -> Message:
@@ -181,17 +190,19 @@ class Program:
             case Kind.SEND_B | Kind.RECV_B:
                 names = stage.gradients_out if instruction.kind is Kind.SEND_B else stage.gradients_in
                 return Message("send", self.tensor_bytes(names))
-            case Kind.ALL_REDUCE_F | Kind.ALL_REDUCE_R:
-                return Message("all_reduce", self.tensor_bytes(self.segment(instruction).outputs))
-            case Kind.ALL_REDUCE_B:
-                return Message("all_reduce", self.tensor_bytes(self.segment(instruction).inputs))
             case Kind.BARRIER:
                 return Message("all_reduce", NORM_BYTES)
-            case Kind.REDUCE_GRAD | Kind.UNSHARD:
+            case Kind.REDUCE_GRAD | Kind.REDUCE_EXPERT_GRAD | Kind.UNSHARD:
                 reduction = "reduce_scatter" if self.plan.is_sharded else "all_reduce"
-                operation = reduction if instruction.kind is Kind.REDUCE_GRAD else "all_gather"
+                operation = "all_gather" if instruction.kind is Kind.UNSHARD else reduction
                 return Message(operation, float(stage.buckets[instruction.part].elements * self.plan.itemsize))
-        raise ValueError(f"{instruction} moves nothing between ranks")
+        if instruction.kind not in COLLECTIVE_AXIS:
+            raise ValueError(f"{instruction} moves nothing between ranks")
+        node, exchange = self.segment(instruction).nodes[0], self.segment(instruction).exchange
+        assert exchange
+        operation = exchange.backward if instruction.kind in EXCHANGES_B else exchange.forward
+        # The larger side: what is gathered, or what is summed and shared out.
+        return Message(operation, max(self.tensor_bytes(node.inputs), self.tensor_bytes((node.name,))))
 
     @cached_property
     def collectives(self) -> Mapping[Stream, tuple[Message, ...]]:
@@ -218,12 +229,20 @@ class Program:
     def group(self, rank: int, axis: str) -> tuple[int, ...]:
         """Return the ranks that meet in collectives of an axis, ``rank`` included.
 
-        With two pipelines a stage's copies are on rank c and on rank p - 1 - c of the pipeline, and their gradients
-        are summed over both.
+        ``dp`` joins all replicas of a parameter: those along dp and cp. Of these, ``ep`` joins neighbours, which hold
+        other experts each, and ``dp_expert`` the replicas of an expert. With two pipelines a stage's copies are on rank
+        c and on rank p - 1 - c of the pipeline, and their gradients are summed over both.
         """
-        mesh = self.plan.mesh
-        ranks = mesh.group(rank, axis)
-        if axis != "dp" or self.pipelines == 1:
+        mesh, ep = self.plan.mesh, self.plan.ep
+        if axis in mesh.axes and axis != "dp":
+            return mesh.group(rank, axis)
+        ranks = mesh.group(rank, "dp", "cp")
+        place = ranks.index(rank)
+        if axis == "ep":
+            return ranks[place - place % ep :][:ep]
+        if axis == "dp_expert":
+            ranks = ranks[place % ep :: ep]
+        if self.pipelines == 1:
             return ranks
         mirror = mesh.size("pp") - 1 - mesh.coordinate(rank, "pp")
         return tuple(sorted((*ranks, *(mesh.move(each, "pp", mirror) for each in ranks))))
@@ -234,9 +253,16 @@ class Program:
 
     def group_table(self, axis: str) -> NDArray[np.int64]:
         """Return all groups of an axis, one a row."""
-        mesh = self.plan.mesh
-        table = mesh.group_table(axis)
-        if axis != "dp" or self.pipelines == 1:
+        mesh, ep = self.plan.mesh, self.plan.ep
+        if axis in mesh.axes and axis != "dp":
+            return mesh.group_table(axis)
+        table = mesh.group_table("dp", "cp")
+        if axis == "ep":
+            return table.reshape(-1, ep)
+        if axis == "dp_expert":
+            size = table.shape[1] // ep
+            table = table.reshape(-1, size, ep).transpose(0, 2, 1).reshape(-1, size)
+        if self.pipelines == 1:
             return table
         places = mesh.along("pp")[table[:, 0]]
         mirrored = table + (mesh.size("pp") - 1 - 2 * places[:, None]) * mesh.stride("pp")

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 
 from simulator.program.dependencies import dependencies
-from simulator.program.instructions import ENDS, RECEIVES, SENDS, Instruction, Kind, Lane
+from simulator.program.instructions import ENDS, EXCHANGES_B, EXCHANGES_F, RECEIVES, SENDS, Instruction, Kind, Lane
 from simulator.program.program import Program
 
-RECEIVED = {Kind.F: Kind.RECV_F, Kind.B: Kind.RECV_B, Kind.I: Kind.RECV_B}
+RECEIVED = {
+    **dict.fromkeys((Kind.F, *EXCHANGES_F), Kind.RECV_F),
+    **dict.fromkeys((Kind.B, Kind.I, *EXCHANGES_B), Kind.RECV_B),
+}
 """What brings the tensor that is worked on, unless it is there already."""
 
 ARRIVED = -1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.program.coded import Ints, coded
+from simulator.program.coded import Coded, Ints, coded
 from simulator.program.dependencies import Needs, needs_of
 from simulator.program.instructions import STREAM_OF, Instruction, Lane, Stream
 from simulator.program.merging import Merging, merged
@@ -54,7 +54,7 @@ def tasks(program: Program, pipeline_rank: int, merging: Merging) -> TaskList:
 
 def _task_list(program: Program, instructions: tuple[Instruction, ...], merging: Merging) -> TaskList:
     numbers = coded(instructions)
-    needs = needs_of(program, instructions, numbers)
+    needs = _once(numbers, needs_of(program, instructions, numbers))
     begins = merged(numbers, needs, merging)
     if begins is None:
         begins = merged(numbers, needs, Merging.COMPUTE)
@@ -82,6 +82,24 @@ def _task_list(program: Program, instructions: tuple[Instruction, ...], merging:
         followers=tuple(tuple(each.tolist()) for each in _grouped(after, before, len(positions))),
         missing=tuple(np.bincount(after, minlength=len(positions)).tolist()),
     )
+
+
+def _once(numbers: Coded, needs: Needs) -> Needs:
+    """Leave out what an instruction need not wait for, because one before it in its own lane has waited for it.
+
+    A lane ends in order, so whoever waited for one of its instructions has waited for all before it.
+    """
+    ids: dict[Lane, int] = {}
+    lanes = [ids.setdefault(Instruction(kind, stage).lane, len(ids)) for kind, stage, _ in numbers.works]
+    here, there = (np.array(lanes, np.int64)[numbers.codes][column] for column in needs)
+    rows = np.flatnonzero(here != there)
+    pair, position, need = (here * len(ids) + there)[rows], needs.position[rows], needs.need[rows]
+    order = np.lexsort((need, position, pair))
+    # Pairs ascend, so that what is reached in one is nothing in the next.
+    reached = pair[order] * len(numbers.codes) + need[order]
+    new = reached > np.append(-1, np.maximum.accumulate(reached))[:-1]
+    kept = np.sort(rows[order[new]])
+    return Needs(needs.position[kept], needs.need[kept])
 
 
 def _grouped(values: Ints, groups: Ints, size: int = 0) -> list[Ints]:

@@ -20,7 +20,8 @@ from collections.abc import Iterator
 
 from simulator.errors import ProgramError
 from simulator.program.coded import Work
-from simulator.program.instructions import ENDS, SENDS, Instruction, Kind
+from simulator.program.flow import FLOWS, WHOLE, returned_by, sent_by
+from simulator.program.instructions import ENDS, EXCHANGES_R, REDUCTIONS, SENDS, Instruction, Kind
 from simulator.program.program import Pass, Program
 from simulator.program.progress import find_deadlock, partner_of
 from simulator.program.sharding import GATHERS, fault
@@ -72,15 +73,10 @@ def _microbatch_work(program: Program, rank: int, microbatch: int, split: frozen
 
 def _segment_work(program: Program, stage: Stage) -> Iterator[Work]:
     """Yield what the segments of a stage add to its forward and backward for a micro-batch."""
-    again = Pass.RECOMPUTE in program.passes
     for part, segment in enumerate(stage.segments):
-        adds = {
-            Kind.ALL_REDUCE_F: segment.parallel,
-            Kind.ALL_REDUCE_B: segment.reduces_backward,
-            Kind.R: again and segment.recomputed,
-            Kind.ALL_REDUCE_R: again and segment.reduces_again,
-        }
-        yield from ((kind, stage.index, part) for kind, there in adds.items() if there)
+        exchanges = (segment.forward, segment.backward) if segment.exchange else ()
+        again = (segment.again,) if Pass.RECOMPUTE in program.passes else ()
+        yield from ((kind, stage.index, part) for kind in (*exchanges, *again) if kind)
 
 
 def _step_work(program: Program, rank: int) -> Iterator[Work]:
@@ -90,7 +86,7 @@ def _step_work(program: Program, rank: int) -> Iterator[Work]:
         yield Kind.BARRIER, 0, -1
     for stage in program.stages_of(rank):
         if Pass.REDUCE_GRAD in program.passes:
-            yield from ((Kind.REDUCE_GRAD, stage.index, part) for part in range(len(stage.buckets)))
+            yield from ((bucket.reduction, stage.index, part) for part, bucket in enumerate(stage.buckets))
         if updates:
             yield Kind.OPTIM, stage.index, -1
 
@@ -139,50 +135,39 @@ def _check_itinerary(program: Program, rank: int, microbatch: int, works: list[W
 
 
 def _precedes(program: Program, kind: Kind, stage: int, part: int) -> Iterator[Work]:
-    """Yield what must stand earlier in the same list, for the same micro-batch."""
-    first, last = program.parts(stage)[0], program.parts(stage)[-1]
+    """Yield what must stand earlier in the same list, for the same micro-batch: data flow, and the model's order."""
     match kind:
-        case Kind.F if part > first:
-            yield Kind.F, stage, part - 1
-            yield Kind.ALL_REDUCE_F, stage, part - 1
-        case Kind.F:
-            yield Kind.RECV_F, stage, -1
-            if stage > 0 and program.hands_over(stage, stage - 1):
-                end = program.parts(stage - 1)[-1]
-                yield from ((forward, stage - 1, end) for forward in (Kind.F, Kind.ALL_REDUCE_F))
-        case Kind.R:
-            yield Kind.F, stage, part
-            if part - 1 in program.stages[stage].unit_of(part):
-                yield Kind.R, stage, part - 1
-                yield Kind.ALL_REDUCE_R, stage, part - 1
-        case Kind.B | Kind.I if part < last:
-            yield Kind.R, stage, part
-            yield kind, stage, part + 1
-            yield Kind.ALL_REDUCE_B, stage, part + 1
-        case Kind.B | Kind.I:
-            yield Kind.F, stage, last
-            yield Kind.ALL_REDUCE_F, stage, last
-            yield Kind.R, stage, last
-            yield Kind.RECV_B, stage, -1
-            if stage + 1 < len(program.stages) and program.hands_over(stage, stage + 1):
-                start = program.parts(stage + 1)[0]
-                yield from ((backward, stage + 1, start) for backward in (Kind.B, Kind.I, Kind.ALL_REDUCE_B))
+        case Kind.SEND_F:
+            yield from sent_by(program, stage)
+        case Kind.SEND_B:
+            yield from returned_by(program, stage)
         case Kind.W:
             yield Kind.I, stage, part
-        case Kind.ALL_REDUCE_F:
-            yield Kind.F, stage, part
-        case Kind.ALL_REDUCE_R:
-            yield Kind.R, stage, part
-        case Kind.ALL_REDUCE_B:
-            yield Kind.B, stage, part
-            yield Kind.I, stage, part
-        case Kind.SEND_F:
-            yield Kind.F, stage, last
-            yield Kind.ALL_REDUCE_F, stage, last
-        case Kind.SEND_B:
-            yield Kind.B, stage, first
-            yield Kind.I, stage, first
-            yield Kind.ALL_REDUCE_B, stage, first
+        case _ if kind in FLOWS:
+            yield from FLOWS[kind](program, stage, part)
+            yield from _in_order(program, kind, stage, part)
+
+
+def _in_order(program: Program, kind: Kind, stage: int, part: int) -> Iterator[Work]:
+    """Yield the computation before this one in the model's order, and the forwards whose results backward reads."""
+    if part == WHOLE:
+        yield from [(Kind.F, stage, part)] if kind in (Kind.B, Kind.I) else []
+        return
+    its = program.stages[stage]
+    segment = its.segments[part]
+    if kind is Kind.R or kind in EXCHANGES_R:
+        yield from [(segment.forward, stage, part)] if segment.forward else []
+    if segment.exchange:
+        return
+    place = its.computing.index(part)
+    if kind is Kind.F and place:
+        yield Kind.F, stage, its.computing[place - 1]
+    elif kind is Kind.R and place and its.segments[its.computing[place - 1]].unit == segment.unit:
+        yield Kind.R, stage, its.computing[place - 1]
+    elif kind in (Kind.B, Kind.I):
+        yield Kind.R, stage, part
+        following = its.computing[place + 1 : place + 2]
+        yield from ((kind, stage, after) for after in following) if following else [(Kind.F, stage, part)]
 
 
 def _check_sharding(program: Program, rank: int) -> None:
@@ -220,7 +205,7 @@ def _check_ends(program: Program, rank: int) -> None:
                 late = instructions[position]
                 _fail(program, rank, instructions[update], f"comes before {late}, which it needs")
         for part, bucket in enumerate(stage.buckets):
-            reduction = last.get((Kind.REDUCE_GRAD, stage.index, part), -1)
+            reduction = last.get((bucket.reduction, stage.index, part), -1)
             for kind in (Kind.B, Kind.W):
                 backward = last.get((kind, stage.index, bucket.segment), -1)
                 if backward > reduction >= 0:
@@ -231,9 +216,10 @@ def _check_ends(program: Program, rank: int) -> None:
 def _check_channels(program: Program) -> None:
     """Both ends of each channel name the same messages in the same order."""
     orders: dict[tuple[Kind, int], list[int]] = defaultdict(list)
+    firsts = [(WHOLE, stage.computing[0]) for stage in program.stages]
     for instructions in program.lists:
         for kind, stage, microbatch, part in instructions:
-            if part <= 0:
+            if part in firsts[stage]:
                 orders[Kind.B if kind is Kind.I else kind, stage].append(microbatch)
     for (kind, stage), sent in list(orders.items()):
         if kind in SENDS:
@@ -268,7 +254,7 @@ def _check_copies(program: Program) -> None:
     def bucket(reduction: Instruction) -> tuple[int, int]:
         return program.model_stage(reduction.stage), reduction.part
 
-    reductions = [[each for each in order if each.kind is Kind.REDUCE_GRAD] for order in program.lists]
+    reductions = [[each for each in order if each.kind in REDUCTIONS.values()] for order in program.lists]
     for rank, ours in enumerate(reductions[: len(reductions) // 2]):
         theirs = reductions[-1 - rank]
         if (buckets := list(map(bucket, ours))) != list(map(bucket, theirs)):

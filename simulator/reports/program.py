@@ -52,13 +52,14 @@ def _ranks(program: Program, place: int) -> str:
 
 
 def _detail(program: Program, rank: int, limit: int | None) -> RenderableType:
-    found = table("", "instruction", "stream", "with ranks", "bytes", "layers")
+    found = table("", "instruction", "stream", "operation", "with ranks", "bytes", "layers")
     for column in found.columns:
         column.justify = "left"
     for row, instruction in enumerate(program.instructions(rank)[:limit]):
         values = _values(program, rank, instruction)
         size = format_bytes(values["bytes"]) if "bytes" in values else ""
-        cells = (str(row), values["instruction"], values["stream"], ", ".join(map(str, values.get("ranks", ()))), size)
+        ranks = ", ".join(map(str, values.get("ranks", ())))
+        cells = (str(row), values["instruction"], values["stream"], values.get("operation", ""), ranks, size)
         found.add_row(*map(Text, cells), Text(", ".join(values.get("layers", ()))))
     return found
 
@@ -67,7 +68,8 @@ def _values(program: Program, rank: int, instruction: Instruction) -> dict[str, 
     values: dict[str, Any] = {"instruction": str(instruction), "stream": instruction.stream.value}
     if instruction.stream is not Stream.COMPUTE:
         message = program.message(instruction)
-        return values | {"ranks": list(program.peers(rank, instruction)), "bytes": message.size}
+        ranks = list(program.peers(rank, instruction))
+        return values | {"operation": message.operation, "ranks": ranks, "bytes": message.size}
     stage = program.stages[instruction.stage]
     if instruction.kind is Kind.RESHARD:
         return values | {"layers": list(stage.buckets[instruction.part].nodes)}
@@ -100,6 +102,7 @@ def rows(program: Program, rank: int | None, limit: int | None) -> list[dict[str
                 "index": index,
                 "instruction": values["instruction"],
                 "stream": values["stream"],
+                "operation": values.get("operation", ""),
                 "ranks": " ".join(map(str, values.get("ranks", ()))),
                 "bytes": values.get("bytes", ""),
                 "layers": " ".join(values.get("layers", ())),

@@ -19,7 +19,9 @@ SEARCH = "plancast check looks for a change that makes it fit"
 def headline(inputs: Inputs) -> Text:
     """Return one line that says what was looked at."""
     plan, graph, topology = inputs.plan, inputs.graph, inputs.topology
-    axes = " x ".join(f"{axis}{size}" for axis, size in zip(plan.mesh.axes, plan.mesh.sizes, strict=True))
+    sizes = zip(plan.mesh.axes, plan.mesh.sizes, strict=True)
+    axes = " x ".join(f"{axis}{size}" for axis, size in sizes if axis != "cp" or size > 1)
+    axes += f", ep{plan.ep}" if plan.ep > 1 else ""
     text = (
         f"{graph.name} ({format_count(graph.num_parameters)} parameters) on {topology.name} "
         f"({topology.world_size} x {topology.device(0).kind}), plan {plan.name}: {axes}, {plan.schedule}, "

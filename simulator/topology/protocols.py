@@ -8,7 +8,7 @@ from math import inf
 from typing import Literal
 
 AlgorithmName = Literal["ring", "tree", "in_network", "direct", "hierarchical", "halving_doubling", "pairwise"]
-OperationName = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send"]
+OperationName = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "shift", "send"]
 Scope = Literal["any", "node", "cluster"]
 
 

@@ -127,6 +127,7 @@ def test_program_show(run: Run, tiny: list[str]) -> None:
     assert everything[0][:2] == ["0F0.0", "0SEND_F0"]
     detail = json.loads(run("program", "show", *tiny, "tp2", "--rank", 1, "--format", "json").out)["instructions"]
     reduce = next(each for each in detail if each["stream"] == "tp")
+    assert reduce["operation"] == "all_reduce"
     assert reduce["ranks"] == [0, 1]
     assert reduce["bytes"] == 8 * 128 * 256 * 4  # micro-batch x tokens x hidden x fp32
     assert "block0.attention" in run("program", "show", *tiny, "tp2", "--rank", 1, "--limit", 3).out

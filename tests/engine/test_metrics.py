@@ -23,7 +23,7 @@ def timeline(
 def test_compute_exposed_communication_and_bubble_make_the_step() -> None:
     spans = [
         (0, "0F0.0", 0.0, 2.0),
-        (0, "0ALL_REDUCE_F0.0", 1.0, 4.0),  # one second of it behind compute
+        (0, "0TP_F0.1", 1.0, 4.0),  # one second of it behind compute
         (0, "0SEND_F0", 3.0, 5.0),  # one second of it beside the all-reduce
         (0, "0B0.0", 7.0, 8.0),
         (0, "0REDUCE_GRAD.0", 7.25, 7.75),  # all of it behind compute

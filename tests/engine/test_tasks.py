@@ -73,9 +73,7 @@ def test_a_pass_is_one_task(lab: Any) -> None:
     found = tasks(inputs.program, 0, Merging.COLLECTIVES)
     texts = [[str(inputs.program.lists[0][at]) for at in positions] for positions in found.positions]
     passing = [
-        str(each)
-        for each in inputs.program.lists[0]
-        if each.kind in (Kind.F, Kind.ALL_REDUCE_F) and not each.microbatch
+        str(each) for each in inputs.program.lists[0] if each.kind in (Kind.F, Kind.TP_F) and not each.microbatch
     ]
     assert texts[0] == passing
     assert len(passing) > 8

@@ -309,7 +309,7 @@ def test_missing_files(tmp_path: Path) -> None:
         load(str(tmp_path / "none.yaml"), "no-such-topology", "dp22")
     lines = str(raised.value).splitlines()
     assert "none.yaml: cannot be read: no such file or directory" in lines[0]
-    assert lines[1].startswith('topologies: no preset is called "no-such-topology"; there are: dgx-a100')
+    assert lines[1].startswith('topologies: no preset is called "no-such-topology"; there are: dgx-1v, dgx-a100')
     assert lines[2] == 'plans: no preset is called "dp22"; did you mean dp2?'
     assert lines[3] == "3 errors"
 

@@ -1,5 +1,6 @@
 """Tensor parallelism as a rewriting of the graph."""
 
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -7,7 +8,9 @@ import pytest
 from simulator.errors import InputError
 from simulator.model import LayerGraph, Phase
 from simulator.model.graph import Shard
-from simulator.model.layers import Attention, Bias, Linear, Qkv
+from simulator.model.layers import Activation, Attention, Bias, Exchange, Linear, Qkv
+from simulator.model.layers.exchange import NOTHING
+from simulator.program import Kind
 
 LARGE = [
     ("llama3-8b", 8),
@@ -56,7 +59,8 @@ def test_the_work_of_a_region_is_divided(planned: Any, model: str, tp: int) -> N
 def test_shapes_outside_the_regions_stay(planned: Any) -> None:
     inputs = planned("gpt-tiny", 4, "tp=4")
     for node in inputs.program.graph.nodes:
-        if not node.region and node.name in {each.name for each in inputs.graph.nodes}:
+        inside = node.shard is not Shard.NONE or isinstance(node.layer, Activation)
+        if not inside and node.name in {each.name for each in inputs.graph.nodes}:
             assert inputs.program.graph.shape(node.name) == inputs.graph.shape(node.name)
 
 
@@ -67,14 +71,18 @@ def test_megatron_block(planned: Any) -> None:
     assert qkv.layer == Qkv(hidden=256, num_heads=2, num_kv_heads=2, head_dim=32)
     assert attention.layer == Attention(num_heads=2, num_kv_heads=2, head_dim=32)
     assert out.layer == Linear(in_features=64, out_features=256, bias=False)
-    assert qkv.region == attention.region == out.region
+    assert (qkv.inputs, nodes["block1.out+g"].inputs) == (("block1.qkv+f",), (out.name,))
     assert nodes["block1.add1"].inputs == ("block0.add2", "block1.out+bias")
     assert fc1.layer == Linear(in_features=256, out_features=256)
     assert fc2.layer == Linear(in_features=256, out_features=256, bias=False)
     assert (qkv.shard, attention.shard, out.shard) == (Shard.HEADS, Shard.HEADS, Shard.ROW)
     assert (fc1.shard, fc2.shard) == (Shard.COLUMN, Shard.ROW)
-    assert fc1.region == fc2.region == nodes["block1.gelu"].region
+    f, g = nodes["block1.fc1+f"], nodes["block1.fc2+g"]
+    assert f.layer == Exchange(axis="tp", forward=NOTHING, backward="all_reduce", num_ranks=4)
+    assert g.layer == Exchange(axis="tp", forward="all_reduce", backward=NOTHING, num_ranks=4)
+    assert (f.inputs, fc1.inputs, g.inputs) == (("block1.norm2",), (f.name,), (fc2.name,))
     added = nodes["block1.fc2+bias"]
+    assert added.inputs == (g.name,)
     assert isinstance(added.layer, Bias)
     assert added.parameter_name(next(iter(added.layer.parameters()))) == "block1.fc2.bias"
     assert nodes["block1.add2"].inputs == ("block1.add1", "block1.fc2+bias")
@@ -82,14 +90,23 @@ def test_megatron_block(planned: Any) -> None:
 
 def test_each_region_is_reduced_once_each_way(planned: Any) -> None:
     (stage,) = planned("gpt-tiny", 2, "tp=2").program.stages
-    assert sum(segment.parallel for segment in stage.segments) == 2 * 4
-    assert all(segment.reduces_backward for segment in stage.segments if segment.parallel)
+    exchanges = [(segment.forward, segment.backward) for segment in stage.segments if segment.exchange]
+    assert exchanges == [(None, Kind.TP_B), (Kind.TP_F, None)] * 2 * 4
 
 
 def test_the_first_layer_needs_no_gradient_reduced(planned: Any) -> None:
     (stage,) = planned("mlp-tiny", 2, "tp=2").program.stages
-    parallel = [segment for segment in stage.segments if segment.parallel]
-    assert [segment.reduces_backward for segment in parallel] == [False, True]
+    assert [(segment.forward, segment.backward) for segment in stage.segments if segment.exchange] == [
+        (Kind.TP_F, None),
+        (None, Kind.TP_B),
+        (Kind.TP_F, None),
+    ]
+
+
+def test_blocks_that_share_a_region_are_one(planned: Any) -> None:
+    """So that no stage begins between the halves of a pair."""
+    local = planned("mlp-tiny", 2, "tp=2").program.graph
+    assert [block for block, _ in groupby(node.block for node in local.nodes)] == ["hidden0", "hidden2", "head"]
 
 
 def test_one_rank_changes_nothing(planned: Any) -> None:
@@ -98,7 +115,9 @@ def test_one_rank_changes_nothing(planned: Any) -> None:
 
 
 def region_of(graph: LayerGraph, name: str) -> list[str]:
-    return [node.name for node in graph.nodes if node.region and node.region == graph.by_name[name].region]
+    """Return what runs between the same two exchanges."""
+    runs = groupby(graph.nodes, key=lambda node: isinstance(node.layer, Exchange))
+    return next(names for _, run in runs if name in (names := [node.name for node in run]))
 
 
 def test_latent_attention_is_cut_behind_its_latents(planned: Any) -> None:

@@ -11,8 +11,8 @@ from simulator.program import Instruction, Kind, Program
 Order = tuple[Instruction, ...]
 Node = tuple[object, ...]
 
-FORWARD = (Kind.F, Kind.ALL_REDUCE_F)
-BACKWARD = (Kind.B, Kind.I, Kind.ALL_REDUCE_B)
+FORWARD = (Kind.F, Kind.TP_F)
+BACKWARD = (Kind.B, Kind.I, Kind.TP_B)
 TRANSFERS = {Kind.SEND_F: ("there", 0), Kind.RECV_F: ("there", -1), Kind.SEND_B: ("back", 0), Kind.RECV_B: ("back", 1)}
 """Direction of a message, and the step from the stage at this end of it to the sender's."""
 
@@ -48,6 +48,7 @@ class Oracle:
         self.program = program
         self.golden = program.lists
         self.stages = program.stages
+        self.ways = [[self._way(stage.index, kinds) for kinds in (FORWARD, BACKWARD)] for stage in self.stages]
         self.needs = [self._needs(order) for order in self.golden]
         self._ancestors = cache(self._find_ancestors)
 
@@ -120,7 +121,8 @@ class Oracle:
 
     def _works_on(self, late: Instruction, early: Instruction) -> bool:
         """Whether an instruction works directly on what another of its rank made: training's data flow in words."""
-        here, last = early.stage == late.stage, len(self.stages[late.stage].segments) - 1
+        here, forward, backward = early.stage == late.stage, early.kind in FORWARD, early.kind in BACKWARD
+        ways, returns = self.ways[late.stage]
         match late.kind:
             case Kind.BARRIER:
                 return early.kind is not Kind.OPTIM
@@ -129,24 +131,33 @@ class Oracle:
             case Kind.REDUCE_GRAD:
                 segment = self.stages[late.stage].buckets[late.part].segment
                 return here and early.kind in (Kind.B, Kind.W) and early.part == segment
-            case Kind.F:
-                above = len(self.stages[early.stage].segments) - 1
-                source = (late.stage, late.part - 1) if late.part else (late.stage - 1, above)
-                received = here and early.kind is Kind.RECV_F and late.part == 0
-                return received or (early.kind in FORWARD and (early.stage, early.part) == source)
-            case Kind.B | Kind.I:
-                source = (late.stage, late.part + 1) if late.part < last else (late.stage + 1, 0)
-                received = here and early.kind is Kind.RECV_B and late.part == last
-                saved = here and early.kind is Kind.F and early.part == late.part
-                return received or saved or (early.kind in BACKWARD and (early.stage, early.part) == source)
+            case Kind.F | Kind.TP_F:
+                place = ways.index(late.part)
+                received = here and early.kind is Kind.RECV_F and not place
+                return received or (forward and self._follows(early, late.stage, place - 1, forward=True))
+            case Kind.B | Kind.I | Kind.TP_B:
+                place = returns.index(late.part)
+                received = here and early.kind is Kind.RECV_B and not place
+                saved = here and early.kind is Kind.F and early.part == late.part and late.kind is not Kind.TP_B
+                return received or saved or (backward and self._follows(early, late.stage, place - 1, forward=False))
             case Kind.W:
                 return here and early.kind is Kind.I and early.part == late.part
-            case Kind.ALL_REDUCE_F:
-                return here and early.kind is Kind.F and early.part == late.part
-            case Kind.ALL_REDUCE_B:
-                return here and early.kind in (Kind.B, Kind.I) and early.part == late.part
             case Kind.SEND_F:
-                return here and early.kind in FORWARD and early.part == last
+                return here and forward and early.part == ways[-1]
             case Kind.SEND_B:
-                return here and early.kind in BACKWARD and early.part == 0
+                return here and backward and early.part == returns[-1]
         return False
+
+    def _follows(self, early: Instruction, stage: int, place: int, *, forward: bool) -> bool:
+        """Whether an instruction is at a place of a stage's way; before the first is its neighbour's last."""
+        if place < 0:
+            stage += -1 if forward else 1
+        return 0 <= stage < len(self.stages) and (early.stage, early.part) == (
+            stage,
+            self.ways[stage][not forward][place],
+        )
+
+    def _way(self, stage: int, kinds: tuple[Kind, ...]) -> list[int]:
+        """The parts of a stage in the order in which a sound program first does one of some kinds."""
+        order = self.golden[self.program.placement[stage]]
+        return list(dict.fromkeys(each.part for each in order if each.stage == stage and each.kind in kinds))

@@ -47,9 +47,7 @@ def test_without_the_barrier_every_rank_updates_at_once(program: Any) -> None:
 
 def test_tensor_parallel_segments(program: Any) -> None:
     (only,) = program("mlp-tiny", "tp=2", "num_microbatches=1", devices=2).lists
-    assert text(only) == (
-        "0F0.0 0ALL_REDUCE_F0.0 0F0.1 0F0.2 0ALL_REDUCE_F0.2 0F0.3 0B0.3 0B0.2 0ALL_REDUCE_B0.2 0B0.1 0B0.0 0OPTIM"
-    )
+    assert text(only) == ("0F0.0 0TP_F0.1 0F0.2 0F0.4 0TP_F0.5 0F0.6 0B0.6 0B0.4 0TP_B0.3 0B0.2 0B0.0 0OPTIM")
 
 
 @pytest.mark.parametrize("overlap", ["true", "false"])
@@ -94,9 +92,9 @@ def test_messages_between_stages(program: Any) -> None:
 
 def test_sizes_of_all_reduces(program: Any) -> None:
     compiled = program("gpt-tiny", "tp=2", "microbatch_size=3")
-    sizes = {compiled.message(each).size for each in compiled.lists[0] if each.kind is Kind.ALL_REDUCE_F}
+    sizes = {compiled.message(each).size for each in compiled.lists[0] if each.kind is Kind.TP_F}
     assert sizes == {3 * 128 * 256 * 4}
-    assert all(compiled.peers(3, each) == (2, 3) for each in compiled.lists[0] if each.kind is Kind.ALL_REDUCE_B)
+    assert all(compiled.peers(3, each) == (2, 3) for each in compiled.lists[0] if each.kind is Kind.TP_B)
     buckets = [each for each in compiled.lists[0] if each.kind is Kind.REDUCE_GRAD]
     assert sum(compiled.message(each).size for each in buckets) == 4 * compiled.stages[0].num_parameters
     assert compiled.peers(3, buckets[0]) == (1, 3, 5, 7)

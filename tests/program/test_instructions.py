@@ -31,7 +31,7 @@ def test_text_parses_back(instruction: Instruction) -> None:
         (Instruction(Kind.B, 0, 11, 0), "0B11.0"),
         (Instruction(Kind.SEND_F, 3, 1), "3SEND_F1"),
         (Instruction(Kind.RECV_B, 0, 7), "0RECV_B7"),
-        (Instruction(Kind.ALL_REDUCE_B, 1, 2, 4), "1ALL_REDUCE_B2.4"),
+        (Instruction(Kind.TP_B, 1, 2, 4), "1TP_B2.4"),
         (Instruction(Kind.REDUCE_GRAD, 1, part=0), "1REDUCE_GRAD.0"),
         (Instruction(Kind.OPTIM, 5), "5OPTIM"),
     ],

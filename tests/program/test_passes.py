@@ -84,19 +84,19 @@ def test_a_block_runs_forward_again_before_its_backward(program: Any) -> None:
 
 def test_only_sums_that_are_read_again_are_made_again(program: Any) -> None:
     (biased,) = program("mlp-tiny", "num_microbatches=1", "tp=2", "recompute=full", devices=2).lists
-    assert "0R0.2 0ALL_REDUCE_R0.2 0R0.3 0B0.3 0B0.2 0ALL_REDUCE_B0.2" in text(biased)
+    assert "0R0.4 0TP_R0.5 0R0.6 0B0.6 0B0.4 0TP_B0.3" in text(biased)
     linear = "{kind: linear, out_features: 8, bias: false}"
     layers = f"[{linear}, {{kind: activation, function: relu}}, {linear}, {linear}]"
     changes = ["plan.tp=2", "plan.recompute=full", "topology.node.count=2", f"model.layers={layers}", "model.loss=mse"]
     (bare,) = load("residual-list", "pcie-box", "single", [*changes, "model.input={shape: [8]}"]).program.lists
-    assert text(bare).startswith("0F0.0 0ALL_REDUCE_F0.0 0F0.1 0B0.1 0R0.0 0B0.0")
+    assert text(bare).startswith("0F0.0 0TP_F0.1 0F0.2 0B0.2 0R0.0 0B0.0")
 
 
 def test_recomputation_out_of_its_place_is_found(program: Any) -> None:
     compiled = program("gpt-tiny", "num_microbatches=1", "tp=2", "recompute=full", devices=2)
     (order,) = compiled.lists
     for position, each in enumerate(order):
-        if each.kind not in (Kind.R, Kind.ALL_REDUCE_R):
+        if each.kind not in (Kind.R, Kind.TP_R):
             continue
         others = (*order[:position], *order[position + 1 :])
         early = replace(compiled, lists=((each, *others),))

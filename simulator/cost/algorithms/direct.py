@@ -55,11 +55,18 @@ def send(shape: GroupShape) -> tuple[Phase, ...]:
     return (hops([(0, 1)], 1.0),)
 
 
+def shift(shape: GroupShape) -> tuple[Phase, ...]:
+    """Send all bytes to the next member, all at once."""
+    size = shape.num_ranks
+    return (hops([(member, (member + 1) % size) for member in range(size)], 1.0),)
+
+
 ALGORITHMS = (
     _algorithm("direct", "all_to_all", exchange),
     _algorithm("pairwise", "all_to_all", pairwise),
     _algorithm("direct", "all_reduce", all_reduce),
     _algorithm("direct", "all_gather", exchange),
     _algorithm("direct", "reduce_scatter", exchange),
+    Algorithm(name="direct", operation="shift", phases=shift, in_libraries=True, source=SOURCE),
     Algorithm(name="direct", operation="send", phases=send, in_libraries=True, source=SOURCE),
 )

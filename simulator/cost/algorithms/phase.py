@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send")
-"""Operations on a group; `send` is one message from the first member to the second."""
+OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "shift", "send")
+"""Operations on a group; in a `shift` each member sends to the next, in a `send` the first one to the second."""
 
 
 Cable = tuple[int, int, float]

@@ -8,6 +8,7 @@ from simulator.model.layers.batch_norm import BatchNorm, BatchNormSpec
 from simulator.model.layers.bias import Bias
 from simulator.model.layers.conv2d import Conv2d, Conv2dSpec
 from simulator.model.layers.embedding import Embedding, EmbeddingSpec
+from simulator.model.layers.exchange import Exchange
 from simulator.model.layers.experts import Combine, Dispatch, GroupedLinear, Router
 from simulator.model.layers.flatten import Flatten, FlattenSpec
 from simulator.model.layers.glu import Glu, GluSpec
@@ -46,6 +47,7 @@ __all__ = [
     "CrossEntropy",
     "Dispatch",
     "Embedding",
+    "Exchange",
     "FirstToken",
     "Flatten",
     "Glu",

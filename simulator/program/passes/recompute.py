@@ -38,13 +38,8 @@ def insert_recomputation(program: Program) -> Program:
 
 
 def _pieces(stage: Stage, last: int) -> list[tuple[Kind, int]]:
-    """Return (kind, segment) of all that runs again before the backward of a block whose last segment is given."""
-    unit = stage.unit_of(last)
-    pieces: list[tuple[Kind, int]] = []
-    if last != unit[-1] or not stage.segments[last].recomputed:
-        return pieces
-    for part in unit:
-        pieces.append((Kind.R, part))
-        if stage.segments[part].reduces_again:
-            pieces.append((Kind.ALL_REDUCE_R, part))
-    return pieces
+    """Return (kind, segment) of all that runs again before the backward of the segment with which a block ends."""
+    if last != stage.last_computing(last) or not stage.segments[last].recomputed:
+        return []
+    segments = ((part, stage.segments[part]) for part in stage.unit_of(last))
+    return [(segment.again, part) for part, segment in segments if segment.again]

@@ -29,7 +29,7 @@ def _lower(program: Program, instructions: tuple[Instruction, ...]) -> tuple[Ins
             continue
         for index, bucket in enumerate(program.stages[instruction.stage].buckets):
             if bucket.segment == instruction.part:
-                reduction = Instruction(Kind.REDUCE_GRAD, instruction.stage, part=index)
+                reduction = Instruction(bucket.reduction, instruction.stage, part=index)
                 (lowered if overlap else held).append(reduction)
     held.sort(key=lambda reduction: program.model_stage(reduction.stage) if program.pipelines > 1 else 0)
     return (*lowered, *held)

@@ -1,4 +1,4 @@
-"""Split F and B of a stage into its segments, with the tensor-parallel all-reduces between them."""
+"""Split F and B of a stage into its segments, with the exchanges between them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SPLIT = (Kind.F, Kind.B, Kind.I, Kind.W)
 
 
 def split_into_segments(program: Program) -> Program:
-    """Replace ``2F0`` by ``2F0.0, 2F0.1, 2ALL_REDUCE_F0.1, ...`` and ``2B0`` by the same backwards."""
+    """Replace ``2F0`` by ``2F0.0, 2F0.1, 2TP_F0.2, 2F0.3, ...`` and ``2B0`` by the same backwards."""
     pieces = {(kind, stage.index): _pieces(stage, kind) for stage in program.stages for kind in SPLIT}
     lists = (
         tuple(
@@ -26,12 +26,13 @@ def split_into_segments(program: Program) -> Program:
 
 def _pieces(stage: Stage, kind: Kind) -> list[tuple[Kind, int]]:
     """Return (kind, segment) of everything that an action of a stage becomes, in order."""
+    if kind is Kind.F:
+        return [(segment.forward, part) for part, segment in enumerate(stage.segments) if segment.forward]
     pieces: list[tuple[Kind, int]] = []
-    segments = list(enumerate(stage.segments))
-    for index, segment in segments if kind is Kind.F else reversed(segments):
-        pieces.append((kind, index))
-        if kind is Kind.F and segment.parallel:
-            pieces.append((Kind.ALL_REDUCE_F, index))
-        if kind in (Kind.B, Kind.I) and segment.reduces_backward:
-            pieces.append((Kind.ALL_REDUCE_B, index))
+    for part in stage.backward:
+        segment = stage.segments[part]
+        if not segment.exchange:
+            pieces.append((kind, part))
+        elif kind is not Kind.W and segment.backward:
+            pieces.append((segment.backward, part))
     return pieces

@@ -1,0 +1,75 @@
+"""Communication inside a model: a layer without parameters that a parallel scheme puts between others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from simulator.model.layers.base import Kernel, Layer, Phase, Shape, ShapeError
+
+NOTHING = "nothing"
+"""The operation of a direction in which nothing is communicated: the tensor is handed on as it is."""
+
+BACKWARDS = {
+    NOTHING: (NOTHING, "all_reduce"),
+    "all_reduce": (NOTHING, "all_reduce"),
+    "all_gather": ("reduce_scatter",),
+    "reduce_scatter": ("all_gather",),
+    "all_to_all": ("all_to_all",),
+    "shift": ("shift",),
+}
+"""For each operation forward those that may be its adjoint backward; which of two, depends on what ranks read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange(Layer):
+    """Ranks of one group exchange a tensor. Made by rewritings of the graph, not written in YAML.
+
+    An all-reduce works in place, so it is the only reader of what it reads.
+
+    Parameters
+    ----------
+    axis
+        Whose groups: ``tp``, ``cp`` or ``ep``.
+    forward, backward
+        Operation on the tensor, and on the gradient on its way back: a key of ``BACKWARDS`` and one of its values.
+        ``shift`` sends to the next rank of the group, receives from the one before; backward the other way round.
+    num_ranks
+        Members of a group.
+    joined, shared
+        Dimension of a sample along which an all-gather or all-to-all joins parts, and along which a reduce-scatter or
+        all-to-all shares them out.
+    """
+
+    axis: str
+    forward: str
+    backward: str
+    num_ranks: int
+    joined: int = 0
+    shared: int = 0
+
+    kind: ClassVar[str] = "exchange"
+    passes_gradient: ClassVar[bool] = True
+
+    @property
+    def is_view(self) -> bool:  # type: ignore[override]
+        """Only sums stay where the input was."""
+        return self.forward in (NOTHING, "all_reduce")
+
+    def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Return the shape of one rank's output."""
+        if self.backward not in BACKWARDS[self.forward]:
+            raise ShapeError(f"an exchange that does {self.forward} forward cannot do {self.backward} backward")
+        (shape,) = inputs
+        sizes = list(shape)
+        if self.forward in ("reduce_scatter", "all_to_all"):
+            if sizes[self.shared] % self.num_ranks:
+                raise ShapeError(f"{self.num_ranks} ranks cannot share {sizes[self.shared]} of {list(shape)} evenly")
+            sizes[self.shared] //= self.num_ranks
+        if self.forward in ("all_gather", "all_to_all"):
+            sizes[self.joined] *= self.num_ranks
+        return tuple(sizes)
+
+    def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:
+        """Return nothing: what ranks do to exchange tensors is part of the message's time."""
+        return ()

@@ -1,0 +1,232 @@
+"""Stages and segments of a cut graph, and the data flow between them."""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from simulator.model.graph import INPUT, LayerGraph, Node
+from simulator.model.layers import Exchange
+from simulator.model.layers.exchange import NOTHING
+from simulator.plan.plan import Plan
+from simulator.program.buckets import block_buckets, filled_buckets, filled_up
+from simulator.program.instructions import EXCHANGES, Kind
+from simulator.program.stage import BORDER, Bucket, Segment, Stage
+
+
+def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...], pipelines: int = 1) -> tuple[Stage, ...]:
+    """Return the stages of a cut graph, once for each pipeline.
+
+    Parameters
+    ----------
+    graph
+        The graph of one rank.
+    plan
+        Says how gradients are bucketed.
+    cuts
+        Index of the first node of each stage.
+    pipelines
+        Replicas of the stages on the same ranks; then gradients are reduced even without data parallelism.
+    """
+    ends = [*cuts[1:], len(graph.nodes)]
+    sizes = {"dp": plan.replicas, "dp_expert": plan.replicas // plan.ep}
+    axes = tuple(axis for axis, size in sizes.items() if size * pipelines > 1)
+    stages = [_stage(graph, plan, index, *span, axes) for index, span in enumerate(zip(cuts, ends, strict=True))]
+    return tuple(
+        replace(stage, index=stage.index + pipeline * len(stages)) for pipeline in range(pipelines) for stage in stages
+    )
+
+
+def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, axes: tuple[str, ...]) -> Stage:
+    nodes = graph.nodes[first:end]
+    blocks = _block_starts(nodes) if plan.recompute == "full" or plan.is_sharded else [0]
+    buckets = block_buckets(nodes, blocks) if plan.is_sharded else filled_buckets(nodes, plan, axes)
+    starts = set(blocks) | ({bucket.start for bucket in buckets} if plan.dp_overlap else set())
+    for place, node in enumerate(nodes):
+        starts |= {place, place + 1} if isinstance(node.layer, Exchange) else set()
+    bounds = [*sorted(starts - {len(nodes)}), len(nodes)]
+    receives = _crossing(graph, first) if first else ()
+    sends = _crossing(graph, end)
+    gradients_out = tuple(name for name in receives if graph.trainable[name])
+    segments = _segments(graph, plan, nodes, bounds, blocks)
+    flow = _Flow(graph, segments, receives, sends)
+    return Stage(
+        index=index,
+        segments=tuple(flow.joined(part) for part in range(len(segments))),
+        receives=receives,
+        sends=sends,
+        gradients_in=tuple(name for name in sends if graph.trainable[name]),
+        gradients_out=gradients_out,
+        sent_by=flow.makers(sends),
+        returned_by=flow.takers(gradients_out),
+        buckets=tuple(
+            Bucket(
+                nodes=each.names,
+                elements=filled_up(sum(node.layer.num_parameters for node in nodes if node.name in each.names), plan),
+                segment=next(i for i, end in enumerate(bounds[1:]) if end > each.start and not segments[i].exchange),
+                axis=each.axis,
+            )
+            for each in buckets
+        ),
+    )
+
+
+def _crossing(graph: LayerGraph, cut: int) -> tuple[str, ...]:
+    """Return the tensors made before node ``cut`` and read at or after it, in the order they are made."""
+    made = (INPUT, *(node.name for node in graph.nodes[:cut]))
+    read = {name for node in graph.nodes[cut:] for name in node.inputs}
+    return tuple(name for name in made if name in read)
+
+
+def _block_starts(nodes: Sequence[Node]) -> list[int]:
+    """Return the first node of each block."""
+    return [0, *(index for index in range(1, len(nodes)) if nodes[index - 1].block != nodes[index].block)]
+
+
+def _segments(
+    graph: LayerGraph, plan: Plan, nodes: tuple[Node, ...], bounds: list[int], blocks: list[int]
+) -> list[Segment]:
+    """Return the segments between bounds, each with the block that it belongs to."""
+    recomputed = [
+        plan.recompute == "full" and _keeps_more_than_inputs(graph, nodes[a:b])
+        for a, b in pairwise([*blocks, len(nodes)])
+    ]
+    units = [bisect(blocks, bound) - 1 for bound in bounds[:-1]]
+    return [
+        _segment(graph, nodes[a:b], unit, recomputed[unit])
+        for (a, b), unit in zip(pairwise(bounds), units, strict=True)
+    ]
+
+
+def _keeps_more_than_inputs(graph: LayerGraph, nodes: Sequence[Node]) -> bool:
+    """Return whether recomputing a block saves anything; backward of the block of the loss follows at once."""
+    made = {node.name for node in nodes}
+    read = {graph.values[name] for node in nodes if node.layer.saves_input for name in node.inputs}
+    saved = (read & made) | {node.name for node in nodes if node.layer.saves_output}
+    extra = any(node.layer.extra_saved_bytes(graph.input_shapes(node), 1, 1) for node in nodes)
+    return graph.loss not in nodes and (bool(saved) or extra)
+
+
+def _segment(graph: LayerGraph, nodes: tuple[Node, ...], unit: int, recomputed: bool) -> Segment:
+    inside = {node.name for node in nodes}
+    forward, backward, again = Kind.F, Kind.B, Kind.R
+    layer = nodes[0].layer
+    if isinstance(layer, Exchange):
+        forward, backward, again = EXCHANGES[layer.axis]
+    gives = not isinstance(layer, Exchange) or (layer.backward != NOTHING and graph.needs_input_grad(nodes[0]))
+    runs = not isinstance(layer, Exchange) or layer.forward != NOTHING
+    return Segment(
+        nodes=nodes,
+        inputs=tuple(dict.fromkeys(name for node in nodes for name in node.inputs if name not in inside)),
+        outputs=tuple(
+            node.name
+            for node in nodes
+            if node is graph.loss or any(reader.name not in inside for reader in graph.consumers[node.name])
+        ),
+        forward=forward if runs else None,
+        backward=backward if gives else None,
+        again=again if runs and recomputed else None,
+        unit=unit,
+        recomputed=recomputed,
+    )
+
+
+class _Flow:
+    """The data flow between the segments of a stage, through exchanges that leave a tensor or a gradient as it is.
+
+    Attributes
+    ----------
+    maker
+        For each tensor the segment that makes it.
+    readers
+        For each tensor the segments that read it.
+    """
+
+    def __init__(
+        self, graph: LayerGraph, segments: list[Segment], receives: tuple[str, ...], sends: tuple[str, ...]
+    ) -> None:
+        self.graph = graph
+        self.segments = segments
+        self.sends = {*sends}
+        self.readers: dict[str, list[int]] = defaultdict(list)
+        for part, segment in enumerate(segments):
+            for name in segment.inputs:
+                self.readers[name].append(part)
+        self.maker = dict.fromkeys((graph.values[name] for name in receives), BORDER)
+        self.maker |= {node.name: part for part, segment in enumerate(segments) for node in segment.nodes}
+        names = {*receives, *self.maker, INPUT}
+        self._values, self._gradients, self._storages = (
+            _grouped(names, origins) for origins in (graph.values, graph.gradients, graph.storages)
+        )
+        self._ends: dict[int | None, list[int]] = defaultdict(list)
+        for part in range(len(segments)):
+            self._ends[self._ends_with(part)].append(part)
+
+    def joined(self, part: int) -> Segment:
+        """Return a segment with its place in the flow."""
+        segment = self.segments[part]
+        return replace(
+            segment,
+            again=segment.again if self._is_read_again(segment) else None,
+            makers=self.makers(segment.inputs),
+            takers=self.takers(name for name in segment.outputs if self.graph.trainable[name]),
+            inner=tuple(name for name in segment.outputs if self._is_inner(name, segment.unit)),
+            consumed=self._consumed(segment),
+            ends=tuple(self._ends[part]),
+        )
+
+    def makers(self, names: Iterable[str]) -> tuple[int, ...]:
+        """Return the segments whose forward makes some tensors; the data stand there from the beginning."""
+        values = (self.graph.values[name] for name in names)
+        return tuple(sorted({self.maker[value] for value in values if value in self.maker}))
+
+    def takers(self, names: Iterable[str]) -> tuple[int, ...]:
+        """Return the segments whose backward makes the gradients of some tensors."""
+        same = [name for source in {self.graph.gradients[name] for name in names} for name in self._gradients[source]]
+        found = {part for part in self._reading(same) if self.segments[part].backward}
+        return tuple(sorted(found | ({BORDER} if self.sends.intersection(same) else set())))
+
+    def _reading(self, names: Iterable[str]) -> set[int]:
+        return {part for name in names for part in self.readers[name]}
+
+    def _is_read_again(self, segment: Segment) -> bool:
+        """Return whether a segment is needed when its unit runs again: an exchange only for the rest of the unit."""
+        same = (name for own in segment.outputs for name in self._values[self.graph.values[own]])
+        return not segment.exchange or any(self.segments[part].unit == segment.unit for part in self._reading(same))
+
+    def _is_inner(self, name: str, unit: int) -> bool:
+        """Return whether only a unit reads what lies where a tensor does."""
+        same = self._storages[self.graph.storages[name]]
+        outside = any(self.segments[part].unit != unit for part in self._reading(same))
+        return not outside and not self.sends.intersection(same)
+
+    def _consumed(self, segment: Segment) -> tuple[str, ...]:
+        """Return what an exchange reads alone, if it does not stay where it is."""
+        if not segment.exchange or segment.exchange.is_view:
+            return ()
+        (name,) = segment.nodes[0].inputs
+        alone = len(self.graph.consumers[name]) == 1 and self.graph.storages[name] == name
+        return (name,) if alone and self.maker.get(name, BORDER) != BORDER else ()
+
+    def _ends_with(self, part: int) -> int | None:
+        """Return the segment after whose backward nobody reads another's outputs; None if only the stage's end does."""
+        segment = self.segments[part]
+        if not segment.exchange:
+            return part
+        storage = self.graph.storages[segment.nodes[0].name]
+        if segment.exchange.is_view:
+            maker = self.maker.get(storage, BORDER)
+            return None if maker == BORDER else self._ends_with(maker)
+        computing = (other for other in self._reading(self._storages[storage]) if not self.segments[other].exchange)
+        return min(computing, default=part if segment.backward else None)
+
+
+def _grouped(names: Iterable[str], origins: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return some tensors by their origin."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        groups[origins[name]].append(name)
+    return groups
