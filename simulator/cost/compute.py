@@ -24,7 +24,7 @@ from simulator.model.layers.base import Kernel, Phase
 from simulator.plan.frameworks import FRAMEWORKS
 from simulator.plan.plan import MASTER_BYTES, Plan
 from simulator.program import instructions
-from simulator.program.instructions import Instruction, Kind
+from simulator.program.instructions import EXCHANGES_B, EXCHANGES_F, EXCHANGES_R, Instruction, Kind
 from simulator.program.program import Program
 from simulator.topology import Device
 
@@ -53,6 +53,7 @@ class ComputeCost:
         self.framework = FRAMEWORKS[program.plan.framework]
         self._seconds: dict[tuple[Kind, int, int], float] = {}
         self._alike: dict[tuple[Kind, bool, int], float] = {}
+        self._hosts: dict[tuple[Kind, int], float] = {}
         self._flops: dict[tuple[Kind, int], float] = {}
         self._passes: dict[tuple[str, Kind, bool], tuple[float, bool]] = {}
         self._correction = self._median_ratio() if calibration.layers else 1.0
@@ -73,6 +74,20 @@ class ComputeCost:
         if key not in self._seconds:
             self._seconds[key] = self._price(instruction) / self.device.speed
         return self._seconds[key]
+
+    def host_seconds(self, instruction: Instruction) -> float:
+        """Return the time in which the framework's host launches an instruction's kernels, or one exchange."""
+        launch = self.framework.host_launch
+        if not launch:
+            return 0.0
+        if instruction.kind in (*EXCHANGES_F, *EXCHANGES_B, *EXCHANGES_R):
+            return launch
+        if instruction.kind not in PASSES:
+            return 0.0
+        key = (instruction.kind, self.program.alike[instruction.stage][instruction.part])
+        if key not in self._hosts:
+            self._hosts[key] = launch * self._count(self.program.segment(instruction).nodes, instruction.kind)
+        return self._hosts[key]
 
     def flops(self, instruction: Instruction) -> float:
         """Return the matrix-product FLOPs of an instruction, what MFU counts."""
@@ -99,13 +114,14 @@ class ComputeCost:
         key = (work.kind, apart, self.program.alike[work.stage][work.part])
         if key not in self._alike:
             self._alike[key] = self._price_pass(work, apart)
-        return self._alike[key] + self._slot_seconds(work)
+        return self._alike[key] + (self.framework.slot if self.begins_slot(work) else 0.0)
 
-    def _slot_seconds(self, work: Instruction) -> float:
-        """Return the wait of a pipeline's stage for its host, once for each forward and backward."""
-        first = self.program.stages[work.stage].computing[:1]
-        starts = work.kind in (Kind.F, Kind.B, Kind.I) and (work.part < 0 or work.part in first)
-        return self.framework.slot if starts and self.program.plan.pp > 1 else 0.0
+    def begins_slot(self, work: Instruction) -> bool:
+        """Return whether an instruction is the first of a forward or a backward of a stage in a pipeline."""
+        if self.program.plan.pp == 1 or work.kind not in (Kind.F, Kind.B, Kind.I):
+            return False
+        computing = self.program.stages[work.stage].computing
+        return work.part < 0 or work.part == computing[0 if work.kind is Kind.F else -1]
 
     def _price_pass(self, work: Instruction, apart: bool) -> float:
         nodes = self.program.segment(work).nodes
@@ -116,8 +132,11 @@ class ComputeCost:
 
     def _launching(self, nodes: Iterable[Node], kind: Kind) -> float:
         """Return the time of the host that launches the kernels of an instruction, while the device runs them."""
-        launch = max(self.device.host_launch, self.framework.host_launch)
-        return launch * sum(1 for node in nodes for _ in self._kernels(node, kind)) if launch else 0.0
+        return self.device.host_launch * self._count(nodes, kind) if self.device.host_launch else 0.0
+
+    def _count(self, nodes: Iterable[Node], kind: Kind) -> int:
+        """Return the kernels of a pass over some layers."""
+        return sum(1 for node in nodes for _ in self._kernels(node, kind))
 
     def _pass(self, node: Node, kind: Kind, apart: bool) -> tuple[float, bool]:
         """Return the seconds of a pass over a layer, and whether they were measured."""
