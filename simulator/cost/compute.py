@@ -21,10 +21,11 @@ from simulator.cost.kernels import kernel_seconds, stream_seconds
 from simulator.cost.overheads import framework_kernels
 from simulator.model.graph import LayerGraph, Node
 from simulator.model.layers.base import Kernel, Phase
+from simulator.model.layers.bias import Bias
 from simulator.plan.frameworks import FRAMEWORKS
 from simulator.plan.plan import MASTER_BYTES, Plan
 from simulator.program import instructions
-from simulator.program.instructions import EXCHANGES_B, EXCHANGES_F, EXCHANGES_R, Instruction, Kind
+from simulator.program.instructions import Instruction, Kind
 from simulator.program.program import Program
 from simulator.topology import Device
 
@@ -76,18 +77,14 @@ class ComputeCost:
         return self._seconds[key]
 
     def host_seconds(self, instruction: Instruction) -> float:
-        """Return the time in which the framework's host launches an instruction's kernels, or one exchange."""
-        launch = self.framework.host_launch
-        if not launch:
+        """Return the time in which the framework's host launches an instruction's kernels."""
+        launch, kind = self.framework.host_launch, instruction.kind
+        if not launch or kind not in PASSES:
             return 0.0
-        if instruction.kind in (*EXCHANGES_F, *EXCHANGES_B, *EXCHANGES_R):
-            return launch
-        if instruction.kind not in PASSES:
-            return 0.0
-        key = (instruction.kind, self.program.alike[instruction.stage][instruction.part])
+        key = (kind, self.program.alike[instruction.stage][instruction.part])
         if key not in self._hosts:
-            self._hosts[key] = launch * self._count(self.program.segment(instruction).nodes, instruction.kind)
-        return self._hosts[key]
+            self._hosts[key] = launch * self._count(self.program.segment(instruction).nodes, kind)
+        return self._hosts[key] + (self.framework.slot if self.begins_slot(instruction) else 0.0)
 
     def flops(self, instruction: Instruction) -> float:
         """Return the matrix-product FLOPs of an instruction, what MFU counts."""
@@ -114,11 +111,12 @@ class ComputeCost:
         key = (work.kind, apart, self.program.alike[work.stage][work.part])
         if key not in self._alike:
             self._alike[key] = self._price_pass(work, apart)
-        return self._alike[key] + (self.framework.slot if self.begins_slot(work) else 0.0)
+        waits = self.program.plan.pp > 1 and self.begins_slot(work)
+        return self._alike[key] + (self.framework.slot if waits else 0.0)
 
     def begins_slot(self, work: Instruction) -> bool:
-        """Return whether an instruction is the first of a forward or a backward of a stage in a pipeline."""
-        if self.program.plan.pp == 1 or work.kind not in (Kind.F, Kind.B, Kind.I):
+        """Return whether an instruction is the first of a forward or a backward of a stage."""
+        if work.kind not in (Kind.F, Kind.B, Kind.I):
             return False
         computing = self.program.stages[work.stage].computing
         return work.part < 0 or work.part == computing[0 if work.kind is Kind.F else -1]
@@ -135,8 +133,13 @@ class ComputeCost:
         return self.device.host_launch * self._count(nodes, kind) if self.device.host_launch else 0.0
 
     def _count(self, nodes: Iterable[Node], kind: Kind) -> int:
-        """Return the kernels of a pass over some layers."""
-        return sum(1 for node in nodes for _ in self._kernels(node, kind))
+        """Return the kernels of a pass over some layers; as many with tensor parallelism as without.
+
+        A bias behind an exchange is one more kernel of the device, but frameworks that split their layers add it on
+        its own whether there is anybody to exchange with or not.
+        """
+        own = (node for node in nodes if kind not in instructions.FORWARD or not isinstance(node.layer, Bias))
+        return sum(1 for node in own for _ in self._kernels(node, kind))
 
     def _pass(self, node: Node, kind: Kind, apart: bool) -> tuple[float, bool]:
         """Return the seconds of a pass over a layer, and whether they were measured."""

@@ -98,10 +98,10 @@ class TaskCost:
     def __init__(self, script: Script, cost: ComputeCost) -> None:
         self.seconds = cost.seconds
         self.segments = [self._segments(script.of(task)) for task in script.examples]
-        examples = [script.of(task) for task in script.examples]
+        pipelined = cost.program.plan.pp > 1
         self.hosts = [
-            (sum(map(cost.host_seconds, each)), each[0].kind is Kind.OPTIM or cost.begins_slot(each[0]))
-            for each in examples
+            (cost.host_seconds(first), first.kind is Kind.OPTIM or (pipelined and cost.begins_slot(first)))
+            for first in (script.of(task)[0] for task in script.examples)
         ]
 
     def _segments(self, instructions: list[Instruction]) -> tuple[float, ...]:

@@ -26,8 +26,9 @@ class Framework:
         frameworks launch several kernels (casts, transposes, masks, dropout) for one that is counted, so it is a few
         times the 5 to 10 us of a single launch.
     slot
-        Seconds in which the device waits at each forward and each backward of a stage in a pipeline: messages that the
-        host completes before it launches anything, so that none of its launches is ahead.
+        Seconds of the host before the first launch of each forward and each backward of a stage: batches, masks,
+        hooks, messages. In a pipeline the host then waits for the device too, since it completes the messages of a slot
+        before it launches anything; elsewhere it goes on ahead of the device.
     step
         Seconds of a step in which the device waits for the host: data, norm of the gradients, loss, logging.
     elementwise
@@ -87,8 +88,10 @@ FRAMEWORKS = {
     ),
     "fsdp": Framework(
         loss=TORCH_LOSS,
+        accumulation=10.0,
         update=12.0,
-        source="loss counted; clipping reads gradients for their norm (4) and scales them (4 + 4)",
+        source="loss counted; FSDP joins gradients into a flat one (2 + 2) and casts it to fp32 for its reduction "
+        "(2 + 4; torch/distributed/fsdp/_runtime_utils.py); clipping reads gradients for their norm (4) and scales them (4 + 4)",
     ),
     "fsdp-compiled": Framework(
         update=12.0,
