@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from simulator.plan.frameworks import NONE
 from simulator.plan.mesh import Mesh
 
 DTYPE_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 2}
@@ -93,6 +94,10 @@ class Plan:
         ``none``, or ``fsdp``: replicas share parameters and optimizer state out among them, and gather them by blocks.
     stages
         ``auto``, ``even``, ``balanced``, or the block that each stage begins with.
+    framework
+        Whose overheads are added, a key of ``FRAMEWORKS``.
+    flash_kernel
+        Implementation of fused attention.
     dataset_size, epochs
         Samples of the training set (0 = not named) and passes over it.
     """
@@ -120,6 +125,8 @@ class Plan:
     recompute_blocks: int | None = None
     sharding: str = "none"
     stages: str | tuple[str, ...] = "auto"
+    framework: str = NONE
+    flash_kernel: str = "newest"
     dataset_size: int = 0
     epochs: int = 1
 

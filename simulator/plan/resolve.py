@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from simulator.errors import Problems
+from simulator.plan.frameworks import FRAMEWORKS
 from simulator.plan.mesh import AXES, Mesh
 from simulator.plan.plan import DTYPE_BYTES, NEEDED, Optimizer, Plan
 from simulator.plan.schema import PlanSchema
@@ -66,6 +67,7 @@ def resolve_plan(
     if spec.recompute_blocks and spec.recompute == "none":
         message = "chooses among blocks that recompute, and recompute is none"
         problems.add("plan.recompute_blocks", message, "set recompute: full or selective, or leave it out")
+    _check_framework(spec, problems)
     batch = _batch(spec, mesh.size("dp"), problems) if mesh else None
     text = _schedule_text(spec, problems)
     stages = _stages_per_rank(spec, schedules, batch[1] if batch else spec.num_microbatches, problems)
@@ -97,6 +99,8 @@ def resolve_plan(
         recompute_blocks=spec.recompute_blocks,
         sharding=spec.sharding,
         stages=spec.stages if isinstance(spec.stages, str) else tuple(spec.stages),
+        framework=spec.framework,
+        flash_kernel=spec.flash_kernel,
         dataset_size=spec.dataset_size or 0,
         epochs=spec.epochs,
     )
@@ -201,6 +205,13 @@ def _schedule_text(spec: PlanSchema, problems: Problems) -> str:
         hint = "a plan file names it from its own folder, --set from the working directory"
         problems.add("plan.schedule_file", f"{spec.schedule_file} cannot be read: {reason.lower()}", hint)
         return ""
+
+
+def _check_framework(spec: PlanSchema, problems: Problems) -> None:
+    if spec.framework not in FRAMEWORKS:
+        close = get_close_matches(spec.framework.lower(), FRAMEWORKS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(FRAMEWORKS)}"
+        problems.add("plan.framework", f"{spec.framework!r} is not a framework", hint)
 
 
 def _check_dtype(spec: PlanSchema, topology: Topology, problems: Problems) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from simulator.inputs.fields import Bytes, Name, PositiveInt, PositiveNumber, StrictModel
+from simulator.plan.frameworks import NONE
 from simulator.units import parse_bytes
 
 
@@ -98,5 +99,12 @@ class PlanSchema(StrictModel):
             description="even: equal numbers of repeated blocks; balanced: by cost; or the first block of each stage"
         ),
     ] = "auto"
+    framework: Annotated[
+        str, Field(description="whose overheads are added: launches, passes over memory that are not fused")
+    ] = NONE
+    flash_kernel: Annotated[
+        Literal["newest", "flash2", "triton", "flash1"],
+        Field(description="implementation of fused attention; newest: whatever reached the device's rates"),
+    ] = "newest"
     dataset_size: Annotated[PositiveInt | None, Field(description="samples of the training set")] = None
     epochs: PositiveInt = 1
