@@ -19,13 +19,12 @@ INPUT = "input"
 
 
 class Shard(StrEnum):
-    """How a node's parameters are cut: over the tensor-parallel ranks, or experts over the expert-parallel ones."""
+    """How a node's parameters are cut over the tensor-parallel ranks."""
 
     NONE = "none"
     COLUMN = "column"
     ROW = "row"
     HEADS = "heads"
-    EXPERTS = "experts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

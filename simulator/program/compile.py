@@ -6,6 +6,8 @@ from simulator.errors import Problems
 from simulator.model.graph import LayerGraph
 from simulator.model.layers import Exchange
 from simulator.model.layers.base import Phase
+from simulator.plan.context_parallel import share_sequence
+from simulator.plan.expert_parallel import share_experts
 from simulator.plan.plan import Plan
 from simulator.plan.stages import cut_stages, roofline_seconds
 from simulator.plan.tensor_parallel import shard_graph
@@ -75,6 +77,8 @@ def _refuse_stages(plan: Plan, found: int, problems: Problems) -> None:
 def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Problems) -> Program | None:
     """Return the Program of a plan, or None after reporting why the model cannot be cut like that."""
     local = shard_graph(graph, plan.tp, problems)
+    local = local and share_experts(local, plan, problems)
+    local = local and share_sequence(local, plan, problems)
     if local and not _splits(local, plan, problems):
         return None
     cuts = cut_stages(local, plan, topology.device(0), problems) if local else None

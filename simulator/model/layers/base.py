@@ -149,6 +149,8 @@ class Layer:
         Whether the output lies in the input's storage.
     passes_gradient
         Whether backward hands the gradient of the output on as it is, without a tensor of its own.
+    transient
+        Whether the output is gone when the block's forward has ended: backward does without it or gets it again.
     shards
         Inputs, by position, of which a rank may hold some channels or heads alone, and makes those of the output.
     """
@@ -159,6 +161,7 @@ class Layer:
     saves_output: ClassVar[bool] = False
     is_view: ClassVar[bool] = False
     passes_gradient: ClassVar[bool] = False
+    transient: ClassVar[bool] = False
     num_inputs: ClassVar[int] = 1
     shards: ClassVar[tuple[int, ...]] = ()
 
