@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import zlib
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from executor.modules.functions import FORWARD, Forward
+from executor.modules.functions import FORWARD, PLACED, Forward
 from executor.modules.operations import PLAIN, Operations
+from executor.places import Places
 from simulator.errors import ExecutionError
 from simulator.model.graph import Node, Shard
-from simulator.model.layers import Layer, Linear, Qkv, Shape
+from simulator.model.layers import BlockAttention, GroupedLinear, Layer, Linear, Qkv, Shape
 
 WHOLE = ("q_norm", "k_norm")
 """Parameters of cut layers that every rank has whole."""
@@ -29,11 +31,25 @@ class LayerModule(nn.Module):
         Which shard, of how many.
     dtype
         Of the parameters.
+    ep_rank
+        Which of the expert-parallel ranks.
+    places
+        Of the sequence, where this rank has only some.
     """
 
-    def __init__(self, node: Node, tp_rank: int, tp: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        node: Node,
+        tp_rank: int,
+        tp: int,
+        dtype: torch.dtype,
+        ep_rank: int = 0,
+        places: Places | None = None,
+    ) -> None:
         super().__init__()
         check_runnable(node)
+        self._ep_rank = ep_rank
+        self._context = {"places": places} if places and node.layer.kind in PLACED else {}
         self.node = node
         self.run = forward_of(node.layer)
         self.operations: Operations = PLAIN
@@ -47,17 +63,20 @@ class LayerModule(nn.Module):
         # A plain dict is many times faster to read than a ParameterDict, and this is read in every forward.
         self.local = dict(self.weights.items())
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Any) -> Tensor:
         """Run the layer."""
-        return self.run(self.operations, self.node.layer, self.local, *inputs)
+        return self.run(self.operations, self.node.layer, self.local, *inputs, **self._context)
 
     def _initial(self, name: str, shape: Shape, tp_rank: int, tp: int) -> Tensor:
         full = list(shape)
         axis = shard_axis(self.node, name)
         if axis is not None:
             full[axis] *= tp
-        whole = initial_value(self.node.parameter_name(name), tuple(full))
-        return take_shard(self.node, name, whole, tp_rank, tp)
+        layer = self.node.layer
+        if isinstance(layer, GroupedLinear):
+            full[0] = layer.num_experts
+        whole = take_shard(self.node, name, initial_value(self.node.parameter_name(name), tuple(full)), tp_rank, tp)
+        return whole.split(layer.num_local)[self._ep_rank] if isinstance(layer, GroupedLinear) else whole
 
 
 def check_runnable(node: Node) -> None:
@@ -67,6 +86,10 @@ def check_runnable(node: Node) -> None:
         raise ExecutionError(
             f"{node.name}: norms of queries and keys are whole on every rank of tp; their gradients would have "
             "to be summed over the ranks, which cannot be run yet; set tp 1 or qk_norm: false"
+        )
+    if isinstance(layer, BlockAttention) and layer.distance is not None:
+        raise ExecutionError(
+            f"{node.name}: context_parallel: ring is simulated only; set context_parallel: all_to_all or all_gather"
         )
     if isinstance(layer, Linear) and layer.copies:
         raise ExecutionError(

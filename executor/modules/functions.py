@@ -16,10 +16,12 @@ from torch.nn import functional
 from executor.modules import experts
 from executor.modules.fused import gated, rotate
 from executor.modules.operations import Operations
+from executor.places import Places
 from simulator.model.layers import (
     Activation,
     Attention,
     Bias,
+    BlockAttention,
     Conv2d,
     CrossEntropy,
     Glu,
@@ -44,7 +46,7 @@ def conv2d(ops: Operations, layer: Conv2d, parameters: Parameters, x: Tensor) ->
     return ops.conv2d(x, parameters["weight"], parameters.get("bias"), layer.stride, layer.padding)
 
 
-def qkv(ops: Operations, layer: Qkv, parameters: Parameters, x_BSH: Tensor) -> Tensor:
+def qkv(ops: Operations, layer: Qkv, parameters: Parameters, x_BSH: Tensor, *, places: Places | None = None) -> Tensor:
     """Queries, keys and values of the local heads, side by side."""
     made_BSH = ops.linear(x_BSH, parameters["weight"], parameters.get("bias"))
     if layer.qk_norm:
@@ -56,7 +58,8 @@ def qkv(ops: Operations, layer: Qkv, parameters: Parameters, x_BSH: Tensor) -> T
         ]
         made_BSH = torch.cat([*heads, v_BSH], -1)
     if layer.rope:
-        made_BSH = rotate(made_BSH, layer.num_heads + layer.num_kv_heads, layer.head_dim)
+        own = places.own if places else None
+        made_BSH = rotate(made_BSH, layer.num_heads + layer.num_kv_heads, layer.head_dim, own)
     return made_BSH
 
 
@@ -71,8 +74,42 @@ def attention(ops: Operations, layer: Attention, parameters: Parameters, qkv_BSH
             q_BASD, k_BASD, v_BASD, is_causal=layer.causal, enable_gqa=shared > 1
         )
     else:
-        context_BASD = _materialised(q_BASD, _repeated(k_BASD, shared), _repeated(v_BASD, shared), layer.causal)
+        mask = _future(sequence, q_BASD.device) if layer.causal else None
+        context_BASD = _materialised(q_BASD, _repeated(k_BASD, shared), _repeated(v_BASD, shared), mask)
     return context_BASD.transpose(1, 2).reshape(batch, sequence, layer.width)
+
+
+def block_attention(
+    ops: Operations,
+    layer: BlockAttention,
+    parameters: Parameters,
+    q_BSH: Tensor,
+    kv_BSH: Tensor,
+    *,
+    places: Places | None = None,
+) -> Tensor:
+    """Attention of a rank's own queries over the keys and values of all ranks."""
+    assert places and layer.distance is None
+    shared = layer.num_heads // layer.num_kv_heads
+    q_BASD, k_BASD, v_BASD = (
+        x.unflatten(-1, (-1, layer.head_dim)).transpose(1, 2) for x in (q_BSH, *kv_BSH.chunk(2, -1))
+    )
+    mask = _hidden(places, q_BSH.device) if layer.causal else None
+    if layer.flash:
+        seen = None if mask is None else ~mask
+        context_BASD = functional.scaled_dot_product_attention(q_BASD, k_BASD, v_BASD, seen, enable_gqa=shared > 1)
+    else:
+        context_BASD = _materialised(q_BASD, _repeated(k_BASD, shared), _repeated(v_BASD, shared), mask)
+    return context_BASD.transpose(1, 2).reshape(*q_BSH.shape[:2], layer.width)
+
+
+def _hidden(places: Places, device: torch.device) -> Tensor:
+    """Return which keys of all ranks lie in the future of each of a rank's own queries."""
+    return places.gathered.to(device) > places.own.to(device).unsqueeze(-1)
+
+
+def _future(sequence: int, device: torch.device) -> Tensor:
+    return torch.ones(sequence, sequence, dtype=torch.bool, device=device).triu(1)
 
 
 def _repeated(heads_BASD: Tensor, times: int) -> Tensor:
@@ -80,31 +117,40 @@ def _repeated(heads_BASD: Tensor, times: int) -> Tensor:
     return heads_BASD.repeat_interleave(times, 1) if times > 1 else heads_BASD.contiguous()
 
 
-def _materialised(q_BASD: Tensor, k_BASD: Tensor, v_BASD: Tensor, causal: bool) -> Tensor:
-    sequence = q_BASD.shape[2]
+def _materialised(q_BASD: Tensor, k_BASD: Tensor, v_BASD: Tensor, mask_SS: Tensor | None) -> Tensor:
     scores_BASS = (q_BASD / math.sqrt(q_BASD.shape[-1])) @ k_BASD.transpose(-1, -2)
-    if causal:
-        future = torch.ones(sequence, sequence, dtype=torch.bool, device=q_BASD.device).triu(1)
-        scores_BASS = scores_BASS.masked_fill(future, float("-inf"))
+    if mask_SS is not None:
+        scores_BASS = scores_BASS.masked_fill(mask_SS, float("-inf"))
     return scores_BASS.softmax(-1) @ v_BASD
 
 
 def latent_attention(
-    ops: Operations, layer: LatentAttention, parameters: Parameters, q_BSH: Tensor, kv_BSH: Tensor, turned_BSR: Tensor
+    ops: Operations,
+    layer: LatentAttention,
+    parameters: Parameters,
+    q_BSH: Tensor,
+    kv_BSH: Tensor,
+    turned_BSR: Tensor,
+    *,
+    places: Places | None = None,
 ) -> Tensor:
-    """Attention whose keys are in part the same for all heads."""
+    """Attention whose keys are in part the same for all heads; of a rank's own queries, where keys are gathered."""
     batch, sequence, _ = q_BSH.shape
+    gathered = places if places and kv_BSH.shape[1] > sequence else None
+    own, others = (gathered.own, gathered.gathered) if gathered else (None, None)
     nope, rope = layer.nope_dim, layer.rope_dim
     q_BSAD = q_BSH.unflatten(-1, (layer.num_heads, -1))
-    q_BSAD = torch.cat([q_BSAD[..., :nope], rotate(q_BSAD[..., nope:], 1, rope)], -1)
+    q_BSAD = torch.cat([q_BSAD[..., :nope], rotate(q_BSAD[..., nope:], 1, rope, own)], -1)
     kv_BSAD = kv_BSH.unflatten(-1, (layer.num_heads, -1))
-    shared_BSAD = rotate(turned_BSR, 1, rope).unsqueeze(2).expand(-1, -1, layer.num_heads, -1)
+    shared_BSAD = rotate(turned_BSR, 1, rope, others).unsqueeze(2).expand(-1, -1, layer.num_heads, -1)
     k_BSAD = torch.cat([kv_BSAD[..., :nope], shared_BSAD], -1)
     q_BASD, k_BASD, v_BASD = (x.transpose(1, 2) for x in (q_BSAD, k_BSAD, kv_BSAD[..., nope:]))
-    if layer.flash:
+    if layer.flash and not gathered:
         context_BASD = functional.scaled_dot_product_attention(q_BASD, k_BASD, v_BASD, is_causal=layer.causal)
     else:
-        context_BASD = _materialised(q_BASD, k_BASD.contiguous(), v_BASD.contiguous(), layer.causal)
+        device = q_BSH.device
+        mask = (_hidden(gathered, device) if gathered else _future(sequence, device)) if layer.causal else None
+        context_BASD = _materialised(q_BASD, k_BASD.contiguous(), v_BASD.contiguous(), mask)
     return context_BASD.transpose(1, 2).reshape(batch, sequence, -1)
 
 
@@ -148,14 +194,20 @@ def activation(ops: Operations, layer: Activation, parameters: Parameters, x: Te
     return {**functions, "silu": functional.silu}[layer.function](x)
 
 
-def embedding(ops: Operations, layer: Any, parameters: Parameters, ids_BS: Tensor) -> Tensor:
+def embedding(
+    ops: Operations, layer: Any, parameters: Parameters, ids_BS: Tensor, *, places: Places | None = None
+) -> Tensor:
     """Token rows, plus the rows of the positions."""
     rows_BSH = ops.embedding(ids_BS, parameters["weight"])
     sequence = ids_BS.shape[1]
     if layer.token_types:
         rows_BSH = ops.add(rows_BSH, parameters["type_weight"], lambda table_TH: table_TH[0])
     if layer.positions:
-        rows_BSH = ops.add(rows_BSH, parameters["position_weight"], lambda table_SH: table_SH[:sequence])
+        chunks = places.chunks(places.rank) if places else [slice(0, sequence)]
+        pieces = zip(rows_BSH.chunk(len(chunks), 1), chunks, strict=True)
+        table = parameters["position_weight"]
+        rows = [ops.add(piece, table, lambda table_SH, chunk=chunk: table_SH[chunk]) for piece, chunk in pieces]  # type: ignore[misc]
+        rows_BSH = rows[0] if len(rows) == 1 else torch.cat(rows, 1)
     return rows_BSH
 
 
@@ -193,6 +245,9 @@ def cross_entropy(
     return functional.cross_entropy(prediction.flatten(0, -2).float(), target.flatten())
 
 
+PLACED = ("qkv", "embedding", "latent_attention", "block_attention")
+"""Kinds that ask which places of the sequence a rank has, where it has only some."""
+
 FORWARD: dict[str, Forward] = {
     **experts.FORWARD,
     "latent_attention": latent_attention,
@@ -205,6 +260,7 @@ FORWARD: dict[str, Forward] = {
     "conv2d": conv2d,
     "qkv": qkv,
     "attention": attention,
+    "block_attention": block_attention,
     "norm": norm,
     "activation": activation,
     "embedding": embedding,

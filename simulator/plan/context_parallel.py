@@ -3,9 +3,10 @@
 All layers but attention work on each token alone, so that a rank runs them on its part of the sequence. Attention meets
 the other parts in one of three ways:
 
-- ``all_to_all`` (DeepSpeed Ulysses, arXiv 2309.14509): queries, keys and values of some heads for the whole sequence, for
-  those of all heads for a part; the context goes back the same way.
-- ``all_gather`` (Llama team 2024, arXiv 2407.21783, section 3.3.2): keys and values of the whole sequence on each rank.
+- ``all_to_all`` (DeepSpeed Ulysses, arXiv 2309.14509): queries, keys and values of some heads for the whole sequence,
+  for those of all heads for a part; the context goes back the same way.
+- ``all_gather`` (Llama team 2024, arXiv 2407.21783, section 3.3.2): keys and values of the whole sequence on each
+  rank, kept for backward.
 - ``ring`` (Liu et al. 2023, arXiv 2310.01889): keys and values are passed on from rank to rank while attention runs over
   those that are there; the partial outputs are merged. Backward passes keys and values around again, and their gradients
   beside them, so that nobody keeps more than its own.
@@ -17,6 +18,7 @@ its end, so that all have equal work.
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 from simulator.errors import Problems
 from simulator.model.graph import LayerGraph, Node
@@ -96,7 +98,7 @@ def _check_cores(cores: list[Node], plan: Plan, problems: Problems) -> None:
     if bad:
         name, number = next(iter(bad.items()))
         share = f" / tp({plan.tp}) = {number}" if plan.tp > 1 else ""
-        legal = [d for d in divisors(number) if all(each % d == 0 for each in heads.values())]
+        legal = [d for d in divisors(plan.replicas) if all(each % d == 0 for each in heads.values())]
         problems.add(
             "plan.cp",
             f"{plan.cp} does not divide {name} = {number * plan.tp}{share} (remainder {number % plan.cp})",
@@ -120,7 +122,7 @@ def _check_sequence(graph: LayerGraph, cores: list[Node], plan: Plan, problems: 
     sequence = graph.input_shape[0]
     if remainder := sequence % (chunks * plan.cp):
         pieces = f"2 * cp({plan.cp}) = {2 * plan.cp} chunks" if chunks == 2 else f"cp({plan.cp}) parts"
-        near = neighbours(plan.cp, [d for d in divisors(sequence) if sequence % (chunks * d) == 0])
+        near = neighbours(plan.cp, [d for d in divisors(plan.replicas) if sequence % (chunks * d) == 0])
         shorter = sequence - remainder
         lengths = " or ".join(str(each) for each in (shorter, shorter + chunks * plan.cp) if each)
         problems.add(
@@ -134,8 +136,8 @@ def _rewrite(graph: LayerGraph, plan: Plan) -> tuple[Node, ...]:
     """Return the local nodes: each attention with its exchanges in its place."""
     renamed: dict[str, str] = {}
     nodes: list[Node] = []
-    for node in graph.nodes:
-        node = replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
+    for each in graph.nodes:
+        node = replace(each, inputs=tuple(renamed.get(name, name) for name in each.inputs))
         if not isinstance(node.layer, Attention | LatentAttention):
             nodes.append(node)
             continue
@@ -172,8 +174,10 @@ class _Around:
         there = {"shared": 1, "joined": 0}
         if isinstance(layer, Attention):
             own, shared = layer.width, layer.num_kv_heads * layer.head_dim
-            inputs = [self._exchange("heads", node.inputs[0], "all_to_all", parts=(own, shared, shared), **there)]
-            local: Layer = replace(layer, num_heads=layer.num_heads // self.cp, num_kv_heads=layer.num_kv_heads // self.cp)
+            inputs = [self._exchange("heads", node.inputs[0], "all_to_all", sections=(own, shared, shared), **there)]
+            local: Layer = replace(
+                layer, num_heads=layer.num_heads // self.cp, num_kv_heads=layer.num_kv_heads // self.cp
+            )
         else:
             assert isinstance(layer, LatentAttention)
             names = zip(("q", "kv"), node.inputs, strict=False)
@@ -226,29 +230,9 @@ class _Around:
         self.nodes.append(replace(self.node, name=self.node.name + suffix, layer=layer, inputs=inputs))
         return self.nodes[-1].name
 
-    def _exchange(
-        self,
-        name: str,
-        tensor: str,
-        forward: str,
-        backward: str = "",
-        *,
-        joined: int = 0,
-        shared: int = 0,
-        parts: tuple[int, ...] = (),
-        transient: bool = False,
-    ) -> str:
-        layer = Exchange(
-            axis="cp",
-            forward=forward,
-            backward=backward or forward,
-            num_ranks=self.cp,
-            joined=joined,
-            shared=shared,
-            parts=parts,
-            transient=transient,
-        )
-        return self._add(f"+{name}", layer, tensor)
+    def _exchange(self, name: str, tensor: str, forward: str, backward: str = "", **options: Any) -> str:
+        operations = {"forward": forward, "backward": backward or forward}
+        return self._add(f"+{name}", Exchange(axis="cp", num_ranks=self.cp, **operations, **options), tensor)
 
 
 def _block(layer: Attention, distance: int | None) -> BlockAttention:

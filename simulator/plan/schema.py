@@ -33,8 +33,8 @@ class PlanSchema(StrictModel):
     context_parallel: Annotated[
         Literal["ring", "all_to_all", "all_gather"],
         Field(
-            description="how attention meets other cp ranks' keys and values: passed around a ring, heads exchanged for "
-            "the sequence (Ulysses), or gathered"
+            description="how attention meets other cp ranks' keys and values: they are passed around a ring, heads are "
+            "exchanged for the sequence (Ulysses), or they are gathered"
         ),
     ] = "ring"
     axes: Annotated[

@@ -39,7 +39,7 @@ class Exchange(Layer):
     joined, shared
         Dimension of a sample along which an all-gather or all-to-all joins parts, and along which a reduce-scatter or
         all-to-all shares them out.
-    parts
+    sections
         Of an all-to-all: what lies side by side along the shared dimension, as queries, keys and values do; each is
         shared out on its own. Empty for one.
     transient
@@ -52,7 +52,7 @@ class Exchange(Layer):
     num_ranks: int
     joined: int = 0
     shared: int = 0
-    parts: tuple[int, ...] = ()
+    sections: tuple[int, ...] = ()
     transient: bool = False  # type: ignore[misc]
 
     kind: ClassVar[str] = "exchange"
