@@ -7,9 +7,9 @@ the other parts in one of three ways:
   for those of all heads for a part; the context goes back the same way.
 - ``all_gather`` (Llama team 2024, arXiv 2407.21783, section 3.3.2): keys and values of the whole sequence on each
   rank, kept for backward.
-- ``ring`` (Liu et al. 2023, arXiv 2310.01889): keys and values are passed on from rank to rank while attention runs over
-  those that are there; the partial outputs are merged. Backward passes keys and values around again, and their gradients
-  beside them, so that nobody keeps more than its own.
+- ``ring`` (Liu et al. 2023, arXiv 2310.01889): keys and values are passed on from rank to rank while attention runs
+  over those that are there; the partial outputs are merged. Backward passes keys and values around again, and their
+  gradients beside them, so that nobody keeps more than its own.
 
 Under a causal mask the last two cut the sequence into two chunks a rank, the one as near to its begin as the other to
 its end, so that all have equal work.
@@ -183,7 +183,7 @@ class _Around:
             names = zip(("q", "kv"), node.inputs, strict=False)
             inputs = [self._exchange(name, tensor, "all_to_all", **there) for name, tensor in names]
             # All heads share one key's turned part.
-            inputs.append(self._exchange("k_rope", node.inputs[2], "all_gather", "reduce_scatter"))
+            inputs.append(self._exchange("k_rope", node.inputs[2], "all_gather", backward="reduce_scatter"))
             local = replace(layer, num_heads=layer.num_heads // self.cp)
         core = self._add("", local, *inputs)
         self._exchange("sequence", core, "all_to_all", shared=0, joined=1)
@@ -193,11 +193,11 @@ class _Around:
         node, layer = self.node, self.node.layer
         if isinstance(layer, Attention):
             queries, own = self._slices(layer)
-            keys = self._exchange("kv_all", own, "all_gather", "reduce_scatter")
+            keys = self._exchange("kv_all", own, "all_gather", backward="reduce_scatter")
             self._add("", _block(layer, None), queries, keys)
             return
         pairs = zip(("kv", "k_rope"), node.inputs[1:], strict=True)
-        gathered = [self._exchange(name, tensor, "all_gather", "reduce_scatter") for name, tensor in pairs]
+        gathered = [self._exchange(name, tensor, "all_gather", backward="reduce_scatter") for name, tensor in pairs]
         self._add("", layer, node.inputs[0], *gathered)
 
     def pass_keys_around(self) -> None:
@@ -230,9 +230,10 @@ class _Around:
         self.nodes.append(replace(self.node, name=self.node.name + suffix, layer=layer, inputs=inputs))
         return self.nodes[-1].name
 
-    def _exchange(self, name: str, tensor: str, forward: str, backward: str = "", **options: Any) -> str:
-        operations = {"forward": forward, "backward": backward or forward}
-        return self._add(f"+{name}", Exchange(axis="cp", num_ranks=self.cp, **operations, **options), tensor)
+    def _exchange(self, name: str, tensor: str, forward: str, **options: Any) -> str:
+        """Append an exchange whose backward does what its forward does, unless ``options`` say otherwise."""
+        options = {"backward": forward, **options}
+        return self._add(f"+{name}", Exchange(axis="cp", forward=forward, num_ranks=self.cp, **options), tensor)
 
 
 def _block(layer: Attention, distance: int | None) -> BlockAttention:
