@@ -14,7 +14,7 @@ from executor.modules.operations import PLAIN, Operations
 from executor.places import Places
 from simulator.errors import ExecutionError
 from simulator.model.graph import Node, Shard
-from simulator.model.layers import BlockAttention, GroupedLinear, Layer, Linear, Qkv, Shape
+from simulator.model.layers import GroupedLinear, Layer, Linear, Qkv, Shape
 
 WHOLE = ("q_norm", "k_norm")
 """Parameters of cut layers that every rank has whole."""
@@ -86,10 +86,6 @@ def check_runnable(node: Node) -> None:
         raise ExecutionError(
             f"{node.name}: norms of queries and keys are whole on every rank of tp; their gradients would have "
             "to be summed over the ranks, which cannot be run yet; set tp 1 or qk_norm: false"
-        )
-    if isinstance(layer, BlockAttention) and layer.distance is not None:
-        raise ExecutionError(
-            f"{node.name}: context_parallel: ring is simulated only; set context_parallel: all_to_all or all_gather"
         )
     if isinstance(layer, Linear) and layer.copies:
         raise ExecutionError(

@@ -5,7 +5,6 @@ Shape suffixes: B batch, S sequence, H hidden, A heads, D head size.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,19 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from executor.modules import experts
+from executor.modules import attention, experts
 from executor.modules.fused import gated, rotate
 from executor.modules.operations import Operations
 from executor.places import Places
 from simulator.model.layers import (
     Activation,
-    Attention,
     Bias,
-    BlockAttention,
     Conv2d,
     CrossEntropy,
     Glu,
-    LatentAttention,
     Norm,
     Pool,
     Qkv,
@@ -61,97 +57,6 @@ def qkv(ops: Operations, layer: Qkv, parameters: Parameters, x_BSH: Tensor, *, p
         own = places.own if places else None
         made_BSH = rotate(made_BSH, layer.num_heads + layer.num_kv_heads, layer.head_dim, own)
     return made_BSH
-
-
-def attention(ops: Operations, layer: Attention, parameters: Parameters, qkv_BSH: Tensor) -> Tensor:
-    """Scores, softmax and context, materialised or by torch's fused kernel."""
-    batch, sequence, _ = qkv_BSH.shape
-    shared = layer.num_heads // layer.num_kv_heads
-    heads_BASD = qkv_BSH.view(batch, sequence, -1, layer.head_dim).transpose(1, 2)
-    q_BASD, k_BASD, v_BASD = heads_BASD.split([layer.num_heads, layer.num_kv_heads, layer.num_kv_heads], 1)
-    if layer.flash:
-        context_BASD = functional.scaled_dot_product_attention(
-            q_BASD, k_BASD, v_BASD, is_causal=layer.causal, enable_gqa=shared > 1
-        )
-    else:
-        mask = _future(sequence, q_BASD.device) if layer.causal else None
-        context_BASD = _materialised(q_BASD, _repeated(k_BASD, shared), _repeated(v_BASD, shared), mask)
-    return context_BASD.transpose(1, 2).reshape(batch, sequence, layer.width)
-
-
-def block_attention(
-    ops: Operations,
-    layer: BlockAttention,
-    parameters: Parameters,
-    q_BSH: Tensor,
-    kv_BSH: Tensor,
-    *,
-    places: Places | None = None,
-) -> Tensor:
-    """Attention of a rank's own queries over the keys and values of all ranks."""
-    assert places and layer.distance is None
-    shared = layer.num_heads // layer.num_kv_heads
-    q_BASD, k_BASD, v_BASD = (
-        x.unflatten(-1, (-1, layer.head_dim)).transpose(1, 2) for x in (q_BSH, *kv_BSH.chunk(2, -1))
-    )
-    mask = _hidden(places, q_BSH.device) if layer.causal else None
-    if layer.flash:
-        seen = None if mask is None else ~mask
-        context_BASD = functional.scaled_dot_product_attention(q_BASD, k_BASD, v_BASD, seen, enable_gqa=shared > 1)
-    else:
-        context_BASD = _materialised(q_BASD, _repeated(k_BASD, shared), _repeated(v_BASD, shared), mask)
-    return context_BASD.transpose(1, 2).reshape(*q_BSH.shape[:2], layer.width)
-
-
-def _hidden(places: Places, device: torch.device) -> Tensor:
-    """Return which keys of all ranks lie in the future of each of a rank's own queries."""
-    return places.gathered.to(device) > places.own.to(device).unsqueeze(-1)
-
-
-def _future(sequence: int, device: torch.device) -> Tensor:
-    return torch.ones(sequence, sequence, dtype=torch.bool, device=device).triu(1)
-
-
-def _repeated(heads_BASD: Tensor, times: int) -> Tensor:
-    # Products copy them unless the batch is 1; then views would keep all of qkv alive until backward.
-    return heads_BASD.repeat_interleave(times, 1) if times > 1 else heads_BASD.contiguous()
-
-
-def _materialised(q_BASD: Tensor, k_BASD: Tensor, v_BASD: Tensor, mask_SS: Tensor | None) -> Tensor:
-    scores_BASS = (q_BASD / math.sqrt(q_BASD.shape[-1])) @ k_BASD.transpose(-1, -2)
-    if mask_SS is not None:
-        scores_BASS = scores_BASS.masked_fill(mask_SS, float("-inf"))
-    return scores_BASS.softmax(-1) @ v_BASD
-
-
-def latent_attention(
-    ops: Operations,
-    layer: LatentAttention,
-    parameters: Parameters,
-    q_BSH: Tensor,
-    kv_BSH: Tensor,
-    turned_BSR: Tensor,
-    *,
-    places: Places | None = None,
-) -> Tensor:
-    """Attention whose keys are in part the same for all heads; of a rank's own queries, where keys are gathered."""
-    batch, sequence, _ = q_BSH.shape
-    gathered = places if places and kv_BSH.shape[1] > sequence else None
-    own, others = (gathered.own, gathered.gathered) if gathered else (None, None)
-    nope, rope = layer.nope_dim, layer.rope_dim
-    q_BSAD = q_BSH.unflatten(-1, (layer.num_heads, -1))
-    q_BSAD = torch.cat([q_BSAD[..., :nope], rotate(q_BSAD[..., nope:], 1, rope, own)], -1)
-    kv_BSAD = kv_BSH.unflatten(-1, (layer.num_heads, -1))
-    shared_BSAD = rotate(turned_BSR, 1, rope, others).unsqueeze(2).expand(-1, -1, layer.num_heads, -1)
-    k_BSAD = torch.cat([kv_BSAD[..., :nope], shared_BSAD], -1)
-    q_BASD, k_BASD, v_BASD = (x.transpose(1, 2) for x in (q_BSAD, k_BSAD, kv_BSAD[..., nope:]))
-    if layer.flash and not gathered:
-        context_BASD = functional.scaled_dot_product_attention(q_BASD, k_BASD, v_BASD, is_causal=layer.causal)
-    else:
-        device = q_BSH.device
-        mask = (_hidden(gathered, device) if gathered else _future(sequence, device)) if layer.causal else None
-        context_BASD = _materialised(q_BASD, k_BASD.contiguous(), v_BASD.contiguous(), mask)
-    return context_BASD.transpose(1, 2).reshape(batch, sequence, -1)
 
 
 def norm(ops: Operations, layer: Norm, parameters: Parameters, x: Tensor) -> Tensor:
@@ -250,7 +155,7 @@ PLACED = ("qkv", "embedding", "latent_attention", "block_attention")
 
 FORWARD: dict[str, Forward] = {
     **experts.FORWARD,
-    "latent_attention": latent_attention,
+    **attention.FORWARD,
     "batch_norm": batch_norm,
     "glu": glu,
     "slice": slice_,
@@ -259,8 +164,6 @@ FORWARD: dict[str, Forward] = {
     "linear": linear,
     "conv2d": conv2d,
     "qkv": qkv,
-    "attention": attention,
-    "block_attention": block_attention,
     "norm": norm,
     "activation": activation,
     "embedding": embedding,

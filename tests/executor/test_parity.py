@@ -210,8 +210,13 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     **{
         f"{model}-cp2-{mode}": (2, model, 4, ["plan.cp=2", f"plan.context_parallel={mode}", *further, SGD])
         for model, further in (("gpt", []), ("llama", ["model.flash=true"]), ("deepseek", []))
-        for mode in ("all_to_all", "all_gather")
+        for mode in ("all_to_all", "all_gather", "ring")
+        if (model, mode) != ("deepseek", "ring")
     },
+    "gpt-cp3-ring": (3, "gpt", 4, ["plan.cp=3", SGD]),
+    "llama-cp2-tp2-ring": (4, "llama", 4, ["plan.cp=2", "plan.tp=2", MOMENTUM]),
+    "mixtral-cp2-ep2-ring-recompute": (2, "mixtral", 4, ["plan.cp=2", "plan.ep=2", RECOMPUTE, SGD]),
+    "llama-bf16-cp2-ring": (2, "llama", 4, ["plan.cp=2", "plan.dtype=bf16", SGD]),
     "llama-cp2-tp2": (4, "llama", 4, ["plan.cp=2", "plan.tp=2", GATHERED, MOMENTUM]),
     "gpt-cp2-pp2-recompute": (4, "gpt", 2, ["plan.cp=2", "plan.pp=2", GATHERED, RECOMPUTE, SGD]),
     "gpt-bf16-pp2": (2, "gpt", 2, ["plan.pp=2", "plan.dtype=bf16", MOMENTUM]),

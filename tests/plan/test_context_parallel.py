@@ -41,7 +41,7 @@ def test_work_and_products_fall_by_cp(planned: Any, model: str, mode: str) -> No
 
 @pytest.mark.parametrize(("mode", "more"), [("ring", 1e-3), ("all_to_all", 0.04)])
 def test_activations_fall_by_cp(planned: Any, mode: str, more: float) -> None:
-    """A ring keeps neither keys that pass by nor partial outputs; where heads are exchanged the context is kept twice."""
+    """A ring keeps neither keys that pass by nor partial outputs; who exchanges heads keeps the context twice."""
     whole, shared = (
         max(held_after(planned("llama3-8b", 4, f"cp={cp}", f"context_parallel={mode}", SMALL, FLASH).program, 0))
         for cp in (1, 4)
