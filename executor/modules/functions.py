@@ -6,6 +6,7 @@ Shape suffixes: B batch, S sequence, H hidden, A heads, D head size.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -108,11 +109,11 @@ def embedding(
     if layer.token_types:
         rows_BSH = ops.add(rows_BSH, parameters["type_weight"], lambda table_TH: table_TH[0])
     if layer.positions:
+        table_SH = parameters["position_weight"]
         chunks = places.chunks(places.rank) if places else [slice(0, sequence)]
-        pieces = zip(rows_BSH.chunk(len(chunks), 1), chunks, strict=True)
-        table = parameters["position_weight"]
-        rows = [ops.add(piece, table, lambda table_SH, chunk=chunk: table_SH[chunk]) for piece, chunk in pieces]  # type: ignore[misc]
-        rows_BSH = rows[0] if len(rows) == 1 else torch.cat(rows, 1)
+        rows = rows_BSH.chunk(len(chunks), 1) if len(chunks) > 1 else (rows_BSH,)
+        added = [ops.add(each, table_SH, itemgetter(chunk)) for each, chunk in zip(rows, chunks, strict=True)]
+        rows_BSH = torch.cat(added, 1) if len(added) > 1 else added[0]
     return rows_BSH
 
 
