@@ -82,6 +82,7 @@ class Runtime(Interpreter):
             Kind.UNSHARD: self._unshard,
             Kind.RESHARD: self._reshard,
             **dict.fromkeys(REDUCTIONS.values(), self._reduce_grad),
+            Kind.REDUCE_TP_GRAD: self._reduce_partial,
             Kind.BARRIER: self._barrier,
             Kind.OPTIM: self._optim,
         }
@@ -205,6 +206,9 @@ class Runtime(Interpreter):
             handles, result = exchange(self.transport, instruction.stream, layer, tensor)
 
         def finish() -> None:
+            if segment.is_made_again and instruction.kind in EXCHANGES_R:
+                self.stages[instruction.stage].restore(microbatch, node.name, result())
+                return
             microbatch.values[node.name] = result()
             if segment.recomputed and instruction.kind in EXCHANGES_F:
                 self.stages[instruction.stage].drop(microbatch, instruction.part)
@@ -298,6 +302,20 @@ class Runtime(Interpreter):
         part = self.sharded[instruction.stage][instruction.part].part.grad
         assert part is not None
         return [self.transport.reduce_scatter(instruction.stream, gradient, part)], None
+
+    def _reduce_partial(self, instruction: Instruction) -> Message:
+        """Sum what each tensor-parallel rank has of some gradients; of sharded ones, only its own part will be read."""
+        stage = self.stages[instruction.stage]
+        modules = [stage.module_of(node.name) for node in stage.stage.partial]
+        gradients = [value.grad for module in modules for value in module.weights.values() if value.grad is not None]
+        whole = torch.cat([gradient.flatten() for gradient in gradients])
+        self.lanes.keep(whole)
+
+        def finish() -> None:
+            for gradient, part in zip(gradients, whole.split([each.numel() for each in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+        return [self.transport.all_reduce(instruction.stream, whole)], finish
 
     def _unshard(self, instruction: Instruction) -> Message:
         bucket = self.sharded[instruction.stage][instruction.part]

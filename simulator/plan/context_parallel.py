@@ -46,7 +46,7 @@ MIXES = (BatchNorm, Conv2d, FirstToken, Flatten, Pool, Tokens)
 """Layers beside attention that look at several places of the input at once."""
 
 
-def share_sequence(graph: LayerGraph, plan: Plan, problems: Problems) -> LayerGraph | None:
+def share_context(graph: LayerGraph, plan: Plan, problems: Problems) -> LayerGraph | None:
     """Return the graph of one context-parallel rank; the same graph for ``cp`` = 1 or a model without attention.
 
     Parameters

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from simulator.plan.frameworks import NONE
 from simulator.plan.mesh import Mesh
 
 DTYPE_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 2}
@@ -80,12 +81,25 @@ class Plan:
         How attention meets the keys and values of other ``cp`` ranks: ``ring``, ``all_to_all`` or ``all_gather``.
     schedule_file, schedule_text
         Name and content of the file behind the schedule ``custom``.
+    attention
+        ``flash`` (fused) or ``math`` (scores in memory) for all attention; empty: as the layers of the model are.
+    vocab_parallel
+        Tensor-parallel ranks share the vocabulary: rows of the embedding, columns of the logits.
+    sequence_parallel
+        Tensor-parallel ranks share the sequence between their regions.
     recompute
-        ``none``, or ``full``: forward keeps the inputs of each block alone and runs again before the block's backward.
+        ``none``; ``full``: forward keeps the inputs of each block alone and runs again before the block's backward;
+        ``selective``: the same of each core of attention.
+    recompute_blocks
+        Blocks of each stage, the first ones, that recompute; None for all.
     sharding
         ``none``, or ``fsdp``: replicas share parameters and optimizer state out among them, and gather them by blocks.
     stages
         ``auto``, ``even``, ``balanced``, or the block that each stage begins with.
+    framework
+        Whose overheads are added, a key of ``FRAMEWORKS``.
+    flash_kernel
+        Implementation of fused attention.
     dataset_size, epochs
         Samples of the training set (0 = not named) and passes over it.
     """
@@ -107,9 +121,15 @@ class Plan:
     activation_limit: float | None = None
     schedule_file: str = ""
     schedule_text: str = ""
+    attention: str = ""
+    vocab_parallel: bool = False
+    sequence_parallel: bool = False
     recompute: str = "none"
+    recompute_blocks: int | None = None
     sharding: str = "none"
     stages: str | tuple[str, ...] = "auto"
+    framework: str = NONE
+    flash_kernel: str = "newest"
     dataset_size: int = 0
     epochs: int = 1
 

@@ -62,7 +62,7 @@ def needs_of(program: Program, instructions: tuple[Instruction, ...], numbers: C
         for need in _needs(program, *work):
             if need not in code:
                 continue
-            if work[0] in REDUCTIONS.values():
+            if work[0] in (*REDUCTIONS.values(), Kind.REDUCE_TP_GRAD):
                 pairs.append((positions, np.full(len(positions), last[need])))
             else:
                 pairs.append((positions, where[code[need], numbers.microbatches[positions]]))
@@ -98,7 +98,8 @@ def _sent_before(instructions: tuple[Instruction, ...]) -> Iterator[tuple[int, .
 def _all_gradients(last: dict[Work, int]) -> tuple[int, ...]:
     """Return the positions after which all gradients of a rank are known."""
     computed = max((at for (kind, _, _), at in last.items() if kind in BACKWARD), default=-1)
-    reduced = (at for (kind, _, _), at in last.items() if kind in REDUCTIONS.values())
+    reductions = (*REDUCTIONS.values(), Kind.REDUCE_TP_GRAD)
+    reduced = (at for (kind, _, _), at in last.items() if kind in reductions)
     return tuple(at for at in (computed, *reduced) if at >= 0)
 
 
@@ -112,9 +113,14 @@ def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, .
         case _ if kind in REDUCTIONS.values():
             segment = program.stages[stage].buckets[part].segment
             return (Kind.B, stage, segment), (Kind.W, stage, segment)
+        case Kind.REDUCE_TP_GRAD:
+            its = program.stages[stage]
+            backwards = ((each, stage, number) for number in its.computing for each in (Kind.B, Kind.W))
+            return *backwards, *((bucket.reduction, stage, number) for number, bucket in enumerate(its.buckets))
         case Kind.OPTIM:
             buckets = enumerate(program.stages[stage].buckets)
-            return (Kind.BARRIER, 0, -1), *((bucket.reduction, stage, index) for index, bucket in buckets)
+            partial = Kind.REDUCE_TP_GRAD, stage, -1
+            return (Kind.BARRIER, 0, -1), partial, *((bucket.reduction, stage, index) for index, bucket in buckets)
         case _ if kind in FLOWS:
             # A host computes in order, but goes on while messages are under way.
             computes = STREAM_OF[kind] is Stream.COMPUTE

@@ -75,6 +75,8 @@ class Kind(StrEnum):
     """Sum a bucket of parameter gradients over the data-parallel replicas; of sharded ones, each its own part."""
     REDUCE_EXPERT_GRAD = "REDUCE_EXPERT_GRAD"
     """Sum a bucket of experts' gradients over those replicas that hold the same experts."""
+    REDUCE_TP_GRAD = "REDUCE_TP_GRAD"
+    """Sum gradients over the tensor-parallel ranks that each saw a part of the sequence."""
     BARRIER = "BARRIER"
     """Wait for all ranks of the pipeline: nobody updates before all gradients are known to be good."""
     OPTIM = "OPTIM"
@@ -101,6 +103,7 @@ STREAM_OF = {
     Kind.RESHARD: Stream.COMPUTE,
     Kind.REDUCE_GRAD: Stream.DP,
     Kind.REDUCE_EXPERT_GRAD: Stream.DP_EXPERT,
+    Kind.REDUCE_TP_GRAD: Stream.TP,
     Kind.BARRIER: Stream.PP,
     Kind.SEND_F: Stream.SEND_F,
     Kind.RECV_F: Stream.RECV_F,
@@ -143,6 +146,7 @@ COLLECTIVE_AXIS = {
     Kind.UNSHARD: "dp",
     Kind.REDUCE_GRAD: "dp",
     Kind.REDUCE_EXPERT_GRAD: "dp_expert",
+    Kind.REDUCE_TP_GRAD: "tp",
     Kind.BARRIER: "pp",
 }
 """Axis whose group takes part in a collective: of the mesh, or one that ``Program.group`` knows beside."""

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from simulator.errors import ProgramError
 from simulator.program.coded import Work
 from simulator.program.flow import FLOWS, WHOLE, returned_by, sent_by
-from simulator.program.instructions import ENDS, EXCHANGES_R, REDUCTIONS, SENDS, Instruction, Kind
+from simulator.program.instructions import BACKWARD, ENDS, EXCHANGES_R, REDUCTIONS, SENDS, Instruction, Kind
 from simulator.program.program import Pass, Program
 from simulator.program.progress import find_deadlock, partner_of
 from simulator.program.sharding import GATHERS, fault
@@ -87,6 +87,8 @@ def _step_work(program: Program, rank: int) -> Iterator[Work]:
     for stage in program.stages_of(rank):
         if Pass.REDUCE_GRAD in program.passes:
             yield from ((bucket.reduction, stage.index, part) for part, bucket in enumerate(stage.buckets))
+        if Pass.REDUCE_PARTIAL in program.passes and stage.partial:
+            yield Kind.REDUCE_TP_GRAD, stage.index, -1
         if updates:
             yield Kind.OPTIM, stage.index, -1
 
@@ -157,6 +159,7 @@ def _in_order(program: Program, kind: Kind, stage: int, part: int) -> Iterator[W
     segment = its.segments[part]
     if kind is Kind.R or kind in EXCHANGES_R:
         yield from [(segment.forward, stage, part)] if segment.forward else []
+        yield from [(Kind.F, stage, its.last_readers[part])] if part in its.last_readers else []
     if segment.exchange:
         return
     place = its.computing.index(part)
@@ -204,6 +207,11 @@ def _check_ends(program: Program, rank: int) -> None:
             if position > update >= 0 and instructions[position].stage == stage.index:
                 late = instructions[position]
                 _fail(program, rank, instructions[update], f"comes before {late}, which it needs")
+        partial = last.get((Kind.REDUCE_TP_GRAD, stage.index, -1), -1)
+        for position in last.values():
+            late = instructions[position]
+            if position > partial >= 0 and late.stage == stage.index and late.kind in (*BACKWARD, *REDUCTIONS.values()):
+                _fail(program, rank, instructions[partial], f"comes before {late}, which it needs")
         for part, bucket in enumerate(stage.buckets):
             reduction = last.get((bucket.reduction, stage.index, part), -1)
             for kind in (Kind.B, Kind.W):
