@@ -13,12 +13,14 @@ from executor.exchange import exchange, exchange_back
 from executor.interpreter import Interpreter, border
 from executor.lanes import Message
 from executor.optimizer import Gradients, Update
+from executor.places import places_of
+from executor.routing import Route, routed_by
 from executor.sharding import ShardedBucket
 from executor.stage import TARGET, Microbatch, StageModule
 from executor.transport import Transport
 from simulator.load import Inputs
 from simulator.model.graph import INPUT
-from simulator.model.layers import count
+from simulator.model.layers import ExpertExchange, count
 from simulator.program.instructions import (
     EXCHANGES_B,
     EXCHANGES_F,
@@ -41,9 +43,12 @@ class Runtime(Interpreter):
         mesh = plan.mesh
         self.dtype = DTYPES[plan.dtype]
         splits = any(instruction.kind is Kind.W for instruction in self.instructions)
-        tp_rank = mesh.coordinate(rank, "tp")
+        tp_rank, ep_rank = mesh.coordinate(rank, "tp"), program.group(rank, "ep").index(rank)
+        places = places_of(program.graph, plan, mesh.coordinate(rank, "cp"))
         self.stages = {
-            stage.index: StageModule(stage, program.graph, plan, tp_rank, self.dtype, device, splits)
+            stage.index: StageModule(
+                stage, program.graph, plan, tp_rank, self.dtype, device, splits, ep_rank=ep_rank, places=places
+            )
             for stage in program.stages_of(mesh.coordinate(rank, "pp"))
         }
         self.gradients = {
@@ -59,7 +64,7 @@ class Runtime(Interpreter):
             for index, module in self.stages.items()
         }
         self.updates = {index: Update(parameters, plan.optimizer) for index, parameters in self.updated.items()}
-        self.data = Data(program.graph, plan, mesh.coordinate(rank, "dp"), self.dtype, device)
+        self.data = Data(inputs.graph, plan, mesh.coordinate(rank, "dp"), self.dtype, device, places)
         self.microbatches: dict[tuple[int, int], Microbatch] = {}
         self.losses: list[Tensor] = []
         self.handlers = {
@@ -194,7 +199,11 @@ class Runtime(Interpreter):
         name = self.program.graph.values[node.inputs[0]]
         tensor = microbatch.values.pop(name) if segment.consumed else microbatch.values[name]
         self.lanes.keep(tensor)
-        handles, result = exchange(self.transport, instruction.stream, layer, tensor)
+        if isinstance(layer, ExpertExchange):
+            route = self._route(instruction, microbatch)
+            handles, result = route.begin(self.transport, instruction.stream, tensor, not layer.returns)
+        else:
+            handles, result = exchange(self.transport, instruction.stream, layer, tensor)
 
         def finish() -> None:
             if segment.is_made_again and instruction.kind in EXCHANGES_R:
@@ -213,13 +222,26 @@ class Runtime(Interpreter):
         gradient = microbatch.gradients.pop(node.name)
         self.stages[instruction.stage].forget(microbatch, instruction.part)
         self.lanes.keep(gradient)
-        handles, result = exchange_back(self.transport, instruction.stream, layer, gradient)
+        if isinstance(layer, ExpertExchange):
+            route = self._route(instruction, microbatch)
+            handles, result = route.begin(self.transport, instruction.stream, gradient, layer.returns)
+        else:
+            handles, result = exchange_back(self.transport, instruction.stream, layer, gradient)
 
         def finish() -> None:
             self._keep_gradients(microbatch)
             microbatch.add_gradient(self.program.graph.gradients[node.inputs[0]], result())
 
         return handles, finish
+
+    def _route(self, instruction: Instruction, microbatch: Microbatch) -> Route:
+        """Return the way of the rows that an exchange moves; the first exchange of a mixture finds it."""
+        node = self.program.segment(instruction).nodes[0]
+        gates, top_k = routed_by(self.program.graph, node)
+        if gates not in microbatch.routes:
+            values = microbatch.values[gates]
+            microbatch.routes[gates] = Route(self.transport, instruction.stream, values, top_k, self.inputs.plan.ep)
+        return microbatch.routes[gates]
 
     def _send_forward(self, instruction: Instruction) -> Message:
         values = self._microbatch(instruction).values

@@ -15,8 +15,11 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from executor.modules import LayerModule
 from executor.modules.operations import PLAIN, Closure, Deferred
+from executor.places import Places
+from executor.routing import Route
 from simulator.errors import ExecutionError
 from simulator.model.graph import INPUT, LayerGraph
+from simulator.model.layers import GroupedLinear
 from simulator.plan.plan import Plan
 from simulator.program.stage import Stage
 
@@ -41,6 +44,8 @@ class Microbatch:
         For each segment whose weight gradients are put off: what computes them.
     delivered
         Whether the gradients of the stage's inputs have gone to the stage before.
+    routes
+        Ways of rows to expert-parallel ranks, by the router's tensor.
     """
 
     values: dict[str, Tensor]
@@ -48,6 +53,7 @@ class Microbatch:
     saved: dict[int, tuple[dict[str, Tensor], dict[str, Tensor | GradientEdge]]] = field(default_factory=dict)
     weights: dict[int, list[Closure]] = field(default_factory=dict)
     delivered: bool = False
+    routes: dict[str, Route] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -73,6 +79,8 @@ class StageModule(nn.Module):
         Of parameters and activations.
     splits
         Whether input and weight gradients run apart.
+    ep_rank, places
+        Which experts, and which places of the sequence, this rank has.
     """
 
     def __init__(
@@ -84,6 +92,8 @@ class StageModule(nn.Module):
         dtype: torch.dtype,
         device: torch.device,
         splits: bool = False,
+        ep_rank: int = 0,
+        places: Places | None = None,
     ) -> None:
         super().__init__()
         self.deferred = Deferred() if splits else None
@@ -94,16 +104,14 @@ class StageModule(nn.Module):
         # Exchanges change no value by themselves: they have names of their own, and messages.
         self.value_of, self.gradient_of = graph.values, graph.gradients
         nodes = [node for part in stage.computing for node in stage.segments[part].nodes]
-        self.layers = nn.ModuleList([LayerModule(node, tp_rank, plan.tp, dtype).to(device) for node in nodes])
+        modules = [LayerModule(node, tp_rank, plan.tp, dtype, ep_rank, places).to(device) for node in nodes]
+        self.layers = nn.ModuleList(modules)
         for module in self.layers:
             assert isinstance(module, LayerModule)
             module.local = dict(module.weights.items())
             module.operations = self.deferred or PLAIN
-        modules = iter(self.layers)
-        self.segments: list[list[LayerModule]] = [
-            [] if segment.exchange else [next(modules) for _ in segment.nodes]  # type: ignore[misc]
-            for segment in stage.segments
-        ]
+        each = iter(modules)
+        self.segments = [[] if segment.exchange else [next(each) for _ in segment.nodes] for segment in stage.segments]
         self._consumed = {name for segment in stage.segments for name in segment.consumed}
         self._emptied = {name for part in stage.last_readers for name in stage.segments[part].outputs}
         self._tie(plan)
@@ -174,7 +182,9 @@ class StageModule(nn.Module):
         }
         tensors = dict(leaves)
         for module in self.segments[part]:
-            inputs = [tensors[name] for name in module.node.inputs]
+            inputs: list[Any] = [tensors[name] for name in module.node.inputs]
+            if isinstance(module.node.layer, GroupedLinear) and microbatch.routes:
+                inputs.append(microbatch.routes[self.value_of[module.node.inputs[1]]].sizes)
             if module.node.layer.reads_targets:
                 inputs.append(microbatch.values[TARGET])
             tensors[module.node.name] = module(*inputs)

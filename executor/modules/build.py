@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 import zlib
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from executor.modules.functions import FORWARD, Forward
+from executor.modules.functions import FORWARD, PLACED, Forward
 from executor.modules.operations import PLAIN, Operations
 from executor.modules.vocabulary import RANKED
+from executor.places import Places
 from simulator.errors import ExecutionError
 from simulator.model.graph import Node, Shard
-from simulator.model.layers import Layer, Linear, Qkv, Router, Shape
+from simulator.model.layers import GroupedLinear, Layer, Linear, Qkv, Router, Shape
+from simulator.model.layers.vocabulary import Positions
 
 WHOLE = ("q_norm", "k_norm")
 """Parameters of cut layers that every rank has whole."""
@@ -32,11 +35,30 @@ class LayerModule(nn.Module):
         Which shard, of how many.
     dtype
         Of the parameters.
+    ep_rank
+        Which of the expert-parallel ranks.
+    places
+        Of the sequence, where this rank has only some.
     """
 
-    def __init__(self, node: Node, tp_rank: int, tp: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        node: Node,
+        tp_rank: int,
+        tp: int,
+        dtype: torch.dtype,
+        ep_rank: int = 0,
+        places: Places | None = None,
+    ) -> None:
         super().__init__()
         check_runnable(node)
+        if places and isinstance(node.layer, Positions) and node.layer.positions:
+            raise ExecutionError(
+                f"{node.name}: learned positions of a shared sequence cannot be run beside a shared vocabulary yet; "
+                "set vocab_parallel: false and sequence_parallel: false, or cp 1"
+            )
+        self._ep_rank = ep_rank
+        self._context = {"places": places} if places and node.layer.kind in PLACED else {}
         self.node = node
         run = forward_of(node.layer)
         self.run = partial(run, rank=tp_rank) if node.layer.kind in RANKED else run
@@ -51,17 +73,20 @@ class LayerModule(nn.Module):
         # A plain dict is many times faster to read than a ParameterDict, and this is read in every forward.
         self.local = dict(self.weights.items())
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Any) -> Tensor:
         """Run the layer."""
-        return self.run(self.operations, self.node.layer, self.local, *inputs)
+        return self.run(self.operations, self.node.layer, self.local, *inputs, **self._context)
 
     def _initial(self, name: str, shape: Shape, tp_rank: int, tp: int) -> Tensor:
         full = list(shape)
         axis = shard_axis(self.node, name)
         if axis is not None:
             full[axis] = self.node.whole or full[axis] * tp
-        whole = initial_value(self.node.parameter_name(name), tuple(full))
-        return take_shard(self.node, name, whole, tp_rank, tp)
+        layer = self.node.layer
+        if isinstance(layer, GroupedLinear):
+            full[0] = layer.num_experts
+        whole = take_shard(self.node, name, initial_value(self.node.parameter_name(name), tuple(full)), tp_rank, tp)
+        return whole.split(layer.num_local)[self._ep_rank] if isinstance(layer, GroupedLinear) else whole
 
 
 def check_runnable(node: Node) -> None:

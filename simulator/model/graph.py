@@ -20,13 +20,12 @@ INPUT = "input"
 
 
 class Shard(StrEnum):
-    """How a node's parameters are cut: over the tensor-parallel ranks, or experts over the expert-parallel ones."""
+    """How a node's parameters are cut over the tensor-parallel ranks."""
 
     NONE = "none"
     COLUMN = "column"
     ROW = "row"
     HEADS = "heads"
-    EXPERTS = "experts"
     VOCABULARY = "vocabulary"
     SEQUENCE = "sequence"
     """Not cut, but every rank has its own part of the tokens, so that its gradients are partial sums."""

@@ -77,6 +77,8 @@ class Plan:
         Micro-batches whose activations a rank may hold at once, for schedules that can be told (``zb_auto``).
     ep
         Expert-parallel ranks: neighbours among the ranks of one ``dp`` x ``cp`` plane, which hold other experts each.
+    context_parallel
+        How attention meets the keys and values of other ``cp`` ranks: ``ring``, ``all_to_all`` or ``all_gather``.
     schedule_file, schedule_text
         Name and content of the file behind the schedule ``custom``.
     attention
@@ -115,6 +117,7 @@ class Plan:
     optimizer_barrier: bool = True
     num_stages_per_rank: int = 1
     ep: int = 1
+    context_parallel: str = "ring"
     activation_limit: float | None = None
     schedule_file: str = ""
     schedule_text: str = ""

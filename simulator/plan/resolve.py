@@ -89,6 +89,7 @@ def resolve_plan(
         optimizer_barrier=spec.optimizer_barrier,
         num_stages_per_rank=stages,
         ep=spec.ep,
+        context_parallel=spec.context_parallel,
         activation_limit=spec.activation_limit,
         schedule_file=spec.schedule_file or "",
         schedule_text=text,

@@ -31,6 +31,13 @@ class PlanSchema(StrictModel):
     pp: PositiveInt = 1
     cp: Annotated[PositiveInt, Field(description="context-parallel ranks, which share each sequence")] = 1
     ep: Annotated[PositiveInt, Field(description="expert-parallel ranks, neighbours among dp x cp")] = 1
+    context_parallel: Annotated[
+        Literal["ring", "all_to_all", "all_gather"],
+        Field(
+            description="how attention meets other cp ranks' keys and values: they are passed around a ring, heads are "
+            "exchanged for the sequence (Ulysses), or they are gathered"
+        ),
+    ] = "ring"
     axes: Annotated[
         list[Literal["pp", "dp", "cp", "tp"]],
         Field(

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from simulator.model.graph import Node, Shard
-from simulator.model.layers import Exchange
+from simulator.model.layers import Exchange, GroupedLinear
 from simulator.plan.plan import Plan
 
 
@@ -64,7 +64,8 @@ def _filled(nodes: Sequence[Node], plan: Plan, axis: str, inside: list[bool]) ->
 
 def _axis(node: Node) -> str:
     """Return whose groups hold replicas of a node's parameters."""
-    return "dp_expert" if node.shard is Shard.EXPERTS else "dp"
+    layer = node.layer
+    return "dp_expert" if isinstance(layer, GroupedLinear) and layer.num_local < layer.num_experts else "dp"
 
 
 def _inside_regions(nodes: Sequence[Node]) -> list[bool]:

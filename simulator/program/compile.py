@@ -6,6 +6,8 @@ from simulator.errors import Problems
 from simulator.model.graph import LayerGraph
 from simulator.model.layers import Exchange
 from simulator.model.layers.base import Phase
+from simulator.plan.context_parallel import share_context
+from simulator.plan.expert_parallel import share_experts
 from simulator.plan.plan import Plan
 from simulator.plan.sequence_parallel import share_sequence
 from simulator.plan.stages import cut_stages, roofline_seconds
@@ -83,6 +85,8 @@ def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Pr
         local = cut_vocabulary(local, plan.tp)
     if local and plan.sequence_parallel:
         local = share_sequence(local, plan.tp, problems)
+    local = local and share_experts(local, plan, problems)
+    local = local and share_context(local, plan, problems)
     if local and not _splits(local, plan, problems):
         return None
     cuts = cut_stages(local, plan, topology.device(0), problems) if local else None

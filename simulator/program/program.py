@@ -206,7 +206,9 @@ class Program:
         assert exchange
         operation = exchange.backward if instruction.kind in EXCHANGES_B else exchange.forward
         # The larger side: what is gathered, or what is summed and shared out.
-        return Message(operation, max(self.tensor_bytes(node.inputs), self.tensor_bytes((node.name,))))
+        size = max(self.tensor_bytes(node.inputs), self.tensor_bytes((node.name,)))
+        again = instruction.kind in EXCHANGES_B and exchange.transient
+        return Message(operation, 2 * size if again else size)
 
     @cached_property
     def collectives(self) -> Mapping[Stream, tuple[Message, ...]]:

@@ -52,6 +52,7 @@ VOCABULARY, ROWS = "plan.vocab_parallel=true", "model.vocab_size=300"
 SEQUENCE = "plan.sequence_parallel=true"
 SELECTIVE = "plan.recompute=selective"
 FSDP = "plan.sharding=fsdp"
+GATHERED = "plan.context_parallel=all_gather"
 
 SCHEDULES = (
     "naive",
@@ -258,6 +259,25 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
         ["plan.dp=2", "plan.pp=2", "plan.schedule=zb_h1", "model.num_hidden_layers=4", FSDP, RECOMPUTE, SGD],
     ),
     "gpt-dp2-tp2-fsdp-recompute": (4, "gpt", 2, ["plan.dp=2", "plan.tp=2", FSDP, RECOMPUTE, SGD]),
+    "mixtral-ep2": (2, "mixtral", 2, ["plan.dp=2", "plan.ep=2", SGD]),
+    "mixtral-ep2-dp4": (4, "mixtral", 1, ["plan.dp=4", "plan.ep=2", BUCKETS, MOMENTUM]),
+    "mixtral-ep4": (4, "mixtral", 2, ["plan.dp=4", "plan.ep=4", SGD]),
+    "mixtral-ep2-tp2": (4, "mixtral", 2, ["plan.dp=2", "plan.ep=2", "plan.tp=2", SGD]),
+    "mixtral-ep2-pp2-zb_h1": (4, "mixtral", 2, ["plan.dp=2", "plan.ep=2", "plan.pp=2", "plan.schedule=zb_h1", SGD]),
+    "mixtral-ep2-recompute": (2, "mixtral", 2, ["plan.dp=2", "plan.ep=2", RECOMPUTE, SGD]),
+    "deepseek-ep4-cp2": (4, "deepseek", 4, ["plan.dp=2", "plan.ep=4", "plan.cp=2", GATHERED, SGD]),
+    **{
+        f"{model}-cp2-{mode}": (2, model, 4, ["plan.cp=2", f"plan.context_parallel={mode}", *further, SGD])
+        for model, further in (("gpt", []), ("llama", ["model.flash=true"]), ("deepseek", []))
+        for mode in ("all_to_all", "all_gather", "ring")
+        if (model, mode) != ("deepseek", "ring")
+    },
+    "gpt-cp3-ring": (3, "gpt", 4, ["plan.cp=3", SGD]),
+    "llama-cp2-tp2-ring": (4, "llama", 4, ["plan.cp=2", "plan.tp=2", MOMENTUM]),
+    "mixtral-cp2-ep2-ring-recompute": (2, "mixtral", 4, ["plan.cp=2", "plan.ep=2", RECOMPUTE, SGD]),
+    "llama-bf16-cp2-ring": (2, "llama", 4, ["plan.cp=2", "plan.dtype=bf16", SGD]),
+    "llama-cp2-tp2": (4, "llama", 4, ["plan.cp=2", "plan.tp=2", GATHERED, MOMENTUM]),
+    "gpt-cp2-pp2-recompute": (4, "gpt", 2, ["plan.cp=2", "plan.pp=2", GATHERED, RECOMPUTE, SGD]),
     "gpt-bf16-pp2": (2, "gpt", 2, ["plan.pp=2", "plan.dtype=bf16", MOMENTUM]),
 }
 
@@ -318,13 +338,18 @@ def test_mixed_rows_are_mixed() -> None:
 
 def gather(inputs, ranks: list[dict]) -> dict[str, torch.Tensor]:
     """Return whole parameters from the shards of all ranks."""
-    mesh = inputs.plan.mesh
-    nodes = {node.name: node for node in inputs.program.graph.nodes}
+    mesh, program = inputs.plan.mesh, inputs.program
+    nodes = {node.name: node for node in program.graph.nodes}
     found: dict[str, torch.Tensor] = {}
     for rank, saved in enumerate(ranks):
-        if mesh.coordinate(rank, "tp") == 0 and mesh.coordinate(rank, "dp") == 0:
-            group = mesh.group(rank, "tp")
+        if all(mesh.coordinate(rank, axis) == 0 for axis in ("tp", "dp", "cp")):
             for name, (node, parameter) in saved["nodes"].items():
-                shards = [ranks[other]["values"][name] for other in group]
-                found[name] = join_shards(nodes[node], parameter, shards)
+                experts = program.group(rank, "ep") if parameter == "expert_weight" else (rank,)
+                joined = [
+                    join_shards(
+                        nodes[node], parameter, [ranks[other]["values"][name] for other in mesh.group(each, "tp")]
+                    )
+                    for each in experts
+                ]
+                found[name] = torch.cat(joined)
     return found

@@ -42,9 +42,9 @@ def test_tables_are_the_groups(program: Any, schedule: str, axes: tuple[str, ...
 
 
 def test_axes_that_split_nothing_are_refused(program: Any) -> None:
-    for axis, scheme in (("cp", "context"), ("ep", "expert")):
-        with pytest.raises(InputError, match=f"plan.{axis}: no layer of gpt-tiny is split by {scheme} parallelism"):
-            program("gpt-tiny", f"{axis}=2")
+    for axis, model, scheme in (("cp", "mlp-tiny", "context"), ("ep", "gpt-tiny", "expert")):
+        with pytest.raises(InputError, match=f"plan.{axis}: no layer of {model} is split by {scheme} parallelism"):
+            program(model, f"{axis}=2")
 
 
 def test_experts_must_divide_the_plane(program: Any) -> None:

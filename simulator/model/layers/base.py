@@ -149,6 +149,8 @@ class Layer:
         Whether the output lies in the input's storage.
     passes_gradient
         Whether backward hands the gradient of the output on as it is, without a tensor of its own.
+    transient
+        Whether the output is gone when the block's forward has ended: backward does without it or gets it again.
     reads_targets
         Whether it reads the targets beside its inputs.
     makes_fp32
@@ -165,6 +167,7 @@ class Layer:
     saves_output: ClassVar[bool] = False
     is_view: ClassVar[bool] = False
     passes_gradient: ClassVar[bool] = False
+    transient: ClassVar[bool] = False
     reads_targets: ClassVar[bool] = False
     makes_fp32: ClassVar[bool] = False
     has_gradient: ClassVar[bool] = True

@@ -43,6 +43,11 @@ class Exchange(Layer):
     joined, shared
         Dimension of a sample along which an all-gather or all-to-all joins parts, and along which a reduce-scatter or
         all-to-all shares them out.
+    sections
+        Of an all-to-all: what lies side by side along the shared dimension, as queries, keys and values do; each is
+        shared out on its own. Empty for one.
+    transient
+        Nobody keeps the output for backward: there the tensor comes again, beside its gradient.
     """
 
     axis: str
@@ -51,6 +56,8 @@ class Exchange(Layer):
     num_ranks: int
     joined: int = 0
     shared: int = 0
+    sections: tuple[int, ...] = ()
+    transient: bool = False  # type: ignore[misc]
     maximum: bool = False
     made_again: bool = False
 
