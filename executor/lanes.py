@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 
 from executor.transport import Handle
-from simulator.program.instructions import RECEIVES, REDUCTIONS, SENDS, Instruction, Kind, Lane
+from simulator.program.instructions import RECEIVES, SENDS, SUMS, Instruction, Kind, Lane
 from simulator.units import parse_seconds
 
 MILLISECOND = parse_seconds("1 ms")
@@ -174,7 +174,7 @@ class HostLanes:
     def _notice(self, now: float) -> None:
         """Note the end of reductions that have arrived meanwhile; gloo tells it of collectives only."""
         for span, (handles, _) in self._pending.values():
-            if span.end is not None or span.instruction.kind not in REDUCTIONS.values():
+            if span.end is not None or span.instruction.kind not in SUMS:
                 continue
             if all(handle.is_completed() for handle in handles):
                 span.end = now

@@ -44,7 +44,7 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, axes
     nodes = graph.nodes[first:end]
     blocks = _block_starts(nodes) if plan.recompute == "full" or plan.is_sharded else [0]
     buckets = block_buckets(nodes, blocks) if plan.is_sharded else filled_buckets(nodes, plan, axes)
-    starts = set(blocks) | ({bucket.start for bucket in buckets} if plan.dp_overlap else set())
+    starts = set(blocks) | ({bucket.start for bucket in buckets} if plan.dp_overlap or plan.reduces_each else set())
     for place, node in enumerate(nodes):
         starts |= {place, place + 1} if isinstance(node.layer, Exchange) else set()
     bounds = [*sorted(starts - {len(nodes)}), len(nodes)]
@@ -65,7 +65,7 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, axes
         buckets=tuple(
             Bucket(
                 nodes=each.names,
-                elements=filled_up(sum(node.layer.num_parameters for node in nodes if node.name in each.names), plan),
+                elements=filled_up(sum(node.layer.num_parameters for node in nodes if node.name in each.names), plan, each.axis),
                 segment=next(i for i, end in enumerate(bounds[1:]) if end > each.start and not segments[i].exchange),
                 axis=each.axis,
             )
