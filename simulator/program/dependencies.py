@@ -68,6 +68,7 @@ def needs_of(program: Program, instructions: tuple[Instruction, ...], numbers: C
     order = np.argsort(numbers.codes, kind="stable")
     places = np.split(order, np.cumsum(np.bincount(numbers.codes, minlength=len(code)))[:-1])
     pairs: list[tuple[Ints, Ints]] = []
+    once = (Kind.OPTIM, *(() if program.plan.reduces_each else SUMS))
     for work, positions in zip(numbers.works, places, strict=True):
         if work[0] is Kind.BARRIER:
             pairs += [(positions, np.full(len(positions), need)) for need in _all_gradients(last)]
@@ -75,7 +76,7 @@ def needs_of(program: Program, instructions: tuple[Instruction, ...], numbers: C
         for need in _needs(program, *work):
             if need not in code:
                 continue
-            if need[0] in PARAMETER_GATHERS.values() or (work[0] in SUMS and not program.plan.reduces_each):
+            if work[0] in once or need[0] in PARAMETER_GATHERS.values():
                 pairs.append((positions, np.full(len(positions), last[need])))
             else:
                 pairs.append((positions, where[code[need], numbers.microbatches[positions]]))
