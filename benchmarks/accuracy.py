@@ -126,7 +126,7 @@ def outcomes(rows: Iterable[Row], jobs: int) -> Iterator[Outcome]:
         yield from map(evaluate, rows)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(evaluate, rows, chunksize=4)
+        yield from pool.map(evaluate, rows)
 
 
 def choose(rows: Iterable[Row], arguments: argparse.Namespace) -> Iterator[Row]:

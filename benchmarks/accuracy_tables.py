@@ -65,8 +65,9 @@ def _ranks(rows: Iterable[Outcome]) -> list[str]:
         contests[each.contest].append(each)
     by_source: dict[str, list[float]] = defaultdict(list)
     for contest, members in contests.items():
-        if len(members) >= FEWEST:
-            ours = [(each.predicted_s or 0) / each.samples for each in members]
+        ours = [(each.predicted_s or 0) / each.samples for each in members]
+        # The same plan measured in one release after another is no choice between plans.
+        if len(set(ours)) >= FEWEST:
             theirs = [(each.measured_s or 0) / each.samples for each in members]
             by_source[contest[0]].append(spearman(ours, theirs))
     if not by_source:

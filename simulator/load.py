@@ -174,13 +174,16 @@ def _path(name: str, source: str) -> str:
 def apply_settings(documents: Iterable[Document], settings: Iterable[str]) -> None:
     """Apply ``--set name.key=value`` changes; raises InputError with all that cannot be."""
     by_name = {document.name: document for document in documents}
+    example = "plan.tp=4" if "plan" in by_name else f"{next(iter(by_name))}.key=value"
 
     def apply(setting: str) -> None:
         key, equals, text = setting.partition("=")
         name, dot, inner = key.partition(".")
         where = f"--set {setting}"
         if not equals or not dot:
-            raise InputError([Diagnostic(where, "", "is not a change", "write --set plan.tp=4")])
+            owner = next((document.name for document in documents if key in document.data), None)
+            hint = f"write --set {owner}.{setting}" if owner and equals else f"write --set {example}"
+            raise InputError([Diagnostic(where, "", "is not a change", hint)])
         if name not in by_name:
             close = get_close_matches(name, by_name, n=1)
             hint = f"did you mean {close[0]}?" if close else f"keys begin with {', '.join(by_name)}"
