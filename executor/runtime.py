@@ -29,7 +29,6 @@ from simulator.program.instructions import (
     STREAM_OF,
     Instruction,
     Kind,
-    Stream,
 )
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -25,7 +25,7 @@ class SharedBucket:
     num_ranks, rank
         Replicas that share out one copy, and which one this is.
     keeps_whole
-        The whole always stands in memory, the part inside it (ZeRO stages 1 and 2); otherwise only while it is gathered.
+        The whole always stands in memory, the part inside it (ZeRO 1 and 2); otherwise only while it is gathered.
     sums_parts
         Micro-batches are summed in the part, after each has been reduced, instead of in the whole gradient.
 

@@ -169,8 +169,8 @@ def _check_devices(jobs: dict[str, Inputs], calibrate: bool) -> None:
             )
         if inputs.plan.gradient_dtype not in ("same", "fp32", inputs.plan.dtype) and not emulated(first):
             raise ExecutionError(
-                f"plan {inputs.plan.name} sums gradients in {inputs.plan.gradient_dtype}, and the executor in fp32 or as "
-                f"dtype {inputs.plan.dtype} stores them; simulate it, or set plan.gradient_dtype=same"
+                f"plan {inputs.plan.name} sums gradients in {inputs.plan.gradient_dtype}, and the executor in fp32 or "
+                f"as dtype {inputs.plan.dtype} stores them; simulate it, or set plan.gradient_dtype=same"
             )
     drivers = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd")]
     if first.device(0).backend == "cuda" and not drivers:

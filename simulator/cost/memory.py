@@ -33,8 +33,8 @@ class Memory:
     data
         Inputs and targets of the step.
     comm_buffers
-        Gradients being sent to the stage before; their micro-batch is gone. Where each micro-batch's parameter gradients
-        are reduced, the bucket that is filled, and the one that travels beside.
+        Gradients being sent to the stage before; their micro-batch is gone. Where parameter gradients are
+        reduced in each micro-batch, the bucket that is filled, and the one that travels beside.
     """
 
     params: float

@@ -8,7 +8,6 @@ from simulator.program.merging import Merging
 from simulator.program.program import Program
 from simulator.program.tasks import tasks
 
-
 GATHERINGS = (Kind.UNSHARD, *PARAMETER_GATHERS.values())
 """What waits for the update before it, of this step or the last one."""
 

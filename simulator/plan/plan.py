@@ -90,8 +90,8 @@ class Plan:
     reshard_after_forward
         Let go of gathered parameters after forward and gather them again for backward.
     overlap_param_gather
-        Gather parameters that ``zero1`` and ``zero2`` have updated at the beginning of the next step, beside its forward;
-        otherwise at the end of this one.
+        Gather parameters that ``zero1`` and ``zero2`` have updated when the next step begins, beside its forward;
+        otherwise when this one ends.
     gradient_dtype
         In which gradients are accumulated and reduced: ``fp32``, ``bf16``, ``fp16``, or ``same`` as ``dtype`` stores.
     gradient_sync

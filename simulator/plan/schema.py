@@ -76,14 +76,16 @@ class PlanSchema(StrictModel):
         ),
     ] = "none"
     dp_shard: Annotated[
-        PositiveInt | None, Field(description="replicas that share one copy under hsdp, neighbours; all of dp if absent")
+        PositiveInt | None,
+        Field(description="replicas that share one copy under hsdp, neighbours; all of dp if absent"),
     ] = None
     prefetch: Annotated[PositiveInt, Field(description="fsdp: blocks gathered ahead of the computation")] = 1
     reshard_after_forward: Annotated[
         bool, Field(description="fsdp: let go of parameters after forward; false: only after backward (SHARD_GRAD_OP)")
     ] = True
     overlap_param_gather: Annotated[
-        bool, Field(description="zero1, zero2: gather updated parameters while the next forward runs, not after the update")
+        bool,
+        Field(description="zero1, zero2: gather updated parameters while the next forward runs, not after the update"),
     ] = False
     gradient_dtype: Annotated[
         Literal["same", "fp32", "bf16", "fp16"],
@@ -92,8 +94,8 @@ class PlanSchema(StrictModel):
     gradient_sync: Annotated[
         Literal["last", "each"] | None,
         Field(
-            description="fsdp, hsdp: micro-batches whose gradients are reduce-scattered: the last (no_sync before it) or "
-            "each; zero2 always takes each"
+            description="fsdp, hsdp: micro-batches whose gradients are reduce-scattered: the last (no_sync before "
+            "it) or each; zero2 always takes each"
         ),
     ] = None
     stages: Annotated[

@@ -30,8 +30,6 @@ from simulator.program.program import Program
 from simulator.program.sharding import gathered_for, gathered_to_read, summed_before
 
 
-
-
 class Needs(NamedTuple):
     """Who waits for whom; rows in order of the one that waits.
 

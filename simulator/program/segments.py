@@ -65,7 +65,9 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, axes
         buckets=tuple(
             Bucket(
                 nodes=each.names,
-                elements=filled_up(sum(node.layer.num_parameters for node in nodes if node.name in each.names), plan, each.axis),
+                elements=filled_up(
+                    sum(node.layer.num_parameters for node in nodes if node.name in each.names), plan, each.axis
+                ),
                 segment=next(i for i, end in enumerate(bounds[1:]) if end > each.start and not segments[i].exchange),
                 axis=each.axis,
             )

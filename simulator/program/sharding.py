@@ -62,6 +62,18 @@ def gathered_to_read(program: Program, stage: int, part: int) -> Iterator[Work]:
             yield PARAMETER_GATHERS[bucket.axis], stage, index
 
 
+def read_early(program: Program, instructions: tuple[Instruction, ...]) -> tuple[Instruction, str] | None:
+    """Return a forward that reads parameters before they are gathered at the beginning of the step, and what is wrong."""
+    there: set[Work] = set()
+    for instruction in instructions:
+        kind, stage, _, part = instruction
+        there.add((kind, stage, part))
+        for needed in gathered_to_read(program, stage, part) if kind is Kind.F else ():
+            if needed not in there:
+                return instruction, f"comes before {Instruction(needed[0], stage, part=needed[2])}, which it needs"
+    return None
+
+
 def summed_before(program: Program, instructions: tuple[Instruction, ...]) -> Iterator[tuple[int, ...]]:
     """Yield for each instruction the sums of the micro-batch before, whose bucket its weight gradients go into next."""
     writes = {

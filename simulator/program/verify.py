@@ -33,7 +33,7 @@ from simulator.program.instructions import (
 )
 from simulator.program.program import Pass, Program
 from simulator.program.progress import find_deadlock, partner_of
-from simulator.program.sharding import GATHERS, fault, gathered_to_read
+from simulator.program.sharding import GATHERS, fault, read_early
 from simulator.program.stage import Stage
 from simulator.program.table import table
 
@@ -47,7 +47,6 @@ def verify(program: Program) -> None:
         _check_complete(program, rank)
         _check_sharding(program, rank)
         _check_ends(program, rank)
-        _check_gathered(program, rank)
     _check_channels(program)
     _check_copies(program)
     if stuck := find_deadlock(program):
@@ -207,6 +206,8 @@ def _check_sharding(program: Program, rank: int) -> None:
         if times > 1:
             _fail(program, rank, instruction, f"appears {times} times, must appear once")
     found = fault(program, instructions) if program.plan.is_sharded else None
+    if Pass.GATHER_PARAM in program.passes:
+        found = found or read_early(program, instructions)
     if found:
         _fail(program, rank, *found)
 
@@ -240,19 +241,6 @@ def _check_ends(program: Program, rank: int) -> None:
                 if backward > reduction >= 0:
                     late = instructions[backward]
                     _fail(program, rank, instructions[reduction], f"comes before {late}, which it needs")
-
-
-def _check_gathered(program: Program, rank: int) -> None:
-    """What was updated in parts is whole again before forward reads it."""
-    instructions = program.lists[rank]
-    there: set[Work] = set()
-    for instruction in instructions:
-        kind, stage, _, part = instruction
-        there.add((kind, stage, part))
-        for needed in gathered_to_read(program, stage, part) if kind is Kind.F else ():
-            if Pass.GATHER_PARAM in program.passes and needed not in there:
-                gathering = Instruction(needed[0], stage, part=needed[2])
-                _fail(program, rank, instruction, f"comes before {gathering}, which it needs")
 
 
 def _check_channels(program: Program) -> None:

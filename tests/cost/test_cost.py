@@ -287,7 +287,7 @@ def test_sharded_states_are_shared_out_and_two_blocks_are_whole(dtype: str) -> N
 
 @pytest.mark.parametrize("ranks", [2, 4, 8])
 def test_what_zero_keeps_of_a_parameter(ranks: int) -> None:
-    """(2 + 2) P + K P, then over N: 4 P + K P / N, 2 P + (2 + K) P / N, (2 + 2 + K) P / N with K = 12 (arXiv 1910.02054).
+    """(2 + 2 + K) P, 4 P + K P / N, 2 P + (2 + K) P / N, (2 + 2 + K) P / N with K = 12 (arXiv 1910.02054, figure 1).
 
     What stage 2 reduces and stage 3 gathers at the moment comes beside.
     """

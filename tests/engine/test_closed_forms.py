@@ -170,12 +170,16 @@ def test_a_step_begins_with_gathered_parameters(lab: Any, early: bool) -> None:
 
 
 def test_parts_are_summed_over_the_copies(lab: Any) -> None:
-    """Four ranks, two copies of two parts: S / 2 over two cables at B is S / 2B a reduce-scatter and S / 2B an all-reduce.
+    """Four ranks, two copies of two parts: S / 2B for a reduce-scatter of S over links of B, and S / 2B for the sums.
 
     A ring of two moves half of a buffer each way in each of its steps: one step for a reduce-scatter of S, and two for
     an all-reduce of the part, S / 2.
     """
-    model = {"name": "one", "input": {"shape": [256]}, "layers": [{"kind": "linear", "out_features": 256, "bias": False}]}
+    model = {
+        "name": "one",
+        "input": {"shape": [256]},
+        "layers": [{"kind": "linear", "out_features": 256, "bias": False}],
+    }
     box = lab.box(4, lab.link("device", "switch", "10 GB/s", "0 s"))
     plan = {"dp": 4, "sharding": "hsdp", "dp_shard": 2, "dp_overlap": False}
     timeline = lab.run(lab.compile(model, box, **plan))

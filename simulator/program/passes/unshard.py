@@ -12,7 +12,7 @@ from simulator.program.sharding import BucketKey, buckets_read
 
 
 class Visit(NamedTuple):
-    """Instructions in a row that read the same bucket: where the first and the last one stand, and if it stays whole."""
+    """Instructions in a row that read the same bucket: where the first and the last stand, and if it stays whole."""
 
     bucket: BucketKey
     first: int
@@ -26,8 +26,8 @@ def insert_unshards(program: Program) -> Program:
     Fully sharded data parallelism (Zhao et al. 2023, arXiv 2304.11277; ZeRO stage 3, arXiv 1910.02054) that lets go of
     parameters after forward and gathers them again for backward. A block that is read again at once stays. Gathering
     for the n-th run from here, n the plan's ``prefetch``, is issued before this one computes, so n + 1 blocks are whole
-    at once, no more. With ``reshard_after_forward: false`` a block stays until no micro-batch is between its forward and
-    its backward (SHARD_GRAD_OP of arXiv 2304.11277).
+    at once, no more. With ``reshard_after_forward: false`` a block stays until no micro-batch is between its forward
+    and its backward (SHARD_GRAD_OP of arXiv 2304.11277).
     """
     if not program.plan.is_sharded:
         return program.lowered(Pass.UNSHARD, program.lists)
