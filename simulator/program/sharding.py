@@ -63,7 +63,7 @@ def gathered_to_read(program: Program, stage: int, part: int) -> Iterator[Work]:
 
 
 def read_early(program: Program, instructions: tuple[Instruction, ...]) -> tuple[Instruction, str] | None:
-    """Return a forward that reads parameters before they are gathered at the beginning of the step, and what is wrong."""
+    """Return a forward that reads parameters before the beginning of the step has gathered them, and what is wrong."""
     there: set[Work] = set()
     for instruction in instructions:
         kind, stage, _, part = instruction

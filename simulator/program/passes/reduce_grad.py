@@ -13,7 +13,7 @@ def insert_gradient_reduction(program: Program) -> Program:
 
     Overlap follows torch DDP (Li et al. 2020, arXiv 2006.15704): buckets in backward order, started in the last
     micro-batch, while earlier layers are still in backward. Plans that keep no whole gradients reduce those of each
-    micro-batch. Where groups of replicas each share out a copy, a part is summed inside its group, then over the groups.
+    micro-batch. Where groups of replicas each share out a copy, parts are summed inside a group, then over the groups.
 
     With two pipelines a rank holds copies of two stages, and the rank with the other copies runs them in another order;
     so that both reduce in the same order, they do so at the end, the earlier part of the model first.
