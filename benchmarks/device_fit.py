@@ -109,6 +109,7 @@ def with_constants(device: Device, values: Constants) -> Fitted:
             backward=min(1.0, forward * values["ratio"]),
             edge=values["attention edge"],
             rows=values["rows"],
+            over_flash2=device.efficiency.attention.over_flash2 if device.efficiency.attention else 1.0,
         ),
     )
     changed = replace(device, launch_overhead=values["launch"], efficiency=efficiency)

@@ -100,7 +100,8 @@ def write_device(path: Path, fitted: Fitted, constants: Mapping[str, float], sou
         spent = known.attention
         lines.append(
             f"attention: {{forward: {spent.forward:.1%}, backward: {spent.backward:.1%}, "
-            f"edge: {spent.edge:.0f}, rows: {spent.rows:.0f}}}"
+            f"edge: {spent.edge:.0f}, rows: {spent.rows:.0f}"
+            + (f", over_flash2: {spent.over_flash2:g}}}" if spent.over_flash2 != 1 else "}")
         )
     lines += [f"memory: {known.memory:.1%}", "source: >-"]
     block = (

@@ -38,7 +38,7 @@ def _begin(
     joined, shared = (dimension + 1 for dimension in dimensions)
     match operation:
         case "all_reduce":
-            return [transport.all_reduce(stream, tensor)], lambda: tensor
+            return [transport.all_reduce(stream, tensor, layer.maximum)], lambda: tensor
         case "all_gather":
             part = tensor.contiguous()
             parts = part.new_empty((layer.num_ranks, *part.shape))

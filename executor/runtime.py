@@ -12,7 +12,7 @@ from executor.data import Data
 from executor.exchange import exchange, exchange_back
 from executor.interpreter import Interpreter, border
 from executor.lanes import Message
-from executor.optimizer import Gradients, Update, fold_gradients
+from executor.optimizer import Gradients, Update, fold_gradients, gradient_of
 from executor.sharding import SharedBucket
 from executor.stage import TARGET, Microbatch, StageModule
 from executor.transport import Transport
@@ -83,6 +83,7 @@ class Runtime(Interpreter):
             **dict.fromkeys(REDUCTIONS.values(), self._reduce_grad),
             Kind.REDUCE_COPIES: self._reduce_copies,
             **dict.fromkeys(PARAMETER_GATHERS.values(), self._unshard),
+            Kind.REDUCE_TP_GRAD: self._reduce_partial,
             Kind.BARRIER: self._barrier,
             Kind.OPTIM: self._optim,
         }
@@ -220,6 +221,9 @@ class Runtime(Interpreter):
         handles, result = exchange(self.transport, instruction.stream, layer, tensor)
 
         def finish() -> None:
+            if segment.is_made_again and instruction.kind in EXCHANGES_R:
+                self.stages[instruction.stage].restore(microbatch, node.name, result())
+                return
             microbatch.values[node.name] = result()
             if segment.recomputed and instruction.kind in EXCHANGES_F:
                 self.stages[instruction.stage].drop(microbatch, instruction.part)
@@ -305,6 +309,21 @@ class Runtime(Interpreter):
     def _reduce_copies(self, instruction: Instruction) -> Message:
         bucket = self.shared[instruction.stage][instruction.part]
         return [self.transport.all_reduce(instruction.stream, bucket.own)], bucket.accumulate
+
+    def _reduce_partial(self, instruction: Instruction) -> Message:
+        """Sum what each tensor-parallel rank has of some gradients; of sharded ones, only its own part will be read."""
+        stage = self.stages[instruction.stage]
+        modules = [stage.module_of(node.name) for node in stage.stage.partial]
+        sums = (gradient_of(value) for module in modules for value in module.weights.values())
+        gradients = [gradient for gradient in sums if gradient is not None]
+        whole = torch.cat([gradient.flatten() for gradient in gradients])
+        self.lanes.keep(whole)
+
+        def finish() -> None:
+            for gradient, part in zip(gradients, whole.split([each.numel() for each in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+        return [self.transport.all_reduce(instruction.stream, whole)], finish
 
     def _unshard(self, instruction: Instruction) -> Message:
         bucket = self.shared[instruction.stage][instruction.part]

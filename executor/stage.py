@@ -105,6 +105,7 @@ class StageModule(nn.Module):
             for segment in stage.segments
         ]
         self._consumed = {name for segment in stage.segments for name in segment.consumed}
+        self._emptied = {name for part in stage.last_readers for name in stage.segments[part].outputs}
         self._tie(plan)
         trainable = graph.trainable_inputs
         self._wants_gradient = {
@@ -140,7 +141,7 @@ class StageModule(nn.Module):
         if keeps:
             microbatch.saved[part] = leaves, {name: self._history(name, tensor) for name, tensor in outputs.items()}
         microbatch.values.update({name: tensor.detach() for name, tensor in outputs.items()})
-        if not keeps:
+        if not again:
             self.drop(microbatch, part)
 
     def _history(self, name: str, tensor: Tensor) -> Tensor | GradientEdge:
@@ -148,9 +149,21 @@ class StageModule(nn.Module):
         return get_gradient_edge(tensor) if name in self._consumed and tensor.requires_grad else tensor
 
     def drop(self, microbatch: Microbatch, part: int) -> None:
-        """Let go of what ends with a forward that keeps nothing."""
+        """Let go of what is not kept beyond a forward: of what an exchange made, the memory alone.
+
+        Autograd holds that tensor, so it stays; if backward reads it, what it held comes back into it.
+        """
         for name in self.stage.drops[part]:
-            microbatch.values.pop(name, None)
+            if name in self._emptied:
+                microbatch.values[name].untyped_storage().resize_(0)
+            else:
+                microbatch.values.pop(name, None)
+
+    def restore(self, microbatch: Microbatch, name: str, tensor: Tensor) -> None:
+        """Bring back what was let go of; ``data``, so that autograd does not see a change."""
+        kept = microbatch.values[name]
+        kept.untyped_storage().resize_(kept.numel() * kept.element_size())
+        kept.data.copy_(tensor)
 
     def _run(self, microbatch: Microbatch, part: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the input leaves of a segment and its outputs with their history."""
@@ -162,7 +175,7 @@ class StageModule(nn.Module):
         tensors = dict(leaves)
         for module in self.segments[part]:
             inputs = [tensors[name] for name in module.node.inputs]
-            if module.node.name == self.loss:
+            if module.node.layer.reads_targets:
                 inputs.append(microbatch.values[TARGET])
             tensors[module.node.name] = module(*inputs)
         return leaves, {name: tensors[name] for name in segment.outputs}

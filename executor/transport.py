@@ -58,9 +58,10 @@ class Transport:
             Stream.RECV_B: backward,
         }
 
-    def all_reduce(self, stream: Stream, tensor: Tensor) -> Handle:
-        """Sum ``tensor`` in place over the group of a stream."""
-        return _handle(dist.all_reduce(tensor, group=self._groups[stream], async_op=True))
+    def all_reduce(self, stream: Stream, tensor: Tensor, maximum: bool = False) -> Handle:
+        """Sum ``tensor`` in place over the group of a stream, or find the largest of each element."""
+        operation = dist.ReduceOp.MAX if maximum else dist.ReduceOp.SUM
+        return _handle(dist.all_reduce(tensor, operation, group=self._groups[stream], async_op=True))
 
     def all_gather(self, stream: Stream, whole: Tensor, part: Tensor) -> Handle:
         """Fill ``whole`` with the parts of a stream's group, rank by rank."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from executor.modules import experts
+from executor.modules import experts, vocabulary
 from executor.modules.fused import gated, rotate
 from executor.modules.operations import Operations
 from simulator.model.layers import (
@@ -195,6 +195,7 @@ def cross_entropy(
 
 FORWARD: dict[str, Forward] = {
     **experts.FORWARD,
+    **vocabulary.FORWARD,
     "latent_attention": latent_attention,
     "batch_norm": batch_norm,
     "glu": glu,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from statistics import median
 
 from simulator.cost.calibration import (
@@ -18,8 +18,11 @@ from simulator.cost.calibration import (
     update_key,
 )
 from simulator.cost.kernels import kernel_seconds, stream_seconds
+from simulator.cost.overheads import framework_kernels
 from simulator.model.graph import LayerGraph, Node
 from simulator.model.layers.base import Kernel, Phase
+from simulator.model.layers.bias import Bias
+from simulator.plan.frameworks import FRAMEWORKS
 from simulator.plan.plan import MASTER_BYTES, Plan
 from simulator.program import instructions
 from simulator.program.instructions import Instruction, Kind
@@ -48,8 +51,10 @@ class ComputeCost:
         self.program = program
         self.device = device
         self.calibration = calibration
+        self.framework = FRAMEWORKS[program.plan.framework]
         self._seconds: dict[tuple[Kind, int, int], float] = {}
         self._alike: dict[tuple[Kind, bool, int], float] = {}
+        self._hosts: dict[tuple[Kind, int], float] = {}
         self._flops: dict[tuple[Kind, int], float] = {}
         self._passes: dict[tuple[str, Kind, bool], tuple[float, bool]] = {}
         self._correction = self._median_ratio() if calibration.layers else 1.0
@@ -70,6 +75,16 @@ class ComputeCost:
         if key not in self._seconds:
             self._seconds[key] = self._price(instruction) / self.device.speed
         return self._seconds[key]
+
+    def host_seconds(self, instruction: Instruction) -> float:
+        """Return the time in which the framework's host launches an instruction's kernels."""
+        launch, kind = self.framework.host_launch, instruction.kind
+        if not launch or kind not in PASSES:
+            return 0.0
+        key = (kind, self.program.alike[instruction.stage][instruction.part])
+        if key not in self._hosts:
+            self._hosts[key] = launch * self._count(self.program.segment(instruction).nodes, kind)
+        return self._hosts[key] + (self.framework.slot if self.begins_slot(instruction) else 0.0)
 
     def flops(self, instruction: Instruction) -> float:
         """Return the matrix-product FLOPs of an instruction, what MFU counts."""
@@ -96,7 +111,15 @@ class ComputeCost:
         key = (work.kind, apart, self.program.alike[work.stage][work.part])
         if key not in self._alike:
             self._alike[key] = self._price_pass(work, apart)
-        return self._alike[key]
+        waits = self.program.plan.pp > 1 and self.begins_slot(work)
+        return self._alike[key] + (self.framework.slot if waits else 0.0)
+
+    def begins_slot(self, work: Instruction) -> bool:
+        """Return whether an instruction is the first of a forward or a backward of a stage."""
+        if work.kind not in (Kind.F, Kind.B, Kind.I):
+            return False
+        computing = self.program.stages[work.stage].computing
+        return work.part < 0 or work.part == computing[0 if work.kind is Kind.F else -1]
 
     def _price_pass(self, work: Instruction, apart: bool) -> float:
         nodes = self.program.segment(work).nodes
@@ -107,9 +130,16 @@ class ComputeCost:
 
     def _launching(self, nodes: Iterable[Node], kind: Kind) -> float:
         """Return the time of the host that launches the kernels of an instruction, while the device runs them."""
-        if not self.device.host_launch:
-            return 0.0
-        return self.device.host_launch * sum(len(self._kernels(node, kind)) for node in nodes)
+        return self.device.host_launch * self._count(nodes, kind) if self.device.host_launch else 0.0
+
+    def _count(self, nodes: Iterable[Node], kind: Kind) -> int:
+        """Return the kernels of a pass over some layers; as many with tensor parallelism as without.
+
+        A bias behind an exchange is one more kernel of the device, but frameworks that split their layers add it on
+        its own whether there is anybody to exchange with or not.
+        """
+        own = (node for node in nodes if kind not in instructions.FORWARD or not isinstance(node.layer, Bias))
+        return sum(1 for node in own for _ in self._kernels(node, kind))
 
     def _pass(self, node: Node, kind: Kind, apart: bool) -> tuple[float, bool]:
         """Return the seconds of a pass over a layer, and whether they were measured."""
@@ -152,17 +182,26 @@ class ComputeCost:
 
     def _roofline(self, node: Node, kind: Kind) -> float:
         plan = self.program.plan
+        # A weight gradient's operand was cast for the input gradient, unless there is none to compute.
+        casts = {Phase.WEIGHT_GRAD: not self.program.graph.needs_input_grad(node)}
         return sum(
-            kernel_seconds(kernel, self.device, plan.dtype, plan.itemsize) for kernel in self._kernels(node, kind)
+            kernel_seconds(
+                kernel,
+                self.device,
+                plan.dtype,
+                plan.itemsize,
+                flash=plan.flash_kernel,
+                casts=casts.get(phase, True),
+            )
+            for phase, kernel in self._kernels(node, kind)
         )
 
-    def _kernels(self, node: Node, kind: Kind) -> list[Kernel]:
-        graph, size = self.program.graph, self.program.plan.microbatch_size
-        return [
-            kernel
-            for phase in phases(graph, node, kind)
-            for kernel in node.layer.kernels(phase, graph.input_shapes(node), size)
-        ]
+    def _kernels(self, node: Node, kind: Kind) -> Iterator[tuple[Phase, Kernel]]:
+        graph, plan = self.program.graph, self.program.plan
+        for phase in phases(graph, node, kind):
+            size, itemsize = plan.microbatch_size, plan.itemsize
+            for kernel in framework_kernels(graph, node, phase, size, itemsize, self.framework):
+                yield phase, kernel
 
     def _median_ratio(self) -> float:
         """Return the median of measured / roofline over the layers of this program that were measured."""
@@ -184,13 +223,20 @@ class ComputeCost:
         found = self.calibration.updates.get(update_key(plan.optimizer.kind, plan.dtype))
         if found:
             return found[0] + found[1] * parameters if parameters else 0.0
-        return self._update_traffic(plan, parameters) if parameters else 0.0
+        # A rank's host does the rest of a step once, beside the update of its first stage.
+        rest = self.framework.step if work.stage == self._first_stage(work.stage) else 0.0
+        return rest + (self._update_traffic(plan, parameters) if parameters else 0.0)
+
+    def _first_stage(self, stage: int) -> int:
+        """Return the first stage on the rank of a stage."""
+        rank = self.program.pipeline_rank(stage)
+        return self.program.stages_of(rank)[0].index
 
     def _update_traffic(self, plan: Plan, parameters: int) -> float:
         """Read gradient, weight and state once, write weight and state once: one fused, memory-bound pass."""
         values = 2 * (1 + plan.optimizer.states) * MASTER_BYTES + plan.gradient_itemsize
         copy = plan.itemsize if plan.has_master_weights else 0
-        traffic = parameters * (values + copy)
+        traffic = parameters * (values + copy + self.framework.update)
         return self.device.launch_overhead + stream_seconds(traffic, self.device)
 
 

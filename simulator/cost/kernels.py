@@ -17,7 +17,18 @@ BESIDE_FP8 = "bf16"
 """What attention is computed in where products are fp8 (arXiv 2209.05433, section 3)."""
 
 
-def kernel_seconds(kernel: Kernel, device: Device, dtype: str, itemsize: int) -> float:
+FLASH_KERNELS = {"newest": 0.0, "flash2": 1.0, "triton": 1.9, "flash1": 2.35}
+"""Time of implementations of fused attention, FlashAttention-2's being 1; 0: whatever reached the device's rates.
+
+Dao 2023 (arXiv 2307.08691), section 4.1, on A100: FlashAttention-2 is 1.7 to 3.0 times as fast as FlashAttention, and
+1.3 to 2.5 times as fast as FlashAttention in Triton; the middles. How much faster than FlashAttention-2 the kernels
+behind a device's rates are is said by the device (``over_flash2``).
+"""
+
+
+def kernel_seconds(
+    kernel: Kernel, device: Device, dtype: str, itemsize: int, *, flash: str = "newest", casts: bool = True
+) -> float:
     """Return a kernel's time on the idle device at its nominal speed.
 
     Parameters
@@ -30,14 +41,19 @@ def kernel_seconds(kernel: Kernel, device: Device, dtype: str, itemsize: int) ->
         Of products; attention and all else are bf16 beside fp8 products.
     itemsize
         Bytes of an element in memory.
+    flash
+        Implementation of fused attention.
+    casts
+        Whether the first operand of an fp8 product is cast before it: that of a weight gradient was cast for the input
+        gradient already, with its transpose in the same pass (Transformer Engine's cast_transpose).
     """
     if kernel.kind == "attention":
-        work = attention_seconds(kernel, device, BESIDE_FP8 if dtype == FP8 else dtype)
+        work = attention_seconds(kernel, device, BESIDE_FP8 if dtype == FP8 else dtype) * _slower(device, flash)
         return device.launch_overhead + max(work, stream_seconds(kernel.elements * itemsize, device))
     if kernel.kind == "matmul":
         traffic, cast = _operands(kernel, device, dtype, itemsize)
         work = max(product_seconds(kernel, device, dtype), stream_seconds(traffic, device))
-        return device.launch_overhead + work + stream_seconds(cast, device)
+        return device.launch_overhead + work + (stream_seconds(cast, device) if casts else 0.0)
     return device.launch_overhead + stream_seconds(kernel.elements * itemsize, device)
 
 
@@ -67,6 +83,12 @@ def attention_seconds(kernel: Kernel, device: Device, dtype: str) -> float:
     fraction = known.backward if kernel.repeated_flops else known.forward
     padded = (1 + known.edge / kernel.n) * (1 + known.rows / (kernel.batch * kernel.m))
     return flops / (peak * fraction) * padded
+
+
+def _slower(device: Device, flash: str) -> float:
+    """Return how many times as long an implementation of attention takes as the one behind the device's rates."""
+    known = device.efficiency.attention
+    return max(1.0, FLASH_KERNELS[flash] * (known.over_flash2 if known else 1.0))
 
 
 def _operands(kernel: Kernel, device: Device, dtype: str, itemsize: int) -> tuple[float, float]:

@@ -98,11 +98,18 @@ class TaskCost:
     segments
         For each shape the seconds of computing before, between and after the collectives inside such a task; empty for
         one that only communicates.
+    hosts
+        For each shape the seconds in which the host launches it, and whether it first waits until the device is free.
     """
 
     def __init__(self, script: Script, cost: ComputeCost) -> None:
         self.seconds = cost.seconds
         self.segments = [self._segments(script.of(task)) for task in script.examples]
+        pipelined = cost.program.plan.pp > 1
+        self.hosts = [
+            (cost.host_seconds(first), first.kind is Kind.OPTIM or (pipelined and cost.begins_slot(first)))
+            for first in (script.of(task)[0] for task in script.examples)
+        ]
 
     def _segments(self, instructions: list[Instruction]) -> tuple[float, ...]:
         if len(instructions) == 1 and STREAM_OF[instructions[0].kind] is not Stream.COMPUTE:

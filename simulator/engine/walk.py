@@ -31,7 +31,7 @@ TP_LANE: Lane = (Stream.TP, -1)
 class _Rank:
     """State of one rank class; what every task needs is in lists by the number of the task, or of its shape."""
 
-    __slots__ = ("fold", "followers", "log", "media", "messages", "missing", "script", "segments", "shapes")
+    __slots__ = ("fold", "followers", "host", "hosts", "log", "media", "messages", "missing", "script", "segments", "shapes")
 
     def __init__(self, fold: RankClass, script: Script, cost: TaskCost) -> None:
         self.fold = fold
@@ -40,6 +40,8 @@ class _Rank:
         self.followers = script.followers
         self.missing = list(script.missing)
         self.segments = cost.segments
+        self.hosts = cost.hosts
+        self.host = 0.0
         self.media = [fold.media.get(lane) for lane in script.meeting_lanes]
         self.messages: dict[int, _Message] = {}
         self.log: Log = []
@@ -67,6 +69,7 @@ class Walk:
     ) -> None:
         self.folded = folded
         self.steps = steps
+        self.launches = any(cost.framework.host_launch for cost in costs)
         self.env = simpy.Environment()
         self.network = Network(self.env, list(folded.capacities))
         self.messages = MessageCost(program, system, self.network, calibration)
@@ -92,7 +95,7 @@ class Walk:
 
     def merging(self, rank: RankClass) -> Merging:
         """Return what may run as one because nothing else changes how long it takes."""
-        if self.noise or rank.weights:
+        if self.noise or rank.weights or self.launches:
             return Merging.NOTHING
         group = rank.media.get(TP_LANE)
         constant = group is not None and self.folded.media[group].private
@@ -120,6 +123,10 @@ class Walk:
         """Start a task for which nothing is missing: at once, or when the last one who takes part in it has come."""
         shape = rank.shapes[task]
         index = rank.media[shape]
+        if self.launches:
+            # The host runs ahead of the device, but where it waits for it.
+            seconds, waits = rank.hosts[shape]
+            rank.host = (max(rank.host, now) if waits else rank.host) + seconds
         if index is None:
             self.compute(rank, task, now)
             return
@@ -143,7 +150,8 @@ class Walk:
             # One thread is never faster than one core.
             self.network.start(own.weights, seconds * own.speed, own.speed, finish)
         else:
-            after(self.env, seconds, finish)
+            # A device is not done before its host has launched the last kernel.
+            after(self.env, max(seconds, rank.host - now) if self.launches else seconds, finish)
 
     def compute_together(self, index: int, present: _Present, now: float) -> None:
         """Run a task with collectives inside: when its first one begins is known as soon as all participants came."""

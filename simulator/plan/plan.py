@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from simulator.plan.frameworks import NONE
 from simulator.plan.mesh import Mesh
 
 DTYPE_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 2}
@@ -78,8 +79,17 @@ class Plan:
         Expert-parallel ranks: neighbours among the ranks of one ``dp`` x ``cp`` plane, which hold other experts each.
     schedule_file, schedule_text
         Name and content of the file behind the schedule ``custom``.
+    attention
+        ``flash`` (fused) or ``math`` (scores in memory) for all attention; empty: as the layers of the model are.
+    vocab_parallel
+        Tensor-parallel ranks share the vocabulary: rows of the embedding, columns of the logits.
+    sequence_parallel
+        Tensor-parallel ranks share the sequence between their regions.
     recompute
-        ``none``, or ``full``: forward keeps the inputs of each block alone and runs again before the block's backward.
+        ``none``; ``full``: forward keeps the inputs of each block alone and runs again before the block's backward;
+        ``selective``: the same of each core of attention.
+    recompute_blocks
+        Blocks of each stage, the first ones, that recompute; None for all.
     sharding
         What replicas share out among them: ``none``, ``zero1`` (optimizer state), ``zero2`` (gradients too), ``fsdp``
         (parameters too, gathered by blocks) or ``hsdp`` (as ``fsdp``, inside groups of ``dp_shard``).
@@ -98,6 +108,10 @@ class Plan:
         Micro-batches whose gradients are reduced: ``last``, or ``each``; then a rank keeps its part of their sum alone.
     stages
         ``auto``, ``even``, ``balanced``, or the block that each stage begins with.
+    framework
+        Whose overheads are added, a key of ``FRAMEWORKS``.
+    flash_kernel
+        Implementation of fused attention.
     dataset_size, epochs
         Samples of the training set (0 = not named) and passes over it.
     """
@@ -118,7 +132,11 @@ class Plan:
     activation_limit: float | None = None
     schedule_file: str = ""
     schedule_text: str = ""
+    attention: str = ""
+    vocab_parallel: bool = False
+    sequence_parallel: bool = False
     recompute: str = "none"
+    recompute_blocks: int | None = None
     sharding: str = "none"
     dp_shard: int = 0
     prefetch: int = 1
@@ -127,6 +145,8 @@ class Plan:
     gradient_dtype: str = "same"
     gradient_sync: str = "last"
     stages: str | tuple[str, ...] = "auto"
+    framework: str = NONE
+    flash_kernel: str = "newest"
     dataset_size: int = 0
     epochs: int = 1
 

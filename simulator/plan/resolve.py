@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from simulator.errors import Problems
+from simulator.plan.frameworks import FRAMEWORKS
 from simulator.plan.mesh import AXES, Mesh
 from simulator.plan.plan import DTYPE_BYTES, NEEDED, Optimizer, Plan
 from simulator.plan.schema import PlanSchema
@@ -63,6 +64,11 @@ def resolve_plan(
     before = len(problems)
     mesh = _mesh(spec, topology.world_size, problems)
     _check_dtype(spec, topology, problems)
+    _check_sequence_parallel(spec, problems)
+    if spec.recompute_blocks and spec.recompute == "none":
+        message = "chooses among blocks that recompute, and recompute is none"
+        problems.add("plan.recompute_blocks", message, "set recompute: full or selective, or leave it out")
+    _check_framework(spec, problems)
     batch = _batch(spec, mesh.size("dp"), problems) if mesh else None
     text = _schedule_text(spec, problems)
     check_sharding(spec, problems)
@@ -88,9 +94,15 @@ def resolve_plan(
         activation_limit=spec.activation_limit,
         schedule_file=spec.schedule_file or "",
         schedule_text=text,
+        attention=spec.attention or "",
+        vocab_parallel=_shares_vocabulary(spec, topology),
+        sequence_parallel=spec.sequence_parallel,
         recompute=spec.recompute,
+        recompute_blocks=spec.recompute_blocks,
         **sharding_of(spec),
         stages=spec.stages if isinstance(spec.stages, str) else tuple(spec.stages),
+        framework=spec.framework,
+        flash_kernel=spec.flash_kernel,
         dataset_size=spec.dataset_size or 0,
         epochs=spec.epochs,
     )
@@ -127,6 +139,21 @@ def _mesh(spec: PlanSchema, world: int, problems: Problems) -> Mesh | None:
         return None
     sizes = {"dp": dp, "tp": spec.tp, "pp": spec.pp, "cp": spec.cp}
     return Mesh(tuple(axes), tuple(sizes[axis] for axis in axes)) if _divides_experts(spec, dp, problems) else None
+
+
+def _shares_vocabulary(spec: PlanSchema, topology: Topology) -> bool:
+    """Return whether the vocabulary is cut: as asked for, or else as Megatron does on its devices."""
+    usual = spec.sequence_parallel or topology.device(0).backend == "cuda"
+    return spec.tp > 1 and (usual if spec.vocab_parallel is None else spec.vocab_parallel)
+
+
+def _check_sequence_parallel(spec: PlanSchema, problems: Problems) -> None:
+    if spec.sequence_parallel and spec.tp == 1:
+        message = "the ranks of a tensor-parallel group share the sequence, and tp(1) has one"
+        problems.add("plan.sequence_parallel", message, "set tp to 2 or more, or leave it out")
+    if spec.sequence_parallel and spec.vocab_parallel is False:
+        message = "the embedding's sum over the ranks is what shares the sequence out"
+        problems.add("plan.sequence_parallel", message, "leave vocab_parallel out, or set sequence_parallel: false")
 
 
 def _divides_experts(spec: PlanSchema, dp: int, problems: Problems) -> bool:
@@ -183,6 +210,13 @@ def _schedule_text(spec: PlanSchema, problems: Problems) -> str:
         hint = "a plan file names it from its own folder, --set from the working directory"
         problems.add("plan.schedule_file", f"{spec.schedule_file} cannot be read: {reason.lower()}", hint)
         return ""
+
+
+def _check_framework(spec: PlanSchema, problems: Problems) -> None:
+    if spec.framework not in FRAMEWORKS:
+        close = get_close_matches(spec.framework.lower(), FRAMEWORKS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(FRAMEWORKS)}"
+        problems.add("plan.framework", f"{spec.framework!r} is not a framework", hint)
 
 
 def _check_dtype(spec: PlanSchema, topology: Topology, problems: Problems) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from simulator.inputs.fields import Bytes, Name, PositiveInt, PositiveNumber, StrictModel
+from simulator.plan.frameworks import NONE
 from simulator.units import parse_bytes
 
 
@@ -64,10 +65,30 @@ class PlanSchema(StrictModel):
     bucket_size: Annotated[Bytes, Field(description="gradient bucket; 25 MiB is torch DDP's default")] = parse_bytes(
         "25 MiB"
     )
+    attention: Annotated[
+        Literal["flash", "math"] | None,
+        Field(description="fused, or with materialised scores; what the model says, or else flash on cuda devices"),
+    ] = None
+    vocab_parallel: Annotated[
+        bool | None,
+        Field(
+            description="embedding, output projection and loss cut by vocabulary over tp; absent: on cuda devices, and "
+            "with sequence_parallel"
+        ),
+    ] = None
+    sequence_parallel: Annotated[
+        bool, Field(description="Megatron's: between tensor-parallel regions the tp ranks share the sequence")
+    ] = False
     recompute: Annotated[
-        Literal["none", "full"],
-        Field(description="full: keep the inputs of each block alone and run its forward again before its backward"),
+        Literal["none", "selective", "full"],
+        Field(
+            description="what runs forward again before its backward. full: blocks, which keep their inputs alone; "
+            "selective: the cores of attention, whose scores are not kept"
+        ),
     ] = "none"
+    recompute_blocks: Annotated[
+        PositiveInt | None, Field(description="blocks of each stage that recompute, the first ones; absent: all")
+    ] = None
     sharding: Annotated[
         Literal["none", "zero1", "zero2", "zero3", "fsdp", "hsdp"],
         Field(
@@ -104,5 +125,12 @@ class PlanSchema(StrictModel):
             description="even: equal numbers of repeated blocks; balanced: by cost; or the first block of each stage"
         ),
     ] = "auto"
+    framework: Annotated[
+        str, Field(description="whose overheads are added: launches, passes over memory that are not fused")
+    ] = NONE
+    flash_kernel: Annotated[
+        Literal["newest", "flash2", "triton", "flash1"],
+        Field(description="implementation of fused attention; newest: whatever reached the device's rates"),
+    ] = "newest"
     dataset_size: Annotated[PositiveInt | None, Field(description="samples of the training set")] = None
     epochs: PositiveInt = 1

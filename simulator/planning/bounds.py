@@ -107,7 +107,11 @@ class _Computes:
 
     def seconds(self, coordinate: int, work: Instruction) -> float:
         """Return the time on the slowest rank at a pipeline coordinate."""
-        return max(self._costs[key].seconds(work) * factor for key, factor in self._slowdowns[coordinate].items())
+        # At worst the device waits for every launch.
+        return max(
+            self._costs[key].seconds(work) * factor + self._costs[key].host_seconds(work)
+            for key, factor in self._slowdowns[coordinate].items()
+        )
 
 
 class _Messages:

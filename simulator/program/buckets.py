@@ -74,5 +74,5 @@ def _inside_regions(nodes: Sequence[Node]) -> list[bool]:
     for node in nodes:
         is_exchange = isinstance(node.layer, Exchange)
         inside.append(is_shard and not is_exchange)
-        is_shard = not is_exchange and (is_shard or node.shard is not Shard.NONE)
+        is_shard = not is_exchange and (is_shard or node.shard not in (Shard.NONE, Shard.SEQUENCE))
     return inside

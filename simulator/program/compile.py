@@ -7,13 +7,16 @@ from simulator.model.graph import LayerGraph
 from simulator.model.layers import Exchange
 from simulator.model.layers.base import Phase
 from simulator.plan.plan import Plan
+from simulator.plan.sequence_parallel import share_sequence
 from simulator.plan.stages import cut_stages, roofline_seconds
 from simulator.plan.tensor_parallel import shard_graph
 from simulator.plan.tied_weights import copy_tied_weights
+from simulator.plan.vocabulary_parallel import cut_vocabulary
 from simulator.program.passes.gather_params import insert_parameter_gathers
 from simulator.program.passes.optimizer import append_optimizer
 from simulator.program.passes.recompute import insert_recomputation
 from simulator.program.passes.reduce_grad import insert_gradient_reduction
+from simulator.program.passes.reduce_partial import insert_partial_reduction
 from simulator.program.passes.segments import split_into_segments
 from simulator.program.passes.send_receive import insert_sends_and_receives
 from simulator.program.passes.unshard import insert_unshards
@@ -28,6 +31,7 @@ PASSES = (
     insert_recomputation,
     insert_unshards,
     insert_gradient_reduction,
+    insert_partial_reduction,
     append_optimizer,
     insert_parameter_gathers,
 )
@@ -77,6 +81,10 @@ def _refuse_stages(plan: Plan, found: int, problems: Problems) -> None:
 def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Problems) -> Program | None:
     """Return the Program of a plan, or None after reporting why the model cannot be cut like that."""
     local = shard_graph(graph, plan.tp, problems)
+    if local and plan.vocab_parallel:
+        local = cut_vocabulary(local, plan.tp)
+    if local and plan.sequence_parallel:
+        local = share_sequence(local, plan.tp, problems)
     if local and not _splits(local, plan, problems):
         return None
     cuts = cut_stages(local, plan, topology.device(0), problems) if local else None

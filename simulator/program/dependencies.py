@@ -66,7 +66,7 @@ def needs_of(program: Program, instructions: tuple[Instruction, ...], numbers: C
     order = np.argsort(numbers.codes, kind="stable")
     places = np.split(order, np.cumsum(np.bincount(numbers.codes, minlength=len(code)))[:-1])
     pairs: list[tuple[Ints, Ints]] = []
-    once = (Kind.OPTIM, *(() if program.plan.reduces_each else SUMS))
+    once = (Kind.OPTIM, Kind.REDUCE_TP_GRAD, *(() if program.plan.reduces_each else SUMS))
     for work, positions in zip(numbers.works, places, strict=True):
         if work[0] is Kind.BARRIER:
             pairs += [(positions, np.full(len(positions), need)) for need in _all_gradients(last)]
@@ -118,7 +118,7 @@ def _sent_before(instructions: tuple[Instruction, ...], blocking: tuple[Kind, ..
 def _all_gradients(last: dict[Work, int]) -> tuple[int, ...]:
     """Return the positions after which all gradients of a rank are known."""
     computed = max((at for (kind, _, _), at in last.items() if kind in BACKWARD), default=-1)
-    reduced = (at for (kind, _, _), at in last.items() if kind in SUMS)
+    reduced = (at for (kind, _, _), at in last.items() if kind in (*SUMS, Kind.REDUCE_TP_GRAD))
     return tuple(at for at in (computed, *reduced) if at >= 0)
 
 
@@ -136,9 +136,13 @@ def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, .
             return ((program.stages[stage].buckets[part].reduction, stage, part),)
         case _ if kind in PARAMETER_GATHERS.values():
             return () if program.plan.overlap_param_gather else ((Kind.OPTIM, stage, -1),)
+        case Kind.REDUCE_TP_GRAD:
+            backwards = (
+                (each, stage, number) for number in program.stages[stage].computing for each in (Kind.B, Kind.W)
+            )
+            return *backwards, *_summed(program, stage)
         case Kind.OPTIM:
-            buckets = enumerate(program.stages[stage].buckets)
-            return (Kind.BARRIER, 0, -1), *((program.sums(bucket)[-1], stage, index) for index, bucket in buckets)
+            return (Kind.BARRIER, 0, -1), (Kind.REDUCE_TP_GRAD, stage, -1), *_summed(program, stage)
         case _ if kind in FLOWS:
             # A host computes in order, but goes on while messages are under way.
             computes = STREAM_OF[kind] is Stream.COMPUTE
@@ -146,3 +150,8 @@ def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, .
             gathered = gathered_to_read(program, stage, part) if kind is Kind.F else ()
             return (*(work for work in works if not computes or STREAM_OF[work[0]] is not Stream.COMPUTE), *gathered)
     return ()
+
+
+def _summed(program: Program, stage: int) -> Iterator[Work]:
+    """Yield the last sums of a stage's buckets."""
+    yield from ((program.sums(bucket)[-1], stage, index) for index, bucket in enumerate(program.stages[stage].buckets))

@@ -82,6 +82,8 @@ class Kind(StrEnum):
     """Sum a bucket of experts' gradients over those replicas that hold the same experts."""
     REDUCE_COPIES = "REDUCE_COPIES"
     """Sum a rank's part of a bucket of gradients over the groups that each share out a copy of the parameters."""
+    REDUCE_TP_GRAD = "REDUCE_TP_GRAD"
+    """Sum gradients over the tensor-parallel ranks that each saw a part of the sequence."""
     BARRIER = "BARRIER"
     """Wait for all ranks of the pipeline: nobody updates before all gradients are known to be good."""
     OPTIM = "OPTIM"
@@ -111,6 +113,7 @@ STREAM_OF = {
     Kind.REDUCE_GRAD: Stream.DP,
     Kind.REDUCE_EXPERT_GRAD: Stream.DP_EXPERT,
     Kind.REDUCE_COPIES: Stream.DP_REPLICATE,
+    Kind.REDUCE_TP_GRAD: Stream.TP,
     Kind.BARRIER: Stream.PP,
     Kind.SEND_F: Stream.SEND_F,
     Kind.RECV_F: Stream.RECV_F,
@@ -156,6 +159,7 @@ COLLECTIVE_AXIS = {
     Kind.REDUCE_GRAD: "dp_shard",
     Kind.REDUCE_EXPERT_GRAD: "dp_expert",
     Kind.REDUCE_COPIES: "dp_replicate",
+    Kind.REDUCE_TP_GRAD: "tp",
     Kind.BARRIER: "pp",
 }
 """Axis whose group takes part in a collective: of the mesh, or one that ``Program.group`` knows beside."""

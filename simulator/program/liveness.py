@@ -112,9 +112,9 @@ class _Life:
         segment = stage.segments[part]
         if segment.recomputed:
             self.holders[stage.index, part] = _tensors(self.program, (*segment.inputs, *segment.outputs))
-            self._forget(stage, part)
         else:
             self.holders[stage.index, part] = _activations(self.program, segment)
+        self._forget(stage, part)
 
     def _exchange(self, stage: Stage, part: int, keeps: bool) -> None:
         """Hold what is made; of what is read, only what the layer that made it has saved."""

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.model.graph import LayerGraph
-from simulator.model.layers.base import INDEX_BYTES, count
+from simulator.model.graph import INPUT, LayerGraph
+from simulator.model.layers.base import FLOAT_BYTES, INDEX_BYTES, count
 from simulator.plan.plan import Plan
 from simulator.program.instructions import (
     BACKWARD,
@@ -41,6 +41,7 @@ class Pass(StrEnum):
     RECOMPUTE = "recompute"
     UNSHARD = "unshard"
     REDUCE_GRAD = "reduce_grad"
+    REDUCE_PARTIAL = "reduce_partial"
     OPTIMIZER = "optimizer"
     GATHER_PARAM = "gather_param"
 
@@ -198,6 +199,9 @@ class Program:
             case Kind.SEND_B | Kind.RECV_B:
                 names = stage.gradients_out if instruction.kind is Kind.SEND_B else stage.gradients_in
                 return Message("send", self.tensor_bytes(names))
+            case Kind.REDUCE_TP_GRAD:
+                elements = sum(node.layer.num_parameters for node in stage.partial)
+                return Message("all_reduce", float(elements * self.plan.itemsize))
             case Kind.BARRIER:
                 return Message("all_reduce", NORM_BYTES)
             case Kind.REDUCE_GRAD | Kind.REDUCE_EXPERT_GRAD:
@@ -294,11 +298,9 @@ class Program:
     def tensor_bytes(self, names: Iterable[str]) -> float:
         """Return the bytes of one micro-batch of the named tensors."""
         plan = self.plan
-        return float(
-            sum(
-                plan.microbatch_size
-                * count(self.graph.shape(name))
-                * (INDEX_BYTES if name == "input" and self.graph.integer_input else plan.itemsize)
-                for name in names
-            )
-        )
+        return float(sum(plan.microbatch_size * count(self.graph.shape(name)) * self._itemsize(name) for name in names))
+
+    def _itemsize(self, name: str) -> int:
+        if name == INPUT and self.graph.integer_input:
+            return INDEX_BYTES
+        return FLOAT_BYTES if name in self.graph.fp32 else self.plan.itemsize

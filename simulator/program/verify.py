@@ -23,11 +23,13 @@ from simulator.errors import ProgramError
 from simulator.program.coded import Work
 from simulator.program.flow import FLOWS, WHOLE, returned_by, sent_by
 from simulator.program.instructions import (
+    BACKWARD,
     ENDS,
     EXCHANGES_R,
     PARAMETER_GATHERS,
     REDUCTIONS,
     SENDS,
+    SUMS,
     Instruction,
     Kind,
 )
@@ -98,6 +100,8 @@ def _step_work(program: Program, rank: int) -> Iterator[Work]:
     for stage in program.stages_of(rank):
         if Pass.REDUCE_GRAD in program.passes and not program.plan.reduces_each:
             yield from _sums(program, stage)
+        if Pass.REDUCE_PARTIAL in program.passes and stage.partial:
+            yield Kind.REDUCE_TP_GRAD, stage.index, -1
         if updates:
             yield Kind.OPTIM, stage.index, -1
         if Pass.GATHER_PARAM in program.passes and program.plan.gathers_updates:
@@ -180,6 +184,7 @@ def _in_order(program: Program, kind: Kind, stage: int, part: int) -> Iterator[W
     segment = its.segments[part]
     if kind is Kind.R or kind in EXCHANGES_R:
         yield from [(segment.forward, stage, part)] if segment.forward else []
+        yield from [(Kind.F, stage, its.last_readers[part])] if part in its.last_readers else []
     if segment.exchange:
         return
     place = its.computing.index(part)
@@ -234,6 +239,11 @@ def _check_ends(program: Program, rank: int) -> None:
                 _fail(program, rank, instructions[update], f"comes before {late}, which it needs")
             if position < update and late.kind in followers:
                 _fail(program, rank, late, f"comes before {instructions[update]}, which it needs")
+        partial = last.get((Kind.REDUCE_TP_GRAD, stage.index, -1), -1)
+        for position in last.values():
+            late = instructions[position]
+            if position > partial >= 0 and late.stage == stage.index and late.kind in (*BACKWARD, *SUMS):
+                _fail(program, rank, instructions[partial], f"comes before {late}, which it needs")
         for part, bucket in enumerate(stage.buckets):
             reduction = last.get((bucket.reduction, stage.index, part), -1)
             for kind in (Kind.B, Kind.W):

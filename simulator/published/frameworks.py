@@ -43,10 +43,17 @@ class Framework:
 FRAMEWORKS = (
     Framework(
         name="fsdp",
-        pattern=r"llm-foundry|composer|torchtitan|fsdp|fms",
-        settings={"gradient_dtype": "fp32", "prefetch": 1},
-        source="Composer and torchtitan reduce gradients in fp32 by default (mixed_precision: DEFAULT; "
-        "training.mixed_precision_reduce: float32) and keep fp32 parameters, sharded",
+        pattern=r"llm-foundry|composer",
+        settings={"gradient_dtype": "fp32", "prefetch": 1, "flash_kernel": "triton"},
+        source="llm-foundry scripts/train/benchmarking/sweep.py and yamls: attn_impl: triton, the default of MPT until "
+        "flash became it at the end of 2023; Composer reduces gradients in fp32 by default (mixed_precision: DEFAULT)",
+    ),
+    Framework(
+        name="fsdp",
+        pattern=r"torchtitan|fsdp|fms",
+        settings={"gradient_dtype": "fp32", "prefetch": 1, "flash_kernel": "flash2"},
+        source="torchtitan reduces gradients in fp32 by default (training.mixed_precision_reduce: float32) and keeps "
+        "fp32 parameters, sharded; scaled_dot_product_attention of torch runs FlashAttention-2 since 2.2",
     ),
     Framework(
         name="megatron-deepspeed",
@@ -63,7 +70,7 @@ FRAMEWORKS = (
         source="DeepSpeed: overlap_comm is on for ZeRO-3; gradients are reduced in the training dtype",
     ),
     Framework(
-        name="megatron",
+        name="megatron-core",
         pattern=r"megatron-?(?:bridge|core|mcore)|nemo|dgxc",
         settings={"gradient_dtype": "fp32", "dp_overlap": True},
         sequence_parallel=True,

@@ -21,7 +21,6 @@ ABSENT: dict[str, Any] = {
     "recompute_blocks": None,
     "context_parallel": REFINES,
     "gradient_dtype": REFINES,
-    "framework": REFINES,
     "prefetch": REFINES,
 }
 """How a version behaves that lacks a key."""

@@ -104,7 +104,13 @@ def _efficiency(given: EfficiencySchema) -> Efficiency:
 
 
 def _attention(given: AttentionSchema) -> AttentionEfficiency:
-    return AttentionEfficiency(forward=given.forward, backward=given.backward, edge=given.edge, rows=given.rows)
+    return AttentionEfficiency(
+        forward=given.forward,
+        backward=given.backward,
+        edge=given.edge,
+        rows=given.rows,
+        over_flash2=given.over_flash2,
+    )
 
 
 def _sources(spec: TopologySchema, nodes: Sequence[NodeSchema], devices: Mapping[str, Device]) -> dict[str, str]:

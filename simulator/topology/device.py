@@ -27,12 +27,15 @@ class AttentionEfficiency:
         Keys: the softmax and the blocks on a mask's diagonal, which are computed whole.
     rows : float
         Queries of all heads together: thread blocks that stay empty while a small kernel runs.
+    over_flash2 : float
+        How many times as fast as FlashAttention-2 on this device.
     """
 
     forward: float
     backward: float
     edge: float = 0.0
     rows: float = 0.0
+    over_flash2: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from simulator.inputs.fields import (
     NonNegativeNumber,
     OverlapFraction,
     PositiveFraction,
+    PositiveNumber,
     Seconds,
     StrictModel,
     Text,
@@ -32,6 +33,7 @@ class AttentionSchema(StrictModel):
     backward: PositiveFraction = Field(description="Likewise; what backward computes again is not counted.")
     edge: NonNegativeNumber = Field(default=0.0, description="n keys take as long as n + edge at the full rate.")
     rows: NonNegativeNumber = Field(default=0.0, description="q queries of all heads take as long as q + rows.")
+    over_flash2: PositiveNumber = Field(default=1.0, description="How many times as fast as FlashAttention-2 here.")
 
 
 class EfficiencySchema(StrictModel):

@@ -210,25 +210,50 @@ def test_1f1b_holds_fewer_activations_than_gpipe() -> None:
         assert held["1f1b"][rank] == pytest.approx(held["gpipe"][rank] * (4 - rank) / 16, rel=0.03)
 
 
-def test_gpt_activations_as_korthikanti() -> None:
-    """Activations of a block in half precision: s b h (34 + 5 a s / h) bytes, less what this GPT does not have.
+S, B, H, A = 256, 8, 512, 8
+SCORES = 5 * A * S / H
+"""Of s b h bytes what Korthikanti et al. count for scores: softmax and dropped softmax, 2 a s / h each, and a mask."""
 
-    Korthikanti et al. 2022 (arXiv 2205.05198), equation 2. Their block drops out (masks: s b h twice, and the scores'
-    mask and dropped output: 3 a s^2 b), saves the layer norms' inputs as we do, and keeps no softmax input.
+KORTHIKANTI = {
+    # name: (tp, settings, their formula in s b h bytes, what of it our GPT does not have, what we keep beside it)
+    "alone": (1, ["attention=math"], 34 + SCORES, 2 + 3 * A * S / H, 0),
+    "selective": (1, ["attention=math", "recompute=selective"], 34, 2, 0),
+    "flash": (1, ["attention=flash"], 34, 2, 0),
+    "full": (1, ["recompute=full"], 2, 0, 0),
+    "tp": (4, ["attention=math"], 10 + 24 / 4 + SCORES / 4, 2 + 3 * A * S / H / 4, 4),
+    "tp, selective": (4, ["attention=math", "recompute=selective"], 10 + 24 / 4, 2, 4),
+    "tp, sp": (4, ["attention=math", "sequence_parallel=true"], (34 + SCORES) / 4, (2 + 3 * A * S / H) / 4, 0),
+    "tp, sp, selective": (4, ["attention=math", "recompute=selective", "sequence_parallel=true"], 34 / 4, 2 / 4, 0),
+    "tp, sp, flash": (4, ["attention=flash", "sequence_parallel=true"], 34 / 4, 2 / 4, 0),
+    "tp, sp, full": (4, ["recompute=full", "sequence_parallel=true"], 2 / 4, 0, 0),
+}
+
+
+@pytest.mark.parametrize("case", KORTHIKANTI)
+def test_gpt_activations_as_korthikanti(case: str) -> None:
+    """Activations of a block in half precision, table 2 of Korthikanti et al. 2022 (arXiv 2205.05198).
+
+    Their block drops out: two masks of s b h bytes (cut by the sequence alone), and of the scores a mask and the
+    dropped output, 3 a s^2 b. Ours has no dropout. It keeps beside theirs the statistics of two norms in fp32
+    (16 s b), the causal mask (s^2) of attention that is not fused, and one number a row of attention that is. Without
+    sequence parallelism the sums of both all-reduces stay until backward, 4 s b h: the biases behind them are segments
+    of their own.
     """
-    sizes = {"sequence_length": 256, "hidden_size": 512, "num_attention_heads": 8}
-    changes = [f"model.{key}={value}" for key, value in sizes.items()]
+    tp, changes, theirs, dropped, sums = KORTHIKANTI[case]
+    sizes = {"sequence_length": S, "hidden_size": H, "num_attention_heads": A}
+    settings = [*(f"model.{key}={value}" for key, value in sizes.items()), *(f"plan.{change}" for change in changes)]
+    settings += [f"plan.tp={tp}", f"topology.node.count={tp}", "plan.dtype=bf16", "plan.num_microbatches=1"]
     few, many = (
-        peak_memory(
-            inputs(
-                "gpt-tiny", *changes, f"model.num_hidden_layers={n}", "plan.dtype=bf16", "plan.num_microbatches=1"
-            ).program,
-            0,
-        ).activations
+        peak_memory(load("gpt-tiny", "pcie-box", "single", [*settings, f"model.num_hidden_layers={n}"]).program, 0)
         for n in (2, 4)
     )
-    s, b, h, a = 256, 8, 512, 8
-    assert (many - few) / 2 == pytest.approx(s * b * h * (34 - 2) + 2 * a * s**2 * b, rel=0.01)
+    full, fused, selective = (any(word in change for change in changes) for word in ("full", "flash", "selective"))
+    spread = tp if "sp" in case else 1
+    statistics = 0 if full else 16 * S * B / spread
+    if not full and not selective:
+        statistics += 4 * S * B * A / tp if fused else S**2
+    expected = S * B * H * (theirs - dropped + sums) + statistics
+    assert (many.activations - few.activations) / 2 == pytest.approx(expected, rel=1e-12)
 
 
 def test_full_recomputation_keeps_the_inputs_of_each_block() -> None:

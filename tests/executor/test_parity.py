@@ -46,6 +46,11 @@ SGD, MOMENTUM, ADAM = (
 )
 BUCKETS = "plan.bucket_size=512 B"
 RECOMPUTE = "plan.recompute=full"
+VOCABULARY, ROWS = "plan.vocab_parallel=true", "model.vocab_size=300"
+"""Of tp 2, one rank has 256 rows and the other 44; of tp 4, one has nothing but padding."""
+
+SEQUENCE = "plan.sequence_parallel=true"
+SELECTIVE = "plan.recompute=selective"
 FSDP = "plan.sharding=fsdp"
 ZERO1, ZERO2 = "plan.sharding=zero1", "plan.sharding=zero2"
 HSDP = ("plan.sharding=hsdp", "plan.dp_shard=2")
@@ -173,6 +178,60 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     ),
     "mlp-tp2-pp2-recompute": (4, "mlp", 2, ["plan.tp=2", "plan.pp=2", RECOMPUTE, ADAM]),
     "gpt-dp2-pp2-recompute": (4, "gpt", 1, ["plan.dp=2", "plan.pp=2", BUCKETS, RECOMPUTE, MOMENTUM]),
+    **{
+        f"{model}-tp{tp}-vocabulary": (tp, model, 4, [f"plan.tp={tp}", VOCABULARY, ROWS, optimizer])
+        for model, tp, optimizer in (("gpt", 2, SGD), ("gpt", 4, MOMENTUM), ("llama", 2, ADAM), ("deepseek", 2, SGD))
+    },
+    "gpt-tp2-vocabulary-few-rows": (2, "gpt", 4, ["plan.tp=2", VOCABULARY, SGD]),
+    "gpt-bf16-tp2-vocabulary": (2, "gpt", 4, ["plan.tp=2", VOCABULARY, ROWS, "plan.dtype=bf16", ADAM]),
+    "gpt-tp2-pp2-zb_h1-vocabulary": (
+        4,
+        "gpt",
+        2,
+        ["plan.tp=2", "plan.pp=2", "plan.schedule=zb_h1", VOCABULARY, ROWS, RECOMPUTE, SGD],
+    ),
+    "gpt-dp2-tp2-fsdp-vocabulary": (4, "gpt", 2, ["plan.dp=2", "plan.tp=2", FSDP, VOCABULARY, ROWS, ADAM]),
+    "llama-dp2-tp2-tied-vocabulary": (
+        4,
+        "llama",
+        2,
+        ["plan.dp=2", "plan.tp=2", VOCABULARY, ROWS, "model.tie_embeddings=true", BUCKETS, SGD],
+    ),
+    **{
+        f"{model}-tp{tp}-sequence": (tp, model, 4, [f"plan.tp={tp}", SEQUENCE, optimizer])
+        for model, tp, optimizer in (("gpt", 2, SGD), ("gpt", 4, MOMENTUM), ("llama", 2, ADAM))
+    },
+    "gpt-bf16-tp2-sequence": (2, "gpt", 4, ["plan.tp=2", SEQUENCE, "plan.dtype=bf16", ADAM]),
+    "llama-tp2-sequence-flash": (2, "llama", 4, ["plan.tp=2", SEQUENCE, "plan.attention=flash", SGD]),
+    "gpt-tp2-sequence-selective": (2, "gpt", 4, ["plan.tp=2", SEQUENCE, SELECTIVE, SGD]),
+    "llama-tp2-sequence-recompute": (2, "llama", 4, ["plan.tp=2", SEQUENCE, RECOMPUTE, "plan.recompute_blocks=1", SGD]),
+    "gpt-dp2-tp2-sequence": (4, "gpt", 2, ["plan.dp=2", "plan.tp=2", SEQUENCE, BUCKETS, ADAM]),
+    "gpt-dp2-tp2-fsdp-sequence": (4, "gpt", 2, ["plan.dp=2", "plan.tp=2", SEQUENCE, FSDP, ADAM]),
+    **{
+        f"{model}-tp2-pp2-{schedule}-sequence": (
+            4,
+            model,
+            1,
+            ["plan.tp=2", "plan.pp=2", f"plan.schedule={schedule}", SEQUENCE, "model.num_hidden_layers=4", SGD],
+        )
+        for model in ("gpt", "llama")
+        for schedule in ("1f1b", "zb_h1", "zbv")
+    },
+    **{
+        f"{model}-single-{attention}-selective": (1, model, 2, [f"plan.attention={attention}", SELECTIVE, SGD])
+        for model in ("gpt", "llama", "deepseek")
+        for attention in ("flash", "math")
+    },
+    "gpt-tp2-selective": (2, "gpt", 4, ["plan.tp=2", SELECTIVE, MOMENTUM]),
+    "gpt-pp2-zb_h1-selective": (2, "gpt", 1, ["plan.pp=2", "plan.schedule=zb_h1", SELECTIVE, ADAM]),
+    "gpt-dp2-fsdp-selective": (2, "gpt", 2, ["plan.dp=2", FSDP, SELECTIVE, ADAM]),
+    "llama-tp2-pp2-selective": (4, "llama", 2, ["plan.tp=2", "plan.pp=2", SELECTIVE, "plan.recompute_blocks=1", SGD]),
+    "gpt-pp2-recompute-blocks": (
+        2,
+        "gpt",
+        1,
+        ["plan.pp=2", "model.num_hidden_layers=4", RECOMPUTE, "plan.recompute_blocks=1", SGD],
+    ),
     **{f"{model}-dp2-fsdp": (2, model, 2, ["plan.dp=2", FSDP, ADAM]) for model in FIRST},
     "llama-pp2-zb_h1": (2, "llama", 1, ["plan.pp=2", "plan.schedule=zb_h1", "model.flash=true", SGD]),
     "mixtral-dp2-fsdp-recompute": (2, "mixtral", 2, ["plan.dp=2", FSDP, RECOMPUTE, SGD]),

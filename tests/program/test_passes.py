@@ -24,6 +24,14 @@ FORMS = [
     ("cnn-tiny", "tp=4", "recompute=full", "dp_overlap=false"),
     ("mlp-tiny", "pp=2", "schedule=interleaved_1f1b", "recompute=full"),
     ("gpt-tiny", "pp=4", "schedule=chimera", "recompute=full"),
+    ("gpt-tiny", "pp=2", "tp=2", "recompute=selective", "attention=math"),
+    ("gpt-tiny", "pp=2", "schedule=zb_h1", "recompute=selective", "recompute_blocks=1"),
+    ("gpt-tiny", "pp=2", "sharding=fsdp", "recompute=selective"),
+    ("gpt-tiny", "tp=2", "recompute=full", "recompute_blocks=2"),
+    ("gpt-tiny", "tp=2", "pp=2", "sequence_parallel=true"),
+    ("gpt-tiny", "tp=2", "schedule=zb_h1", "pp=2", "sequence_parallel=true", "recompute=selective"),
+    ("gpt-tiny", "tp=4", "sequence_parallel=true", "recompute=full", "recompute_blocks=1"),
+    ("gpt-tiny", "tp=2", "sequence_parallel=true", "sharding=fsdp"),
     ("gpt-tiny", "tp=2", "sharding=fsdp"),
     ("gpt-tiny", "pp=2", "schedule=zbv", "sharding=fsdp", "recompute=full"),
     ("mlp-tiny", "pp=2", "schedule=zb_h1", "sharding=fsdp", "dp_overlap=false"),
@@ -117,7 +125,7 @@ def test_recomputation_out_of_its_place_is_found(program: Any) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_backwards_are_those_without_recomputation(program: Any, form: tuple[str, ...]) -> None:
     again = program(*form)
-    once = program(*form, "recompute=none")
+    once = program(*form, "recompute=none", "recompute_blocks=null")
     for ours, theirs in zip(again.lists, once.lists, strict=True):
         actions = [
             list(dict.fromkeys((each.kind, each.stage, each.microbatch) for each in order if each.kind in BACKWARD))
