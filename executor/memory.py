@@ -69,8 +69,8 @@ class StorageMeter(TorchDispatchMode):
 
 def _size(storage: StorageWeakRef) -> int:
     """Return the bytes of a storage now: it may have been emptied while its tensors live on."""
-    alive = torch.UntypedStorage._new_with_weak_ptr(storage.cdata)
     alive: torch.UntypedStorage | None = torch.UntypedStorage._new_with_weak_ptr(storage.cdata)
+    return 0 if alive is None else int(alive.nbytes())
 
 
 def _tensors(tree: Any) -> list[Tensor]:
