@@ -12,23 +12,25 @@ from executor.data import Data
 from executor.exchange import exchange, exchange_back
 from executor.interpreter import Interpreter, border
 from executor.lanes import Message
-from executor.optimizer import Gradients, Update
+from executor.optimizer import Gradients, Update, fold_gradients, gradient_of
 from executor.places import places_of
 from executor.routing import Route, routed_by
-from executor.sharding import ShardedBucket
+from executor.sharding import SharedBucket
 from executor.stage import TARGET, Microbatch, StageModule
 from executor.transport import Transport
 from simulator.load import Inputs
 from simulator.model.graph import INPUT
 from simulator.model.layers import ExpertExchange, count
 from simulator.program.instructions import (
+    COLLECTIVE_AXIS,
     EXCHANGES_B,
     EXCHANGES_F,
     EXCHANGES_R,
+    PARAMETER_GATHERS,
     REDUCTIONS,
+    STREAM_OF,
     Instruction,
     Kind,
-    Stream,
 )
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -52,14 +54,16 @@ class Runtime(Interpreter):
             for stage in program.stages_of(mesh.coordinate(rank, "pp"))
         }
         self.gradients = {
-            index: Gradients(module) for index, module in self.stages.items() if module.stage.num_parameters
+            index: Gradients(module, DTYPES.get(plan.gradient_dtype, self.dtype))
+            for index, module in self.stages.items()
+            if module.stage.num_parameters
         }
-        self.sharded: dict[int, list[ShardedBucket]] = {}
-        if plan.is_sharded:
-            self.sharded = {index: self._shard(gradients) for index, gradients in self.gradients.items()}
+        self.shared: dict[int, list[SharedBucket]] = {}
+        if plan.updates_parts:
+            self.shared = {index: self._share(index, gradients) for index, gradients in self.gradients.items()}
         self.updated: dict[int, list[nn.Parameter]] = {
-            index: [bucket.part for bucket in self.sharded[index]]
-            if index in self.sharded
+            index: [*(bucket.part for bucket in self.shared[index]), *self.gradients[index].alone]
+            if index in self.shared
             else list(module.parameters())
             for index, module in self.stages.items()
         }
@@ -82,29 +86,43 @@ class Runtime(Interpreter):
             Kind.UNSHARD: self._unshard,
             Kind.RESHARD: self._reshard,
             **dict.fromkeys(REDUCTIONS.values(), self._reduce_grad),
+            Kind.REDUCE_COPIES: self._reduce_copies,
+            **dict.fromkeys(PARAMETER_GATHERS.values(), self._unshard),
             Kind.REDUCE_TP_GRAD: self._reduce_partial,
             Kind.BARRIER: self._barrier,
             Kind.OPTIM: self._optim,
         }
 
-    def _shard(self, gradients: Gradients) -> list[ShardedBucket]:
-        replicas = self.program.group(self.rank, "dp")
-        place = len(replicas), replicas.index(self.rank)
-        pairs = zip(gradients.parameters, gradients.buckets, strict=True)
-        return [ShardedBucket(parameters, gradient, *place) for parameters, gradient in pairs]
+    def _share(self, stage: int, gradients: Gradients) -> list[SharedBucket]:
+        plan, shared = self.inputs.plan, []
+        for index, bucket in enumerate(self.program.stages[stage].buckets):
+            replicas = self.program.group(self.rank, COLLECTIVE_AXIS[bucket.reduction])
+            shared.append(
+                SharedBucket(
+                    gradients.parameters[index],
+                    gradients.buckets[index],
+                    len(replicas),
+                    replicas.index(self.rank),
+                    keeps_whole=plan.gathers_updates,
+                    sums_parts=plan.reduces_each,
+                )
+            )
+        return shared
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """Make all sharded parameters whole for a while; all replicas must do so together."""
-        buckets = [bucket for stage in self.sharded.values() for bucket in stage]
-        for bucket in buckets:
-            bucket.allocate()
-            self.transport.all_gather(Stream.DP_GATHER, bucket.whole, bucket.part.detach()).wait()
+        """Make all parameters that are shared out whole for a while; all replicas must do so together."""
+        for stage, buckets in self.shared.items():
+            for bucket, each in zip(buckets, self.program.stages[stage].buckets, strict=True):
+                bucket.allocate()
+                stream = STREAM_OF[PARAMETER_GATHERS[each.axis]]
+                self.transport.all_gather(stream, bucket.whole, bucket.part.detach()).wait()
         try:
             yield
         finally:
-            for bucket in buckets:
-                bucket.release()
+            for buckets in self.shared.values():
+                for bucket in buckets:
+                    bucket.release()
 
     def take_loss(self) -> float | None:
         """Return this replica's mean loss of the step that has just ended."""
@@ -183,6 +201,7 @@ class Runtime(Interpreter):
     def _backward(self, instruction: Instruction) -> None:
         microbatch, stage = self._begin_backward(instruction), self.program.stages[instruction.stage]
         self.stages[instruction.stage].backward_segment(microbatch, instruction.part, instruction.kind is Kind.B)
+        self._fold(instruction)
         if instruction.part == stage.computing[0]:
             microbatch.delivered = not stage.gradients_out
             self._release(instruction, microbatch)
@@ -190,7 +209,12 @@ class Runtime(Interpreter):
     def _weights(self, instruction: Instruction) -> None:
         microbatch = self._microbatch(instruction)
         self.stages[instruction.stage].weight_segment(microbatch, instruction.part)
+        self._fold(instruction)
         self._release(instruction, microbatch)
+
+    def _fold(self, instruction: Instruction) -> None:
+        for module in self.stages[instruction.stage].segments[instruction.part]:
+            fold_gradients(module.weights.values())
 
     def _exchange_forward(self, instruction: Instruction) -> Message:
         segment, microbatch = self.program.segment(instruction), self._begin_forward(instruction)
@@ -297,17 +321,23 @@ class Runtime(Interpreter):
 
     def _reduce_grad(self, instruction: Instruction) -> Message:
         gradient = self.gradients[instruction.stage].buckets[instruction.part]
-        if instruction.stage not in self.sharded:
+        if instruction.stage not in self.shared:
             return [self.transport.all_reduce(instruction.stream, gradient)], None
-        part = self.sharded[instruction.stage][instruction.part].part.grad
-        assert part is not None
-        return [self.transport.reduce_scatter(instruction.stream, gradient, part)], None
+        bucket = self.shared[instruction.stage][instruction.part]
+        last = self.inputs.plan.copies == 1
+        handle = self.transport.reduce_scatter(instruction.stream, gradient, bucket.own)
+        return [handle], bucket.accumulate if last else None
+
+    def _reduce_copies(self, instruction: Instruction) -> Message:
+        bucket = self.shared[instruction.stage][instruction.part]
+        return [self.transport.all_reduce(instruction.stream, bucket.own)], bucket.accumulate
 
     def _reduce_partial(self, instruction: Instruction) -> Message:
         """Sum what each tensor-parallel rank has of some gradients; of sharded ones, only its own part will be read."""
         stage = self.stages[instruction.stage]
         modules = [stage.module_of(node.name) for node in stage.stage.partial]
-        gradients = [value.grad for module in modules for value in module.weights.values() if value.grad is not None]
+        sums = (gradient_of(value) for module in modules for value in module.weights.values())
+        gradients = [gradient for gradient in sums if gradient is not None]
         whole = torch.cat([gradient.flatten() for gradient in gradients])
         self.lanes.keep(whole)
 
@@ -318,12 +348,12 @@ class Runtime(Interpreter):
         return [self.transport.all_reduce(instruction.stream, whole)], finish
 
     def _unshard(self, instruction: Instruction) -> Message:
-        bucket = self.sharded[instruction.stage][instruction.part]
+        bucket = self.shared[instruction.stage][instruction.part]
         bucket.allocate()
         return [self.transport.all_gather(instruction.stream, bucket.whole, bucket.part.detach())], None
 
     def _reshard(self, instruction: Instruction) -> None:
-        self.sharded[instruction.stage][instruction.part].release()
+        self.shared[instruction.stage][instruction.part].release()
 
     def _barrier(self, instruction: Instruction) -> Message:
         square = torch.zeros(1, device=self.device)
@@ -334,3 +364,5 @@ class Runtime(Interpreter):
         if instruction.stage in self.gradients:
             self.updates[instruction.stage].step()
             self.gradients[instruction.stage].zero()
+            for bucket in self.shared.get(instruction.stage, ()):
+                bucket.zero()

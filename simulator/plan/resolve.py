@@ -13,6 +13,7 @@ from simulator.plan.frameworks import FRAMEWORKS
 from simulator.plan.mesh import AXES, Mesh
 from simulator.plan.plan import DTYPE_BYTES, NEEDED, Optimizer, Plan
 from simulator.plan.schema import PlanSchema
+from simulator.plan.sharding import check_sharding, sharding_of
 from simulator.topology import Topology
 
 
@@ -70,6 +71,7 @@ def resolve_plan(
     _check_framework(spec, problems)
     batch = _batch(spec, mesh.size("dp"), problems) if mesh else None
     text = _schedule_text(spec, problems)
+    check_sharding(spec, problems)
     stages = _stages_per_rank(spec, schedules, batch[1] if batch else spec.num_microbatches, problems)
     if mesh is None or batch is None or len(problems) > before:
         return None
@@ -98,7 +100,7 @@ def resolve_plan(
         sequence_parallel=spec.sequence_parallel,
         recompute=spec.recompute,
         recompute_blocks=spec.recompute_blocks,
-        sharding=spec.sharding,
+        **sharding_of(spec),
         stages=spec.stages if isinstance(spec.stages, str) else tuple(spec.stages),
         framework=spec.framework,
         flash_kernel=spec.flash_kernel,
@@ -156,8 +158,11 @@ def _check_sequence_parallel(spec: PlanSchema, problems: Problems) -> None:
 
 
 def _divides_experts(spec: PlanSchema, dp: int, problems: Problems) -> bool:
-    """Return whether the ranks of a dp x cp plane can be cut into groups of ep neighbours, or report why not."""
+    """Return whether a dp x cp plane can be cut into groups of ep neighbours, or report why not; and into shards."""
     replicas = dp * spec.cp
+    if spec.dp_shard and (rest := dp % spec.dp_shard):
+        hint = f"legal neighbour: dp_shard {neighbours(spec.dp_shard, divisors(dp))}"
+        problems.add("plan.dp_shard", f"{spec.dp_shard} does not divide dp({dp}) (remainder {rest})", hint)
     if remainder := replicas % spec.ep:
         product = f"dp({dp}) * cp({spec.cp}) = {replicas}"
         hint = f"legal neighbour: ep {neighbours(spec.ep, divisors(replicas))}"

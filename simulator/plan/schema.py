@@ -97,9 +97,35 @@ class PlanSchema(StrictModel):
         PositiveInt | None, Field(description="blocks of each stage that recompute, the first ones; absent: all")
     ] = None
     sharding: Annotated[
-        Literal["none", "fsdp"],
-        Field(description="fsdp: shard parameters and optimizer state over the replicas, gather them block by block"),
+        Literal["none", "zero1", "zero2", "zero3", "fsdp", "hsdp"],
+        Field(
+            description="what replicas share out: zero1: optimizer state; zero2: gradients too; fsdp or zero3: "
+            "parameters too, gathered block by block; hsdp: fsdp inside groups of dp_shard replicas"
+        ),
     ] = "none"
+    dp_shard: Annotated[
+        PositiveInt | None,
+        Field(description="replicas that share one copy under hsdp, neighbours; all of dp if absent"),
+    ] = None
+    prefetch: Annotated[PositiveInt, Field(description="fsdp: blocks gathered ahead of the computation")] = 1
+    reshard_after_forward: Annotated[
+        bool, Field(description="fsdp: let go of parameters after forward; false: only after backward (SHARD_GRAD_OP)")
+    ] = True
+    overlap_param_gather: Annotated[
+        bool,
+        Field(description="zero1, zero2: gather updated parameters while the next forward runs, not after the update"),
+    ] = False
+    gradient_dtype: Annotated[
+        Literal["same", "fp32", "bf16", "fp16"],
+        Field(description="in which gradients are accumulated and reduced; same: as dtype stores them"),
+    ] = "same"
+    gradient_sync: Annotated[
+        Literal["last", "each"] | None,
+        Field(
+            description="fsdp, hsdp: micro-batches whose gradients are reduce-scattered: the last (no_sync before "
+            "it) or each; zero2 always takes each"
+        ),
+    ] = None
     stages: Annotated[
         Literal["auto", "even", "balanced"] | list[str],
         Field(

@@ -20,9 +20,10 @@ class Filled(NamedTuple):
     axis: str = "dp"
 
 
-def filled_up(elements: int, plan: Plan) -> int:
-    """Return the size of a bucket that its replicas can share evenly, if they do."""
-    return math.ceil(elements / plan.replicas) * plan.replicas if plan.is_sharded else elements
+def filled_up(elements: int, plan: Plan, axis: str = "dp") -> int:
+    """Return the size of a bucket that those who share it out can share evenly, if they do."""
+    sharers = plan.sharers_along(axis) if plan.updates_parts else 1
+    return math.ceil(elements / sharers) * sharers
 
 
 def block_buckets(nodes: Sequence[Node], blocks: list[int]) -> list[Filled]:
@@ -53,7 +54,7 @@ def _filled(nodes: Sequence[Node], plan: Plan, axis: str, inside: list[bool]) ->
         node = nodes[index]
         if node.layer.parameters() and axis == _axis(node):
             names.append(node.name)
-            size += node.layer.num_parameters * plan.itemsize
+            size += node.layer.num_parameters * plan.gradient_itemsize
             first = index
         if names and size >= plan.bucket_size and not inside[index]:
             yield Filled(index, tuple(names), axis)

@@ -14,6 +14,7 @@ from simulator.plan.stages import cut_stages, roofline_seconds
 from simulator.plan.tensor_parallel import shard_graph
 from simulator.plan.tied_weights import copy_tied_weights
 from simulator.plan.vocabulary_parallel import cut_vocabulary
+from simulator.program.passes.gather_params import insert_parameter_gathers
 from simulator.program.passes.optimizer import append_optimizer
 from simulator.program.passes.recompute import insert_recomputation
 from simulator.program.passes.reduce_grad import insert_gradient_reduction
@@ -34,6 +35,7 @@ PASSES = (
     insert_gradient_reduction,
     insert_partial_reduction,
     append_optimizer,
+    insert_parameter_gathers,
 )
 
 
@@ -104,10 +106,10 @@ def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Pr
     if len(schedule.placement) != plan.num_stages * schedule.pipelines:
         _refuse_stages(plan, len(schedule.placement), problems)
         return None
-    if schedule.pipelines > 1 and plan.is_sharded:
+    if schedule.pipelines > 1 and plan.updates_parts:
         problems.add(
             "plan.sharding",
-            f"{plan.sharding}: the copies of a stage in {plan.schedule} read its blocks in different orders",
+            f"{plan.sharding}: the copies of a stage in {plan.schedule} run its blocks in different orders",
             "set sharding: none, or another schedule",
         )
         return None

@@ -47,7 +47,8 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, axes
     blocks = _block_starts(nodes) if plan.recompute == "full" or plan.is_sharded else [0]
     units = recomputed_units(graph, plan, nodes, blocks)
     buckets = block_buckets(nodes, blocks) if plan.is_sharded else filled_buckets(nodes, plan, axes)
-    starts = {unit.start for unit in units} | ({bucket.start for bucket in buckets} if plan.dp_overlap else set())
+    starts = {unit.start for unit in units}
+    starts |= {bucket.start for bucket in buckets} if plan.dp_overlap or plan.reduces_each else set()
     starts |= _behind_gathered(graph, nodes)
     for place, node in enumerate(nodes):
         starts |= {place, place + 1} if isinstance(node.layer, Exchange) else set()
@@ -69,7 +70,9 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, axes
         buckets=tuple(
             Bucket(
                 nodes=each.names,
-                elements=filled_up(sum(node.layer.num_parameters for node in nodes if node.name in each.names), plan),
+                elements=filled_up(
+                    sum(node.layer.num_parameters for node in nodes if node.name in each.names), plan, each.axis
+                ),
                 segment=next(i for i, end in enumerate(bounds[1:]) if end > each.start and not segments[i].exchange),
                 axis=each.axis,
             )

@@ -53,6 +53,12 @@ SEQUENCE = "plan.sequence_parallel=true"
 SELECTIVE = "plan.recompute=selective"
 FSDP = "plan.sharding=fsdp"
 GATHERED = "plan.context_parallel=all_gather"
+ZERO1, ZERO2 = "plan.sharding=zero1", "plan.sharding=zero2"
+HSDP = ("plan.sharding=hsdp", "plan.dp_shard=2")
+EARLY = "plan.overlap_param_gather=true"
+STAYS = "plan.reshard_after_forward=false"
+EACH = "plan.gradient_sync=each"
+FP32_SUMS = "plan.gradient_dtype=fp32"
 
 SCHEDULES = (
     "naive",
@@ -278,6 +284,44 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     "llama-bf16-cp2-ring": (2, "llama", 4, ["plan.cp=2", "plan.dtype=bf16", SGD]),
     "llama-cp2-tp2": (4, "llama", 4, ["plan.cp=2", "plan.tp=2", GATHERED, MOMENTUM]),
     "gpt-cp2-pp2-recompute": (4, "gpt", 2, ["plan.cp=2", "plan.pp=2", GATHERED, RECOMPUTE, SGD]),
+    **{f"{model}-dp2-zero1": (2, model, 1, ["plan.dp=2", ZERO1, BUCKETS, ADAM]) for model in FIRST},
+    **{f"{model}-dp2-zero2": (2, model, 1, ["plan.dp=2", ZERO2, BUCKETS, MOMENTUM]) for model in FIRST},
+    "gpt-single-zero1": (1, "gpt", 2, [ZERO1, SGD]),
+    "gpt-dp2-zero1-early-gather": (2, "gpt", 1, ["plan.dp=2", ZERO1, EARLY, BUCKETS, ADAM]),
+    "gpt-dp2-zero1-no-overlap": (2, "gpt", 1, ["plan.dp=2", ZERO1, "plan.dp_overlap=false", BUCKETS, SGD]),
+    "gpt-dp2-zero2-no-overlap": (2, "gpt", 1, ["plan.dp=2", ZERO2, "plan.dp_overlap=false", BUCKETS, SGD]),
+    "gpt-bf16-dp2-zero1": (2, "gpt", 2, ["plan.dp=2", ZERO1, "plan.dtype=bf16", FP32_SUMS, ADAM]),
+    "gpt-bf16-dp2-zero2": (2, "gpt", 2, ["plan.dp=2", ZERO2, EARLY, "plan.dtype=bf16", ADAM]),
+    "gpt-bf16-dp2-fp32-sums": (2, "gpt", 1, ["plan.dp=2", "plan.dtype=bf16", FP32_SUMS, MOMENTUM]),
+    "gpt-bf16-pp2-zb_h1-fp32-sums": (
+        2,
+        "gpt",
+        1,
+        ["plan.pp=2", "plan.schedule=zb_h1", "plan.dtype=bf16", FP32_SUMS, SGD],
+    ),
+    **{f"{model}-dp2-fsdp-each": (2, model, 1, ["plan.dp=2", FSDP, EACH, ADAM]) for model in FIRST},
+    **{f"{model}-dp2-fsdp-stays": (2, model, 1, ["plan.dp=2", FSDP, STAYS, MOMENTUM]) for model in FIRST},
+    "gpt-dp2-fsdp-prefetch": (2, "gpt", 1, ["plan.dp=2", FSDP, "plan.prefetch=3", ADAM]),
+    "gpt-dp4-zero1": (4, "gpt", 1, ["plan.dp=4", ZERO1, BUCKETS, MOMENTUM]),
+    "gpt-dp4-zero2": (4, "gpt", 1, ["plan.dp=4", ZERO2, BUCKETS, ADAM]),
+    **{f"{model}-dp4-hsdp": (4, model, 1, ["plan.dp=4", *HSDP, ADAM]) for model in ("gpt", "mlp", "neuron")},
+    "gpt-dp4-hsdp-each": (4, "gpt", 1, ["plan.dp=4", *HSDP, EACH, STAYS, MOMENTUM]),
+    "gpt-dp2-tp2-zero1": (4, "gpt", 1, ["plan.dp=2", "plan.tp=2", ZERO1, EARLY, BUCKETS, ADAM]),
+    **{
+        f"gpt-dp2-pp2-{schedule}-{name}": (
+            4,
+            "gpt",
+            1,
+            ["plan.dp=2", "plan.pp=2", f"plan.schedule={schedule}", "model.num_hidden_layers=4", BUCKETS, *keys, SGD],
+        )
+        for schedule in ("1f1b", "zb_h1", "zbv")
+        for name, keys in {
+            "zero1": [ZERO1],
+            "zero1-early-gather": [ZERO1, EARLY],
+            "zero2": [ZERO2],
+            "fsdp-each-stays": [FSDP, EACH, STAYS],
+        }.items()
+    },
     "gpt-bf16-pp2": (2, "gpt", 2, ["plan.pp=2", "plan.dtype=bf16", MOMENTUM]),
 }
 
