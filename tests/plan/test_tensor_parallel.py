@@ -24,7 +24,7 @@ LARGE = [
 
 @pytest.mark.parametrize(("model", "tp"), [("gpt-tiny", 2), ("gpt-tiny", 8), ("mlp-tiny", 4), ("cnn-tiny", 2), *LARGE])
 def test_ranks_hold_the_whole_model_together(planned: Any, model: str, tp: int) -> None:
-    inputs = planned(model, tp, f"tp={tp}")
+    inputs = planned(model, tp, f"tp={tp}", "vocab_parallel=false")
     whole, local = inputs.graph, inputs.program.graph
     # The bias of a row-parallel product and everything outside the regions is on all ranks.
     sizes = {node.parameter_name(name): 0 for node in local.nodes for name in node.layer.parameters()}
@@ -42,7 +42,7 @@ def test_ranks_hold_the_whole_model_together(planned: Any, model: str, tp: int) 
 
 @pytest.mark.parametrize(("model", "tp"), [("gpt-tiny", 4), ("mlp-tiny", 2), ("cnn-tiny", 4), *LARGE])
 def test_the_work_of_a_region_is_divided(planned: Any, model: str, tp: int) -> None:
-    inputs = planned(model, tp, f"tp={tp}")
+    inputs = planned(model, tp, f"tp={tp}", "vocab_parallel=false")
     whole = {node.name: node for node in inputs.graph.nodes}
     local = inputs.program.graph
     regions = [node for node in local.nodes if node.shard is not Shard.NONE]
@@ -89,7 +89,7 @@ def test_megatron_block(planned: Any) -> None:
 
 
 def test_each_region_is_reduced_once_each_way(planned: Any) -> None:
-    (stage,) = planned("gpt-tiny", 2, "tp=2").program.stages
+    (stage,) = planned("gpt-tiny", 2, "tp=2", "vocab_parallel=false").program.stages
     exchanges = [(segment.forward, segment.backward) for segment in stage.segments if segment.exchange]
     assert exchanges == [(None, Kind.TP_B), (Kind.TP_F, None)] * 2 * 4
 

@@ -91,7 +91,7 @@ def test_messages_between_stages(program: Any) -> None:
 
 
 def test_sizes_of_all_reduces(program: Any) -> None:
-    compiled = program("gpt-tiny", "tp=2", "microbatch_size=3")
+    compiled = program("gpt-tiny", "tp=2", "vocab_parallel=false", "microbatch_size=3")
     sizes = {compiled.message(each).size for each in compiled.lists[0] if each.kind is Kind.TP_F}
     assert sizes == {3 * 128 * 256 * 4}
     assert all(compiled.peers(3, each) == (2, 3) for each in compiled.lists[0] if each.kind is Kind.TP_B)

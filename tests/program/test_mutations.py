@@ -19,7 +19,7 @@ from tests.program.mutations import Mutation, Oracle
 
 CUSTOM = Path(__file__).parent / "golden" / "zbv.txt"
 PIPELINE = ("plan.dp=1",)
-ALL_AXES = ("plan.dp=2", "plan.tp=2", "plan.bucket_size=1 MiB")
+ALL_AXES = ("plan.dp=2", "plan.tp=2", "plan.vocab_parallel=false", "plan.bucket_size=1 MiB")
 SHARED = [
     (*ALL_AXES, "plan.sharding=zero1"),
     (*ALL_AXES, "plan.sharding=zero1", "plan.overlap_param_gather=true"),
