@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -30,8 +30,8 @@ def simulate(
     trace: Annotated[Path | None, Parameter(help="Write a trace for Perfetto (OUT.json.gz).")] = None,
     output: Annotated[Path | None, Parameter(alias="-o", help="Write the timeline, for `plancast compare`.")] = None,
     fold: Annotated[
-        bool, Parameter(negative="--no-fold", help="Simulate one of each class of identical ranks.")
-    ] = True,
+        Literal["on", "off"], Parameter(help="Simulate one of each class of identical ranks, or every rank.")
+    ] = "on",
     format: Format = "table",
 ) -> int:
     """Predict the step time, bubble, exposed communication, MFU and memory of a plan.
@@ -42,7 +42,7 @@ def simulate(
     from simulator.planning import load_calibration, predict
 
     measured = load_calibration(calibration) if calibration else None
-    prediction = predict(load(model, topology, plan, settings), measured, folding=fold)
+    prediction = predict(load(model, topology, plan, settings), measured, folding=fold == "on")
     if output:
         prediction.recording().save(output)
     if trace:

@@ -15,6 +15,13 @@ from simulator.plan.plan import DTYPE_BYTES, NEEDED, Optimizer, Plan
 from simulator.plan.schema import PlanSchema
 from simulator.plan.sharding import check_sharding, sharding_of
 from simulator.topology import Topology
+from simulator.units import format_bytes, parse_bytes
+
+MAX_FORWARDS = 2**20
+"""Forward passes of all stages in one step: four times those of 64 ranks, 4 stages each, and 1,024 micro-batches."""
+
+MAX_SCHEDULE_FILE = int(parse_bytes("64 MiB"))
+"""Size of a file of actions; that of 64 ranks, 4 stages each, and 1,024 micro-batches is a tenth of it."""
 
 
 class ScheduleRules(Protocol):
@@ -73,6 +80,8 @@ def resolve_plan(
     text = _schedule_text(spec, problems)
     check_sharding(spec, problems)
     stages = _stages_per_rank(spec, schedules, batch[1] if batch else spec.num_microbatches, problems)
+    if mesh and batch:
+        _check_length(mesh.size("pp") * stages, batch[1], problems)
     if mesh is None or batch is None or len(problems) > before:
         return None
     return Plan(
@@ -191,6 +200,17 @@ def _stages_per_rank(
     return number
 
 
+def _check_length(num_stages: int, num_microbatches: int, problems: Problems) -> None:
+    """A step is a list of instructions; one that is longer than memory is refused before it is written."""
+    if num_stages * num_microbatches > MAX_FORWARDS:
+        problems.add(
+            "plan.num_microbatches",
+            f"{num_microbatches} micro-batches through {num_stages} stages are {num_stages * num_microbatches:,} "
+            f"forward passes, more than the {MAX_FORWARDS:,} there may be",
+            f"at most {MAX_FORWARDS // num_stages}; larger micro-batches, or fewer in a step",
+        )
+
+
 def _schedule_text(spec: PlanSchema, problems: Problems) -> str:
     """Return the content of the file that the schedule ``custom`` reads."""
     if (spec.schedule == "custom") != (spec.schedule_file is not None):
@@ -204,11 +224,16 @@ def _schedule_text(spec: PlanSchema, problems: Problems) -> str:
         return ""
     if spec.schedule_file is None:
         return ""
+    hint = "a plan file names it from its own folder, --set from the working directory"
+    path = Path(spec.schedule_file)
+    if path.exists() and not (path.is_file() and path.stat().st_size <= MAX_SCHEDULE_FILE):
+        message = f"{path} is no file of at most {format_bytes(MAX_SCHEDULE_FILE)}"
+        problems.add("plan.schedule_file", message, hint)
+        return ""
     try:
-        return Path(spec.schedule_file).read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        hint = "a plan file names it from its own folder, --set from the working directory"
         problems.add("plan.schedule_file", f"{spec.schedule_file} cannot be read: {reason.lower()}", hint)
         return ""
 

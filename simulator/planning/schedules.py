@@ -9,6 +9,9 @@ from typing import Any
 from simulator.program.instructions import Instruction, Kind
 from simulator.program.schedules import SCHEDULES, Options, Schedule, Times
 
+FIGURES = ("bubble_fraction", "device_window_bubble", "peak_microbatches", "messages")
+"""What is computed of a schedule."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleFigures:
@@ -44,8 +47,9 @@ class ScheduleFigures:
     problem: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        """Return plain values; None for figures of a schedule that does not exist."""
+        unknown = FIGURES if self.problem else ()
+        return {name: None if name in unknown else getattr(self, name) for name in self.__dataclass_fields__}
 
 
 def compare_schedules(

@@ -66,7 +66,7 @@ def test_the_table_says_everything_in_a_pipe(run: Run, tiny: list[str]) -> None:
 
 def test_folding_changes_nothing(run: Run, tiny: list[str]) -> None:
     folded, whole = (
-        json.loads(run("simulate", *tiny, "dp2", *extra, "--format", "json").out) for extra in ([], ["--no-fold"])
+        json.loads(run("simulate", *tiny, "dp2", *extra, "--format", "json").out) for extra in ([], ["--fold", "off"])
     )
     assert (folded["basis"]["rank_classes"], whole["basis"]["rank_classes"]) == (1, 2)
     assert folded["step_time_s"] == pytest.approx(whole["step_time_s"], rel=1e-9)

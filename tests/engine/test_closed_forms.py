@@ -8,7 +8,9 @@ import pytest
 from simulator.cost import Calibration
 from simulator.cost.calibration import BACKWARD, FORWARD, INNER_GRAD, INPUT_GRAD, WEIGHT_GRAD, WEIGHT_ONLY, layer_key
 from simulator.program.instructions import Kind
+from simulator.program.schedules import SCHEDULES, Options
 from simulator.results import Timeline, measure
+from tests.program.schedules.list_scheduler import run as on_a_list
 
 Times = tuple[float, float, float]
 """Forward, input gradient, weight gradient of one stage."""
@@ -16,9 +18,11 @@ Times = tuple[float, float, float]
 FORWARD_TIME, BACKWARD_TIME = 1.0, 2.0
 
 
-def pipeline(lab: Any, stages: int, microbatches: int, schedule: str, **changes: Any) -> Any:
+def pipeline(lab: Any, stages: int, microbatches: int, schedule: str, stages_per_rank: int = 1, **changes: Any) -> Any:
     """Equal layers, one a stage, and links that cost nothing."""
-    layers = [{"name": f"layer{index}", "kind": "linear", "out_features": 8} for index in range(stages)]
+    layers = [
+        {"name": f"layer{index}", "kind": "linear", "out_features": 8} for index in range(stages * stages_per_rank)
+    ]
     model = {"name": "equal", "input": {"shape": [8]}, "layers": layers, "loss": "mse"}
     plan = {"pp": stages, "num_microbatches": microbatches, "schedule": schedule, **changes}
     named = {"stages": [layer["name"] for layer in layers]} if stages > 1 else {}
@@ -43,6 +47,23 @@ def equal_stages(inputs: Any, parts: Times = (1.0, 1.0, 1.0)) -> Calibration:
         layers={key: free if node is graph.loss else times for node, key in keys.items()},
         updates={"sgd fp32": (0.0, 0.0)},
     )
+
+
+@pytest.mark.parametrize("parts", [(1.0, 1.0, 1.0), (1.0, 1.3, 0.7), (2.0, 0.5, 0.75)])
+@pytest.mark.parametrize("name", [name for name in SCHEDULES if name not in ("custom", "zb_auto")])
+def test_every_schedule_as_on_paper(lab: Any, name: str, parts: Times) -> None:
+    """The list scheduler, which the papers' formulas are held against, and the engine give the same step."""
+    ranks, microbatches = 4, 8
+    kind = SCHEDULES[name]
+    per_rank = kind.usual_stages_per_rank
+    inputs = pipeline(lab, ranks, microbatches, name, stages_per_rank=per_rank)
+    schedule = kind.build(ranks, microbatches, Options(num_stages_per_rank=per_rank))
+    metrics = measure(lab.run(inputs, equal_stages(inputs, parts)))
+    on_paper = on_a_list(schedule, microbatches, *(per_rank * part for part in parts))
+    work = per_rank * microbatches * sum(parts)
+    assert metrics.step_time == pytest.approx(work + on_paper.bubble, rel=1e-9)
+    windows = [window / (window + work) for window in on_paper.windows]
+    assert metrics.device_window_bubble == pytest.approx(sum(windows) / ranks, rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("schedule", ["gpipe", "1f1b"])
