@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ def main(cases: Path, out: Path) -> None:
     rank = dist.get_rank()
     setattr(compiler, "shard_graph", lambda *_: exchanged_graph())  # noqa: B010 - stands for a rewriting
     for name, settings in json.loads(cases.read_text()).items():
-        inputs = load("mlp-tiny", "local-cpu", "single", settings)
+        inputs = replace(load("mlp-tiny", "local-cpu", "single", settings), graph=exchanged_graph())
         runtime = Runtime(inputs, rank, Transport(inputs.program), torch.device("cpu"))
         before = {name: value for name, (_, _, value) in runtime.parameters().items()}
         runtime.step()
