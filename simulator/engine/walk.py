@@ -31,7 +31,19 @@ TP_LANE: Lane = (Stream.TP, -1)
 class _Rank:
     """State of one rank class; what every task needs is in lists by the number of the task, or of its shape."""
 
-    __slots__ = ("fold", "followers", "host", "hosts", "log", "media", "messages", "missing", "script", "segments", "shapes")
+    __slots__ = (
+        "fold",
+        "followers",
+        "host",
+        "hosts",
+        "log",
+        "media",
+        "messages",
+        "missing",
+        "script",
+        "segments",
+        "shapes",
+    )
 
     def __init__(self, fold: RankClass, script: Script, cost: TaskCost) -> None:
         self.fold = fold
