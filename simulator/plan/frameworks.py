@@ -86,8 +86,8 @@ FRAMEWORKS = {
         accumulation=6.0,
         update=MEGATRON_UPDATE,
         source="loss and update counted; the weight gradient's product reads and writes an fp32 main_grad (4 + 4 in "
-        "place of 2; fused_weight_gradient_mlp_cuda). The rest fitted on 40 calibration rows of Megatron SC21, the READMEs "
-        "and Vocabulary Parallelism (MLSys25): median |error| 7.7%, mean 9.9%",
+        "place of 2; fused_weight_gradient_mlp_cuda). The rest fitted on 40 calibration rows of Megatron SC21, the "
+        "READMEs and Vocabulary Parallelism (MLSys25): median |error| 7.7%, mean 9.9%",
     ),
     "megatron-core": Framework(
         accumulation=6.0,
@@ -101,9 +101,9 @@ FRAMEWORKS = {
         accumulation=10.0,
         update=12.0,
         source="loss counted; FSDP joins gradients into a flat one (2 + 2) and casts it to fp32 for its reduction "
-        "(2 + 4; torch/distributed/fsdp/_runtime_utils.py); clipping reads gradients for their norm (4) and scales them "
-        "(4 + 4). Element-wise fitted on 36 calibration rows of llm-foundry and torchtitan, before the flat gradients "
-        "were counted: median |error| 4.2%, mean 5.9%",
+        "(2 + 4; torch/distributed/fsdp/_runtime_utils.py); clipping reads gradients for their norm (4) and scales "
+        "them (4 + 4). Element-wise fitted on 36 calibration rows of llm-foundry and torchtitan, before the flat "
+        "gradients were counted: median |error| 4.2%, mean 5.9%",
     ),
     "fsdp-compiled": Framework(
         update=12.0,
