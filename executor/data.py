@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from executor.places import Places
 from simulator.model.graph import LayerGraph
 from simulator.plan.plan import Plan
 
@@ -28,20 +29,32 @@ class Data:
     Parameters
     ----------
     graph
-        Says what inputs and targets look like.
+        The whole model; says what inputs and targets look like.
     plan
         Says how a global batch is cut: replica by replica, then micro-batch by micro-batch.
     dp_rank
         Which replica.
     dtype, device
         Of real-valued inputs.
+    places
+        Of each sequence, where this rank has only some.
     """
 
-    def __init__(self, graph: LayerGraph, plan: Plan, dp_rank: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        graph: LayerGraph,
+        plan: Plan,
+        dp_rank: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        places: Places | None = None,
+    ) -> None:
         self._batches: list[list[Batch]] = []
         share = plan.microbatch_size * plan.num_microbatches
         for seed in range(DISTINCT_BATCHES):
             inputs, targets = global_batch(graph, plan.global_batch_size, seed)
+            if places:
+                inputs, targets = inputs[:, places.own], targets[:, places.own]
             if not graph.integer_input:
                 inputs = inputs.to(dtype)
             mine = slice(dp_rank * share, (dp_rank + 1) * share)

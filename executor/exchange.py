@@ -38,7 +38,7 @@ def _begin(
     joined, shared = (dimension + 1 for dimension in dimensions)
     match operation:
         case "all_reduce":
-            return [transport.all_reduce(stream, tensor)], lambda: tensor
+            return [transport.all_reduce(stream, tensor, layer.maximum)], lambda: tensor
         case "all_gather":
             part = tensor.contiguous()
             parts = part.new_empty((layer.num_ranks, *part.shape))
@@ -48,14 +48,34 @@ def _begin(
             part = parts[transport.place(stream)]
             return [transport.reduce_scatter(stream, parts.flatten(0, 1), part)], part.clone
         case "all_to_all":
-            parts = _share(tensor, shared, layer.num_ranks)
+            parts = _share(_mixed(tensor, shared, layer) if step > 0 else tensor, shared, layer.num_ranks)
             received = torch.empty_like(parts)
-            return [transport.all_to_all(stream, received, parts)], lambda: _join(received, joined)
+            handle = transport.all_to_all(stream, received, parts)
+            if step > 0:
+                return [handle], lambda: _join(received, joined)
+            return [handle], lambda: _sorted(_join(received, joined), joined, layer)
         case "shift":
             part = tensor.contiguous()
             received = torch.empty_like(part)
             return transport.shift(stream, received, part, step), lambda: received
     raise ValueError(f"{operation} exchanges nothing")
+
+
+def _mixed(tensor: Tensor, dimension: int, layer: Exchange) -> Tensor:
+    """Return a tensor whose parts lie side by side with each rank's share of all of them together."""
+    if not layer.sections:
+        return tensor
+    shares = [part.chunk(layer.num_ranks, dimension) for part in tensor.split(list(layer.sections), dimension)]
+    return torch.cat([share for rank in zip(*shares, strict=True) for share in rank], dimension)
+
+
+def _sorted(tensor: Tensor, dimension: int, layer: Exchange) -> Tensor:
+    """Return what ``_mixed`` was given."""
+    if not layer.sections:
+        return tensor
+    sizes = [size // layer.num_ranks for size in layer.sections]
+    ranks = [rank.split(sizes, dimension) for rank in tensor.chunk(layer.num_ranks, dimension)]
+    return torch.cat([share for part in zip(*ranks, strict=True) for share in part], dimension)
 
 
 def _join(parts: Tensor, dimension: int) -> Tensor:

@@ -16,13 +16,13 @@ from typing import Protocol
 import torch
 
 from executor.transport import Handle
-from simulator.program.instructions import RECEIVES, REDUCTIONS, SENDS, Instruction, Kind, Lane
+from simulator.program.instructions import PARAMETER_GATHERS, RECEIVES, SENDS, SUMS, Instruction, Kind, Lane
 from simulator.units import parse_seconds
 
 MILLISECOND = parse_seconds("1 ms")
 """torch's unit of elapsed time between CUDA events, in seconds."""
 
-AWAITED = (*RECEIVES, Kind.UNSHARD)
+AWAITED = (*RECEIVES, Kind.UNSHARD, *PARAMETER_GATHERS.values())
 """Kinds that come long before they are needed, so that a thread of their own must tell when they were there."""
 
 Finish = Callable[[], None]
@@ -174,7 +174,7 @@ class HostLanes:
     def _notice(self, now: float) -> None:
         """Note the end of reductions that have arrived meanwhile; gloo tells it of collectives only."""
         for span, (handles, _) in self._pending.values():
-            if span.end is not None or span.instruction.kind not in REDUCTIONS.values():
+            if span.end is not None or span.instruction.kind not in SUMS:
                 continue
             if all(handle.is_completed() for handle in handles):
                 span.end = now

@@ -113,7 +113,7 @@ def _forward(
     began = start = clock()
     for module in stage.segments[part]:
         inputs = [tensors[name] for name in module.node.inputs]
-        if module.node.name == stage.loss:
+        if module.node.layer.reads_targets:
             inputs.append(borders[TARGET])
         output = module(*inputs)
         if output.requires_grad:

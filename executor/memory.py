@@ -41,7 +41,7 @@ class StorageMeter(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._alive: dict[StorageWeakRef, int] = {}
+        self._alive: set[StorageWeakRef] = set()
 
     def __torch_dispatch__(
         self,
@@ -56,15 +56,21 @@ class StorageMeter(TorchDispatchMode):
         for tensor in _tensors(result):
             storage = tensor.untyped_storage()
             if storage._cdata not in known:
-                self._alive[StorageWeakRef(storage)] = storage.nbytes()
+                self._alive.add(StorageWeakRef(storage))
         return result
 
     def read(self) -> float:
         """Return the bytes of all storages that somebody still holds."""
         # Counting keeps the interpreter's lock busy; threads must hear of messages that are done to let go of them.
         time.sleep(PAUSE)
-        self._alive = {storage: size for storage, size in self._alive.items() if not storage.expired()}
-        return float(sum(self._alive.values()))
+        self._alive = {storage for storage in self._alive if not storage.expired()}
+        return float(sum(_size(storage) for storage in self._alive))
+
+
+def _size(storage: StorageWeakRef) -> int:
+    """Return the bytes of a storage now: it may have been emptied while its tensors live on."""
+    alive: torch.UntypedStorage | None = torch.UntypedStorage._new_with_weak_ptr(storage.cdata)
+    return 0 if alive is None else int(alive.nbytes())
 
 
 def _tensors(tree: Any) -> list[Tensor]:

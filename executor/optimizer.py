@@ -11,18 +11,54 @@ from executor.stage import StageModule
 from simulator.plan.plan import Optimizer
 
 
+def set_gradient(parameter: nn.Parameter, gradient: Tensor) -> None:
+    """Give a parameter the tensor that its gradients are summed in.
+
+    Of another dtype than the parameter it cannot be ``grad``; it is then called as Megatron calls it.
+    """
+    if gradient.dtype is parameter.dtype:
+        parameter.grad = gradient
+    else:
+        parameter.main_grad = gradient  # type: ignore[attr-defined]
+
+
+def gradient_of(parameter: nn.Parameter) -> Tensor | None:
+    """Return the tensor that a parameter's gradients are summed in."""
+    main: Tensor | None = getattr(parameter, "main_grad", None)
+    return parameter.grad if main is None else main
+
+
+def fold_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Add what a backward has left to sums of another dtype."""
+    for parameter in parameters:
+        main = gradient_of(parameter)
+        if parameter.grad is not None and main is not None and main is not parameter.grad:
+            main.add_(parameter.grad)
+            parameter.grad = None
+
+
 class Gradients:
     """Storage of a stage's gradients: each bucket one flat tensor, of which the parameters' gradients are views.
 
-    Autograd then accumulates straight into what is sent (torch DDP's ``gradient_as_bucket_view``).
+    Autograd then accumulates straight into what is sent (torch DDP's ``gradient_as_bucket_view``), unless sums are kept
+    in another dtype than parameters.
+
+    Parameters
+    ----------
+    module
+        Of the stage.
+    dtype
+        Of the sums.
 
     Attributes
     ----------
     parameters, buckets
         Of each bucket: its parameters, and their gradients in one.
+    alone
+        Parameters in no bucket: no other rank has them.
     """
 
-    def __init__(self, module: StageModule) -> None:
+    def __init__(self, module: StageModule, dtype: torch.dtype) -> None:
         buckets = [
             [p for name in bucket.nodes for p in module.module_of(name).weights.values()]
             for bucket in module.stage.buckets
@@ -30,9 +66,10 @@ class Gradients:
         bucketed = {id(p) for bucket in buckets for p in bucket}
         sizes = [bucket.elements for bucket in module.stage.buckets]
         self.parameters = buckets
-        self.buckets = [_flat(bucket, size) for bucket, size in zip(buckets, sizes, strict=True)]
-        rest = [p for p in module.parameters() if id(p) not in bucketed]
-        self._all = [*self.buckets, *([_flat(rest, sum(p.numel() for p in rest))] if rest else [])]
+        self.buckets = [_flat(bucket, size, dtype) for bucket, size in zip(buckets, sizes, strict=True)]
+        self.alone = [p for p in module.parameters() if id(p) not in bucketed]
+        rest = [_flat(self.alone, sum(p.numel() for p in self.alone), dtype)] if self.alone else []
+        self._all = [*self.buckets, *rest]
 
     def zero(self) -> None:
         """Forget the last step."""
@@ -40,13 +77,13 @@ class Gradients:
             flat.zero_()
 
 
-def _flat(parameters: list[nn.Parameter], size: int) -> Tensor:
+def _flat(parameters: list[nn.Parameter], size: int, dtype: torch.dtype) -> Tensor:
     """Return one zeroed tensor of ``size`` elements and make each parameter's gradient a view of it."""
     first = parameters[0]
-    flat = torch.zeros(size, dtype=first.dtype, device=first.device)
+    flat = torch.zeros(size, dtype=dtype, device=first.device)
     offset = 0
     for parameter in parameters:
-        parameter.grad = flat[offset : offset + parameter.numel()].view_as(parameter)
+        set_gradient(parameter, flat[offset : offset + parameter.numel()].view_as(parameter))
         offset += parameter.numel()
     return flat
 
@@ -74,8 +111,9 @@ class Update:
             return
         for parameter, master in zip(self._parameters, self._masters, strict=True):
             if master is not parameter:
-                assert parameter.grad is not None
-                master.grad = parameter.grad.float()
+                gradient = gradient_of(parameter)
+                assert gradient is not None
+                master.grad = gradient.float()
         self._optimizer.step()
         for parameter, master in zip(self._parameters, self._masters, strict=True):
             if master is not parameter:

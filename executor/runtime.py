@@ -12,21 +12,25 @@ from executor.data import Data
 from executor.exchange import exchange, exchange_back
 from executor.interpreter import Interpreter, border
 from executor.lanes import Message
-from executor.optimizer import Gradients, Update
-from executor.sharding import ShardedBucket
+from executor.optimizer import Gradients, Update, fold_gradients, gradient_of
+from executor.places import places_of
+from executor.routing import Route, routed_by
+from executor.sharding import SharedBucket
 from executor.stage import TARGET, Microbatch, StageModule
 from executor.transport import Transport
 from simulator.load import Inputs
 from simulator.model.graph import INPUT
-from simulator.model.layers import count
+from simulator.model.layers import ExpertExchange, count
 from simulator.program.instructions import (
+    COLLECTIVE_AXIS,
     EXCHANGES_B,
     EXCHANGES_F,
     EXCHANGES_R,
+    PARAMETER_GATHERS,
     REDUCTIONS,
+    STREAM_OF,
     Instruction,
     Kind,
-    Stream,
 )
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -41,25 +45,30 @@ class Runtime(Interpreter):
         mesh = plan.mesh
         self.dtype = DTYPES[plan.dtype]
         splits = any(instruction.kind is Kind.W for instruction in self.instructions)
-        tp_rank = mesh.coordinate(rank, "tp")
+        tp_rank, ep_rank = mesh.coordinate(rank, "tp"), program.group(rank, "ep").index(rank)
+        places = places_of(program.graph, plan, mesh.coordinate(rank, "cp"))
         self.stages = {
-            stage.index: StageModule(stage, program.graph, plan, tp_rank, self.dtype, device, splits)
+            stage.index: StageModule(
+                stage, program.graph, plan, tp_rank, self.dtype, device, splits, ep_rank=ep_rank, places=places
+            )
             for stage in program.stages_of(mesh.coordinate(rank, "pp"))
         }
         self.gradients = {
-            index: Gradients(module) for index, module in self.stages.items() if module.stage.num_parameters
+            index: Gradients(module, DTYPES.get(plan.gradient_dtype, self.dtype))
+            for index, module in self.stages.items()
+            if module.stage.num_parameters
         }
-        self.sharded: dict[int, list[ShardedBucket]] = {}
-        if plan.is_sharded:
-            self.sharded = {index: self._shard(gradients) for index, gradients in self.gradients.items()}
+        self.shared: dict[int, list[SharedBucket]] = {}
+        if plan.updates_parts:
+            self.shared = {index: self._share(index, gradients) for index, gradients in self.gradients.items()}
         self.updated: dict[int, list[nn.Parameter]] = {
-            index: [bucket.part for bucket in self.sharded[index]]
-            if index in self.sharded
+            index: [*(bucket.part for bucket in self.shared[index]), *self.gradients[index].alone]
+            if index in self.shared
             else list(module.parameters())
             for index, module in self.stages.items()
         }
         self.updates = {index: Update(parameters, plan.optimizer) for index, parameters in self.updated.items()}
-        self.data = Data(program.graph, plan, mesh.coordinate(rank, "dp"), self.dtype, device)
+        self.data = Data(inputs.graph, plan, mesh.coordinate(rank, "dp"), self.dtype, device, places)
         self.microbatches: dict[tuple[int, int], Microbatch] = {}
         self.losses: list[Tensor] = []
         self.handlers = {
@@ -77,28 +86,43 @@ class Runtime(Interpreter):
             Kind.UNSHARD: self._unshard,
             Kind.RESHARD: self._reshard,
             **dict.fromkeys(REDUCTIONS.values(), self._reduce_grad),
+            Kind.REDUCE_COPIES: self._reduce_copies,
+            **dict.fromkeys(PARAMETER_GATHERS.values(), self._unshard),
+            Kind.REDUCE_TP_GRAD: self._reduce_partial,
             Kind.BARRIER: self._barrier,
             Kind.OPTIM: self._optim,
         }
 
-    def _shard(self, gradients: Gradients) -> list[ShardedBucket]:
-        replicas = self.program.group(self.rank, "dp")
-        place = len(replicas), replicas.index(self.rank)
-        pairs = zip(gradients.parameters, gradients.buckets, strict=True)
-        return [ShardedBucket(parameters, gradient, *place) for parameters, gradient in pairs]
+    def _share(self, stage: int, gradients: Gradients) -> list[SharedBucket]:
+        plan, shared = self.inputs.plan, []
+        for index, bucket in enumerate(self.program.stages[stage].buckets):
+            replicas = self.program.group(self.rank, COLLECTIVE_AXIS[bucket.reduction])
+            shared.append(
+                SharedBucket(
+                    gradients.parameters[index],
+                    gradients.buckets[index],
+                    len(replicas),
+                    replicas.index(self.rank),
+                    keeps_whole=plan.gathers_updates,
+                    sums_parts=plan.reduces_each,
+                )
+            )
+        return shared
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """Make all sharded parameters whole for a while; all replicas must do so together."""
-        buckets = [bucket for stage in self.sharded.values() for bucket in stage]
-        for bucket in buckets:
-            bucket.allocate()
-            self.transport.all_gather(Stream.DP_GATHER, bucket.whole, bucket.part.detach()).wait()
+        """Make all parameters that are shared out whole for a while; all replicas must do so together."""
+        for stage, buckets in self.shared.items():
+            for bucket, each in zip(buckets, self.program.stages[stage].buckets, strict=True):
+                bucket.allocate()
+                stream = STREAM_OF[PARAMETER_GATHERS[each.axis]]
+                self.transport.all_gather(stream, bucket.whole, bucket.part.detach()).wait()
         try:
             yield
         finally:
-            for bucket in buckets:
-                bucket.release()
+            for buckets in self.shared.values():
+                for bucket in buckets:
+                    bucket.release()
 
     def take_loss(self) -> float | None:
         """Return this replica's mean loss of the step that has just ended."""
@@ -177,6 +201,7 @@ class Runtime(Interpreter):
     def _backward(self, instruction: Instruction) -> None:
         microbatch, stage = self._begin_backward(instruction), self.program.stages[instruction.stage]
         self.stages[instruction.stage].backward_segment(microbatch, instruction.part, instruction.kind is Kind.B)
+        self._fold(instruction)
         if instruction.part == stage.computing[0]:
             microbatch.delivered = not stage.gradients_out
             self._release(instruction, microbatch)
@@ -184,7 +209,12 @@ class Runtime(Interpreter):
     def _weights(self, instruction: Instruction) -> None:
         microbatch = self._microbatch(instruction)
         self.stages[instruction.stage].weight_segment(microbatch, instruction.part)
+        self._fold(instruction)
         self._release(instruction, microbatch)
+
+    def _fold(self, instruction: Instruction) -> None:
+        for module in self.stages[instruction.stage].segments[instruction.part]:
+            fold_gradients(module.weights.values())
 
     def _exchange_forward(self, instruction: Instruction) -> Message:
         segment, microbatch = self.program.segment(instruction), self._begin_forward(instruction)
@@ -193,9 +223,16 @@ class Runtime(Interpreter):
         name = self.program.graph.values[node.inputs[0]]
         tensor = microbatch.values.pop(name) if segment.consumed else microbatch.values[name]
         self.lanes.keep(tensor)
-        handles, result = exchange(self.transport, instruction.stream, layer, tensor)
+        if isinstance(layer, ExpertExchange):
+            route = self._route(instruction, microbatch)
+            handles, result = route.begin(self.transport, instruction.stream, tensor, not layer.returns)
+        else:
+            handles, result = exchange(self.transport, instruction.stream, layer, tensor)
 
         def finish() -> None:
+            if segment.is_made_again and instruction.kind in EXCHANGES_R:
+                self.stages[instruction.stage].restore(microbatch, node.name, result())
+                return
             microbatch.values[node.name] = result()
             if segment.recomputed and instruction.kind in EXCHANGES_F:
                 self.stages[instruction.stage].drop(microbatch, instruction.part)
@@ -209,13 +246,26 @@ class Runtime(Interpreter):
         gradient = microbatch.gradients.pop(node.name)
         self.stages[instruction.stage].forget(microbatch, instruction.part)
         self.lanes.keep(gradient)
-        handles, result = exchange_back(self.transport, instruction.stream, layer, gradient)
+        if isinstance(layer, ExpertExchange):
+            route = self._route(instruction, microbatch)
+            handles, result = route.begin(self.transport, instruction.stream, gradient, layer.returns)
+        else:
+            handles, result = exchange_back(self.transport, instruction.stream, layer, gradient)
 
         def finish() -> None:
             self._keep_gradients(microbatch)
             microbatch.add_gradient(self.program.graph.gradients[node.inputs[0]], result())
 
         return handles, finish
+
+    def _route(self, instruction: Instruction, microbatch: Microbatch) -> Route:
+        """Return the way of the rows that an exchange moves; the first exchange of a mixture finds it."""
+        node = self.program.segment(instruction).nodes[0]
+        gates, top_k = routed_by(self.program.graph, node)
+        if gates not in microbatch.routes:
+            values = microbatch.values[gates]
+            microbatch.routes[gates] = Route(self.transport, instruction.stream, values, top_k, self.inputs.plan.ep)
+        return microbatch.routes[gates]
 
     def _send_forward(self, instruction: Instruction) -> Message:
         values = self._microbatch(instruction).values
@@ -271,19 +321,39 @@ class Runtime(Interpreter):
 
     def _reduce_grad(self, instruction: Instruction) -> Message:
         gradient = self.gradients[instruction.stage].buckets[instruction.part]
-        if instruction.stage not in self.sharded:
+        if instruction.stage not in self.shared:
             return [self.transport.all_reduce(instruction.stream, gradient)], None
-        part = self.sharded[instruction.stage][instruction.part].part.grad
-        assert part is not None
-        return [self.transport.reduce_scatter(instruction.stream, gradient, part)], None
+        bucket = self.shared[instruction.stage][instruction.part]
+        last = self.inputs.plan.copies == 1
+        handle = self.transport.reduce_scatter(instruction.stream, gradient, bucket.own)
+        return [handle], bucket.accumulate if last else None
+
+    def _reduce_copies(self, instruction: Instruction) -> Message:
+        bucket = self.shared[instruction.stage][instruction.part]
+        return [self.transport.all_reduce(instruction.stream, bucket.own)], bucket.accumulate
+
+    def _reduce_partial(self, instruction: Instruction) -> Message:
+        """Sum what each tensor-parallel rank has of some gradients; of sharded ones, only its own part will be read."""
+        stage = self.stages[instruction.stage]
+        modules = [stage.module_of(node.name) for node in stage.stage.partial]
+        sums = (gradient_of(value) for module in modules for value in module.weights.values())
+        gradients = [gradient for gradient in sums if gradient is not None]
+        whole = torch.cat([gradient.flatten() for gradient in gradients])
+        self.lanes.keep(whole)
+
+        def finish() -> None:
+            for gradient, part in zip(gradients, whole.split([each.numel() for each in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+        return [self.transport.all_reduce(instruction.stream, whole)], finish
 
     def _unshard(self, instruction: Instruction) -> Message:
-        bucket = self.sharded[instruction.stage][instruction.part]
+        bucket = self.shared[instruction.stage][instruction.part]
         bucket.allocate()
         return [self.transport.all_gather(instruction.stream, bucket.whole, bucket.part.detach())], None
 
     def _reshard(self, instruction: Instruction) -> None:
-        self.sharded[instruction.stage][instruction.part].release()
+        self.shared[instruction.stage][instruction.part].release()
 
     def _barrier(self, instruction: Instruction) -> Message:
         square = torch.zeros(1, device=self.device)
@@ -294,3 +364,5 @@ class Runtime(Interpreter):
         if instruction.stage in self.gradients:
             self.updates[instruction.stage].step()
             self.gradients[instruction.stage].zero()
+            for bucket in self.shared.get(instruction.stage, ()):
+                bucket.zero()

@@ -15,8 +15,11 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from executor.modules import LayerModule
 from executor.modules.operations import PLAIN, Closure, Deferred
+from executor.places import Places
+from executor.routing import Route
 from simulator.errors import ExecutionError
 from simulator.model.graph import INPUT, LayerGraph
+from simulator.model.layers import GroupedLinear
 from simulator.plan.plan import Plan
 from simulator.program.stage import Stage
 
@@ -41,6 +44,8 @@ class Microbatch:
         For each segment whose weight gradients are put off: what computes them.
     delivered
         Whether the gradients of the stage's inputs have gone to the stage before.
+    routes
+        Ways of rows to expert-parallel ranks, by the router's tensor.
     """
 
     values: dict[str, Tensor]
@@ -48,6 +53,7 @@ class Microbatch:
     saved: dict[int, tuple[dict[str, Tensor], dict[str, Tensor | GradientEdge]]] = field(default_factory=dict)
     weights: dict[int, list[Closure]] = field(default_factory=dict)
     delivered: bool = False
+    routes: dict[str, Route] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -73,6 +79,8 @@ class StageModule(nn.Module):
         Of parameters and activations.
     splits
         Whether input and weight gradients run apart.
+    ep_rank, places
+        Which experts, and which places of the sequence, this rank has.
     """
 
     def __init__(
@@ -84,6 +92,8 @@ class StageModule(nn.Module):
         dtype: torch.dtype,
         device: torch.device,
         splits: bool = False,
+        ep_rank: int = 0,
+        places: Places | None = None,
     ) -> None:
         super().__init__()
         self.deferred = Deferred() if splits else None
@@ -94,17 +104,16 @@ class StageModule(nn.Module):
         # Exchanges change no value by themselves: they have names of their own, and messages.
         self.value_of, self.gradient_of = graph.values, graph.gradients
         nodes = [node for part in stage.computing for node in stage.segments[part].nodes]
-        self.layers = nn.ModuleList([LayerModule(node, tp_rank, plan.tp, dtype).to(device) for node in nodes])
+        modules = [LayerModule(node, tp_rank, plan.tp, dtype, ep_rank, places).to(device) for node in nodes]
+        self.layers = nn.ModuleList(modules)
         for module in self.layers:
             assert isinstance(module, LayerModule)
             module.local = dict(module.weights.items())
             module.operations = self.deferred or PLAIN
-        modules = iter(self.layers)
-        self.segments: list[list[LayerModule]] = [
-            [] if segment.exchange else [next(modules) for _ in segment.nodes]  # type: ignore[misc]
-            for segment in stage.segments
-        ]
+        each = iter(modules)
+        self.segments = [[] if segment.exchange else [next(each) for _ in segment.nodes] for segment in stage.segments]
         self._consumed = {name for segment in stage.segments for name in segment.consumed}
+        self._emptied = {name for part in stage.last_readers for name in stage.segments[part].outputs}
         self._tie(plan)
         trainable = graph.trainable_inputs
         self._wants_gradient = {
@@ -140,7 +149,7 @@ class StageModule(nn.Module):
         if keeps:
             microbatch.saved[part] = leaves, {name: self._history(name, tensor) for name, tensor in outputs.items()}
         microbatch.values.update({name: tensor.detach() for name, tensor in outputs.items()})
-        if not keeps:
+        if not again:
             self.drop(microbatch, part)
 
     def _history(self, name: str, tensor: Tensor) -> Tensor | GradientEdge:
@@ -148,9 +157,21 @@ class StageModule(nn.Module):
         return get_gradient_edge(tensor) if name in self._consumed and tensor.requires_grad else tensor
 
     def drop(self, microbatch: Microbatch, part: int) -> None:
-        """Let go of what ends with a forward that keeps nothing."""
+        """Let go of what is not kept beyond a forward: of what an exchange made, the memory alone.
+
+        Autograd holds that tensor, so it stays; if backward reads it, what it held comes back into it.
+        """
         for name in self.stage.drops[part]:
-            microbatch.values.pop(name, None)
+            if name in self._emptied:
+                microbatch.values[name].untyped_storage().resize_(0)
+            else:
+                microbatch.values.pop(name, None)
+
+    def restore(self, microbatch: Microbatch, name: str, tensor: Tensor) -> None:
+        """Bring back what was let go of; ``data``, so that autograd does not see a change."""
+        kept = microbatch.values[name]
+        kept.untyped_storage().resize_(kept.numel() * kept.element_size())
+        kept.data.copy_(tensor)
 
     def _run(self, microbatch: Microbatch, part: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the input leaves of a segment and its outputs with their history."""
@@ -161,8 +182,10 @@ class StageModule(nn.Module):
         }
         tensors = dict(leaves)
         for module in self.segments[part]:
-            inputs = [tensors[name] for name in module.node.inputs]
-            if module.node.name == self.loss:
+            inputs: list[Any] = [tensors[name] for name in module.node.inputs]
+            if isinstance(module.node.layer, GroupedLinear) and microbatch.routes:
+                inputs.append(microbatch.routes[self.value_of[module.node.inputs[1]]].sizes)
+            if module.node.layer.reads_targets:
                 inputs.append(microbatch.values[TARGET])
             tensors[module.node.name] = module(*inputs)
         return leaves, {name: tensors[name] for name in segment.outputs}

@@ -58,9 +58,10 @@ class Transport:
             Stream.RECV_B: backward,
         }
 
-    def all_reduce(self, stream: Stream, tensor: Tensor) -> Handle:
-        """Sum ``tensor`` in place over the group of a stream."""
-        return _handle(dist.all_reduce(tensor, group=self._groups[stream], async_op=True))
+    def all_reduce(self, stream: Stream, tensor: Tensor, maximum: bool = False) -> Handle:
+        """Sum ``tensor`` in place over the group of a stream, or find the largest of each element."""
+        operation = dist.ReduceOp.MAX if maximum else dist.ReduceOp.SUM
+        return _handle(dist.all_reduce(tensor, operation, group=self._groups[stream], async_op=True))
 
     def all_gather(self, stream: Stream, whole: Tensor, part: Tensor) -> Handle:
         """Fill ``whole`` with the parts of a stream's group, rank by rank."""
@@ -76,9 +77,16 @@ class Transport:
             return self.all_reduce(stream, whole)
         return _handle(_reduce_scatter(part, whole, group=self._groups[stream], async_op=True))
 
-    def all_to_all(self, stream: Stream, received: Tensor, parts: Tensor) -> Handle:
-        """Send each rank of a stream's group its part along the first axis; fill ``received`` with what they sent."""
-        return _handle(dist.all_to_all_single(received, parts, group=self._groups[stream], async_op=True))
+    def all_to_all(
+        self, stream: Stream, received: Tensor, parts: Tensor, sizes: tuple[list[int], list[int]] | None = None
+    ) -> Handle:
+        """Send each rank of a stream's group its part along the first axis; fill ``received`` with what they sent.
+
+        Parts are equal unless ``sizes`` says how many rows come from each rank, and how many go to each.
+        """
+        group = self._groups[stream]
+        come, go = sizes or (None, None)
+        return _handle(dist.all_to_all_single(received, parts, come, go, group=group, async_op=True))
 
     def shift(self, stream: Stream, received: Tensor, tensor: Tensor, step: int) -> list[Handle]:
         """Send a tensor ``step`` ranks on around the ring of a stream's group; receive from as far behind."""

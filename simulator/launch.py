@@ -167,6 +167,16 @@ def _check_devices(jobs: dict[str, Inputs], calibrate: bool) -> None:
                 f"plan {inputs.plan.name} trains in {inputs.plan.dtype}, and the executor in {' or '.join(EXECUTED)}; "
                 "simulate it, or set plan.dtype=bf16"
             )
+        if inputs.plan.gradient_dtype not in ("same", "fp32", inputs.plan.dtype) and not emulated(first):
+            raise ExecutionError(
+                f"plan {inputs.plan.name} sums gradients in {inputs.plan.gradient_dtype}, and the executor in fp32 or "
+                f"as dtype {inputs.plan.dtype} stores them; simulate it, or set plan.gradient_dtype=same"
+            )
+        if inputs.plan.sequence_parallel and inputs.plan.reduces_each and not emulated(first):
+            raise ExecutionError(
+                f"plan {inputs.plan.name} reduces gradients in each micro-batch, and the executor sums those of "
+                "sequence parallelism at the end; simulate it, or set plan.sequence_parallel=false"
+            )
     drivers = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd")]
     if first.device(0).backend == "cuda" and not drivers:
         raise ExecutionError(

@@ -15,6 +15,7 @@ from simulator.inputs.presets import Kind, preset_path
 from simulator.inputs.validate import validate
 from simulator.inputs.yaml_source import Document, locator, read_document
 from simulator.model.build import build_model
+from simulator.model.flash import with_flash
 from simulator.model.graph import LayerGraph
 from simulator.model.read import validate_model
 from simulator.plan.plan import Plan
@@ -112,11 +113,26 @@ def build(documents: Sequence[Document]) -> Inputs:
     graph = build_model(model_spec, problems) if model_spec else None
     topology = build_topology(topology_spec, problems) if topology_spec else None
     plan = resolve_plan(plan_spec, topology, SCHEDULES, problems) if plan_spec and topology else None
+    if graph and topology and plan:
+        graph = with_attention(graph, by_name["model"], topology, plan)
     program = compile_plan(graph, topology, plan, problems) if graph and topology and plan else None
     problems.raise_if_any()
     assert graph and topology and plan and program
     verify(program)
     return Inputs(graph=graph, topology=topology, plan=plan, program=program, documents=tuple(documents))
+
+
+def with_attention(graph: LayerGraph, model: Document, topology: Topology, plan: Plan) -> LayerGraph:
+    """Return the graph with the attention of the plan; where it says nothing, of the model file, then of the device.
+
+    Trainers on GPUs fuse attention today; on CPUs the materialised form is what torch's own layers are compared with.
+    """
+    if plan.attention:
+        return with_flash(graph, plan.attention == "flash")
+    layers = model.data.get("layers")
+    entries = [model.data, *(each for each in (layers if isinstance(layers, list) else ()) if isinstance(each, dict))]
+    stated = any("flash" in entry for entry in entries)
+    return graph if stated or topology.device(0).backend != "cuda" else with_flash(graph, True)
 
 
 def load_jobs(
@@ -174,13 +190,16 @@ def _path(name: str, source: str) -> str:
 def apply_settings(documents: Iterable[Document], settings: Iterable[str]) -> None:
     """Apply ``--set name.key=value`` changes; raises InputError with all that cannot be."""
     by_name = {document.name: document for document in documents}
+    example = "plan.tp=4" if "plan" in by_name else f"{next(iter(by_name))}.key=value"
 
     def apply(setting: str) -> None:
         key, equals, text = setting.partition("=")
         name, dot, inner = key.partition(".")
         where = f"--set {setting}"
         if not equals or not dot:
-            raise InputError([Diagnostic(where, "", "is not a change", "write --set plan.tp=4")])
+            owner = next((document.name for document in documents if key in document.data), None)
+            hint = f"write --set {owner}.{setting}" if owner and equals else f"write --set {example}"
+            raise InputError([Diagnostic(where, "", "is not a change", hint)])
         if name not in by_name:
             close = get_close_matches(name, by_name, n=1)
             hint = f"did you mean {close[0]}?" if close else f"keys begin with {', '.join(by_name)}"

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import math
 import zlib
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from executor.modules.functions import FORWARD, Forward
+from executor.modules.functions import FORWARD, PLACED, Forward
 from executor.modules.operations import PLAIN, Operations
+from executor.modules.vocabulary import RANKED
+from executor.places import Places
 from simulator.errors import ExecutionError
 from simulator.model.graph import Node, Shard
-from simulator.model.layers import Layer, Linear, Qkv, Shape
+from simulator.model.layers import GroupedLinear, Layer, Linear, Qkv, Router, Shape
+from simulator.model.layers.vocabulary import Positions
 
 WHOLE = ("q_norm", "k_norm")
 """Parameters of cut layers that every rank has whole."""
@@ -29,13 +35,33 @@ class LayerModule(nn.Module):
         Which shard, of how many.
     dtype
         Of the parameters.
+    ep_rank
+        Which of the expert-parallel ranks.
+    places
+        Of the sequence, where this rank has only some.
     """
 
-    def __init__(self, node: Node, tp_rank: int, tp: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        node: Node,
+        tp_rank: int,
+        tp: int,
+        dtype: torch.dtype,
+        ep_rank: int = 0,
+        places: Places | None = None,
+    ) -> None:
         super().__init__()
         check_runnable(node)
+        if places and isinstance(node.layer, Positions) and node.layer.positions:
+            raise ExecutionError(
+                f"{node.name}: learned positions of a shared sequence cannot be run beside a shared vocabulary yet; "
+                "set vocab_parallel: false and sequence_parallel: false, or cp 1"
+            )
+        self._ep_rank = ep_rank
+        self._context = {"places": places} if places and node.layer.kind in PLACED else {}
         self.node = node
-        self.run = forward_of(node.layer)
+        run = forward_of(node.layer)
+        self.run = partial(run, rank=tp_rank) if node.layer.kind in RANKED else run
         self.operations: Operations = PLAIN
         self.weights = nn.ParameterDict(
             {
@@ -47,17 +73,20 @@ class LayerModule(nn.Module):
         # A plain dict is many times faster to read than a ParameterDict, and this is read in every forward.
         self.local = dict(self.weights.items())
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Any) -> Tensor:
         """Run the layer."""
-        return self.run(self.operations, self.node.layer, self.local, *inputs)
+        return self.run(self.operations, self.node.layer, self.local, *inputs, **self._context)
 
     def _initial(self, name: str, shape: Shape, tp_rank: int, tp: int) -> Tensor:
         full = list(shape)
         axis = shard_axis(self.node, name)
         if axis is not None:
-            full[axis] *= tp
-        whole = initial_value(self.node.parameter_name(name), tuple(full))
-        return take_shard(self.node, name, whole, tp_rank, tp)
+            full[axis] = self.node.whole or full[axis] * tp
+        layer = self.node.layer
+        if isinstance(layer, GroupedLinear):
+            full[0] = layer.num_experts
+        whole = take_shard(self.node, name, initial_value(self.node.parameter_name(name), tuple(full)), tp_rank, tp)
+        return whole.split(layer.num_local)[self._ep_rank] if isinstance(layer, GroupedLinear) else whole
 
 
 def check_runnable(node: Node) -> None:
@@ -67,6 +96,11 @@ def check_runnable(node: Node) -> None:
         raise ExecutionError(
             f"{node.name}: norms of queries and keys are whole on every rank of tp; their gradients would have "
             "to be summed over the ranks, which cannot be run yet; set tp 1 or qk_norm: false"
+        )
+    if isinstance(layer, Router) and node.shard is Shard.SEQUENCE:
+        raise ExecutionError(
+            f"{node.name}: experts would read tokens that each rank of tp has sorted by itself, which cannot "
+            "be run yet; set sequence_parallel: false or tp 1"
         )
     if isinstance(layer, Linear) and layer.copies:
         raise ExecutionError(
@@ -106,7 +140,7 @@ def shard_axis(node: Node, parameter: str) -> int | None:
         return None
     first = 1 if node.layer.kind == "grouped_linear" else 0
     match node.shard:
-        case Shard.COLUMN | Shard.HEADS:
+        case Shard.COLUMN | Shard.HEADS | Shard.VOCABULARY:
             return first
         case Shard.ROW:
             return first + 1
@@ -120,9 +154,17 @@ def take_shard(node: Node, parameter: str, whole: Tensor, tp_rank: int, tp: int)
         return whole
     if node.shard is Shard.ROW:
         return whole.chunk(tp, axis)[tp_rank]
+    if node.whole:
+        (local,) = node.layer.parts(parameter)
+        return _filled_up(whole, local * tp).chunk(tp)[tp_rank]
     # Matrices that stand below each other, as queries, keys and values do, are each cut on their own.
     rows = [size * tp for size in node.layer.parts(parameter)]
     return torch.cat([part.chunk(tp, axis)[tp_rank] for part in whole.split(rows, axis)], axis)
+
+
+def _filled_up(whole: Tensor, rows: int) -> Tensor:
+    """Return a parameter with zeros behind its rows."""
+    return functional.pad(whole, (0, 0) * (whole.dim() - 1) + (0, rows - len(whole)))
 
 
 def join_shards(node: Node, parameter: str, shards: list[Tensor]) -> Tensor:
@@ -132,5 +174,7 @@ def join_shards(node: Node, parameter: str, shards: list[Tensor]) -> Tensor:
         return shards[0]
     if node.shard is Shard.ROW:
         return torch.cat(shards, axis)
+    if node.whole:
+        return torch.cat(shards)[: node.whole]
     parts = zip(*(shard.split(list(node.layer.parts(parameter)), axis) for shard in shards), strict=True)
     return torch.cat([piece for part in parts for piece in part], axis)

@@ -31,16 +31,28 @@ def router(ops: Operations, layer: Router, parameters: Parameters, x_BSH: Tensor
 
 def dispatch(ops: Operations, layer: Dispatch, parameters: Parameters, x_BSH: Tensor, gates_BSE: Tensor) -> Tensor:
     """A row for each token and each of its experts, sorted by expert."""
-    _, token = _rows(gates_BSE, layer.top_k)
+    _, token = rows_of(gates_BSE, layer.top_k)
     return x_BSH.flatten(0, 1).index_select(0, token).view(len(x_BSH), -1, x_BSH.shape[-1])
 
 
-def grouped_linear(ops: Operations, layer: Any, parameters: Parameters, rows_BRH: Tensor, gates_BSE: Tensor) -> Tensor:
-    """Each expert's product over its rows."""
-    top_k = rows_BRH.shape[1] // gates_BSE.shape[1]
-    expert, _ = _rows(gates_BSE, top_k)
-    sizes = torch.bincount(expert, minlength=layer.num_experts).tolist()
-    return ops.grouped_linear(rows_BRH.flatten(0, 1), parameters["expert_weight"], sizes).view(*rows_BRH.shape[:2], -1)
+def grouped_linear(
+    ops: Operations,
+    layer: Any,
+    parameters: Parameters,
+    rows_BRH: Tensor,
+    gates_BSE: Tensor,
+    sizes: list[int] | None = None,
+) -> Tensor:
+    """Each expert's product over its rows; ``sizes`` of the local ones are told where others' tokens come too."""
+    rows = rows_BRH.flatten(0, 1)
+    if sizes is None and layer.num_local < layer.num_experts:
+        # Nothing has been routed here, as when layers are timed: as many rows for each.
+        sizes = [len(part) for part in rows.tensor_split(layer.num_local)]
+    if sizes is None:
+        expert, _ = rows_of(gates_BSE, rows_BRH.shape[1] // gates_BSE.shape[1])
+        sizes = torch.bincount(expert, minlength=layer.num_experts).tolist()
+    made = ops.grouped_linear(rows, parameters["expert_weight"], sizes)
+    return made.view(*rows_BRH.shape[:2], layer.out_features)
 
 
 def combine(ops: Operations, layer: Combine, parameters: Parameters, rows_BRH: Tensor, gates_BSE: Tensor) -> Tensor:
@@ -54,7 +66,7 @@ class _Combine(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows_BRH: Tensor, gates_BSE: Tensor, top_k: int) -> Tensor:
-        expert, token = _rows(gates_BSE, top_k)
+        expert, token = rows_of(gates_BSE, top_k)
         ctx.save_for_backward(rows_BRH, gates_BSE, expert, token)
         weights = gates_BSE.flatten(0, 1)[token, expert]
         weighted = rows_BRH.flatten(0, 1) * weights.unsqueeze(-1)
@@ -71,8 +83,8 @@ class _Combine(torch.autograd.Function):
         return (copied * weights.unsqueeze(-1)).view_as(rows_BRH), of_gates.view_as(gates_BSE), None
 
 
-def _rows(gates_BSE: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """Return the expert and the token of each row."""
+def rows_of(gates_BSE: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """Return the expert and the token of each row, sorted by expert."""
     with torch.no_grad():
         expert, order = gates_BSE.topk(top_k, -1).indices.flatten().sort(stable=True)
     return expert, order // top_k

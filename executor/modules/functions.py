@@ -5,25 +5,24 @@ Shape suffixes: B batch, S sequence, H hidden, A heads, D head size.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from executor.modules import experts
+from executor.modules import attention, experts, vocabulary
 from executor.modules.fused import gated, rotate
 from executor.modules.operations import Operations
+from executor.places import Places
 from simulator.model.layers import (
     Activation,
-    Attention,
     Bias,
     Conv2d,
     CrossEntropy,
     Glu,
-    LatentAttention,
     Norm,
     Pool,
     Qkv,
@@ -44,7 +43,7 @@ def conv2d(ops: Operations, layer: Conv2d, parameters: Parameters, x: Tensor) ->
     return ops.conv2d(x, parameters["weight"], parameters.get("bias"), layer.stride, layer.padding)
 
 
-def qkv(ops: Operations, layer: Qkv, parameters: Parameters, x_BSH: Tensor) -> Tensor:
+def qkv(ops: Operations, layer: Qkv, parameters: Parameters, x_BSH: Tensor, *, places: Places | None = None) -> Tensor:
     """Queries, keys and values of the local heads, side by side."""
     made_BSH = ops.linear(x_BSH, parameters["weight"], parameters.get("bias"))
     if layer.qk_norm:
@@ -56,56 +55,9 @@ def qkv(ops: Operations, layer: Qkv, parameters: Parameters, x_BSH: Tensor) -> T
         ]
         made_BSH = torch.cat([*heads, v_BSH], -1)
     if layer.rope:
-        made_BSH = rotate(made_BSH, layer.num_heads + layer.num_kv_heads, layer.head_dim)
+        own = places.own if places else None
+        made_BSH = rotate(made_BSH, layer.num_heads + layer.num_kv_heads, layer.head_dim, own)
     return made_BSH
-
-
-def attention(ops: Operations, layer: Attention, parameters: Parameters, qkv_BSH: Tensor) -> Tensor:
-    """Scores, softmax and context, materialised or by torch's fused kernel."""
-    batch, sequence, _ = qkv_BSH.shape
-    shared = layer.num_heads // layer.num_kv_heads
-    heads_BASD = qkv_BSH.view(batch, sequence, -1, layer.head_dim).transpose(1, 2)
-    q_BASD, k_BASD, v_BASD = heads_BASD.split([layer.num_heads, layer.num_kv_heads, layer.num_kv_heads], 1)
-    if layer.flash:
-        context_BASD = functional.scaled_dot_product_attention(
-            q_BASD, k_BASD, v_BASD, is_causal=layer.causal, enable_gqa=shared > 1
-        )
-    else:
-        context_BASD = _materialised(q_BASD, _repeated(k_BASD, shared), _repeated(v_BASD, shared), layer.causal)
-    return context_BASD.transpose(1, 2).reshape(batch, sequence, layer.width)
-
-
-def _repeated(heads_BASD: Tensor, times: int) -> Tensor:
-    # Products copy them unless the batch is 1; then views would keep all of qkv alive until backward.
-    return heads_BASD.repeat_interleave(times, 1) if times > 1 else heads_BASD.contiguous()
-
-
-def _materialised(q_BASD: Tensor, k_BASD: Tensor, v_BASD: Tensor, causal: bool) -> Tensor:
-    sequence = q_BASD.shape[2]
-    scores_BASS = (q_BASD / math.sqrt(q_BASD.shape[-1])) @ k_BASD.transpose(-1, -2)
-    if causal:
-        future = torch.ones(sequence, sequence, dtype=torch.bool, device=q_BASD.device).triu(1)
-        scores_BASS = scores_BASS.masked_fill(future, float("-inf"))
-    return scores_BASS.softmax(-1) @ v_BASD
-
-
-def latent_attention(
-    ops: Operations, layer: LatentAttention, parameters: Parameters, q_BSH: Tensor, kv_BSH: Tensor, turned_BSR: Tensor
-) -> Tensor:
-    """Attention whose keys are in part the same for all heads."""
-    batch, sequence, _ = q_BSH.shape
-    nope, rope = layer.nope_dim, layer.rope_dim
-    q_BSAD = q_BSH.unflatten(-1, (layer.num_heads, -1))
-    q_BSAD = torch.cat([q_BSAD[..., :nope], rotate(q_BSAD[..., nope:], 1, rope)], -1)
-    kv_BSAD = kv_BSH.unflatten(-1, (layer.num_heads, -1))
-    shared_BSAD = rotate(turned_BSR, 1, rope).unsqueeze(2).expand(-1, -1, layer.num_heads, -1)
-    k_BSAD = torch.cat([kv_BSAD[..., :nope], shared_BSAD], -1)
-    q_BASD, k_BASD, v_BASD = (x.transpose(1, 2) for x in (q_BSAD, k_BSAD, kv_BSAD[..., nope:]))
-    if layer.flash:
-        context_BASD = functional.scaled_dot_product_attention(q_BASD, k_BASD, v_BASD, is_causal=layer.causal)
-    else:
-        context_BASD = _materialised(q_BASD, k_BASD.contiguous(), v_BASD.contiguous(), layer.causal)
-    return context_BASD.transpose(1, 2).reshape(batch, sequence, -1)
 
 
 def norm(ops: Operations, layer: Norm, parameters: Parameters, x: Tensor) -> Tensor:
@@ -148,14 +100,20 @@ def activation(ops: Operations, layer: Activation, parameters: Parameters, x: Te
     return {**functions, "silu": functional.silu}[layer.function](x)
 
 
-def embedding(ops: Operations, layer: Any, parameters: Parameters, ids_BS: Tensor) -> Tensor:
+def embedding(
+    ops: Operations, layer: Any, parameters: Parameters, ids_BS: Tensor, *, places: Places | None = None
+) -> Tensor:
     """Token rows, plus the rows of the positions."""
     rows_BSH = ops.embedding(ids_BS, parameters["weight"])
     sequence = ids_BS.shape[1]
     if layer.token_types:
         rows_BSH = ops.add(rows_BSH, parameters["type_weight"], lambda table_TH: table_TH[0])
     if layer.positions:
-        rows_BSH = ops.add(rows_BSH, parameters["position_weight"], lambda table_SH: table_SH[:sequence])
+        table_SH = parameters["position_weight"]
+        chunks = places.chunks(places.rank) if places else [slice(0, sequence)]
+        rows = rows_BSH.chunk(len(chunks), 1) if len(chunks) > 1 else (rows_BSH,)
+        added = [ops.add(each, table_SH, itemgetter(chunk)) for each, chunk in zip(rows, chunks, strict=True)]
+        rows_BSH = torch.cat(added, 1) if len(added) > 1 else added[0]
     return rows_BSH
 
 
@@ -193,9 +151,13 @@ def cross_entropy(
     return functional.cross_entropy(prediction.flatten(0, -2).float(), target.flatten())
 
 
+PLACED = ("qkv", "embedding", "latent_attention", "block_attention")
+"""Kinds that ask which places of the sequence a rank has, where it has only some."""
+
 FORWARD: dict[str, Forward] = {
     **experts.FORWARD,
-    "latent_attention": latent_attention,
+    **attention.FORWARD,
+    **vocabulary.FORWARD,
     "batch_norm": batch_norm,
     "glu": glu,
     "slice": slice_,
@@ -204,7 +166,6 @@ FORWARD: dict[str, Forward] = {
     "linear": linear,
     "conv2d": conv2d,
     "qkv": qkv,
-    "attention": attention,
     "norm": norm,
     "activation": activation,
     "embedding": embedding,

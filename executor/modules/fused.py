@@ -14,9 +14,12 @@ BASE = 10000.0
 """Of the wave lengths (RoFormer, arXiv 2104.09864, section 3.2.2); costs do not depend on it."""
 
 
-def rotate(x_BSH: Tensor, heads: int, size: int) -> Tensor:
-    """Return a copy with the first ``heads`` heads of each row (axis 1 is the sequence) turned by their position."""
-    result: Tensor = _Rotation.apply(x_BSH, heads, size)
+def rotate(x_BSH: Tensor, heads: int, size: int, places_S: Tensor | None = None) -> Tensor:
+    """Return a copy with the first ``heads`` heads of each row (axis 1 is the sequence) turned by their position.
+
+    Rows stand at ``places_S``, or at all from the first on.
+    """
+    result: Tensor = _Rotation.apply(x_BSH, heads, size, places_S)
     return result
 
 
@@ -27,17 +30,18 @@ def gated(x: Tensor, function: str) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def _angles(sequence: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    places = torch.arange(sequence, device=device, dtype=torch.float32)
+def _angles(sequence: int, size: int, device: torch.device, places_S: Tensor | None) -> tuple[Tensor, Tensor]:
+    places = torch.arange(sequence, device=device) if places_S is None else places_S.to(device)
+    places = places.float()
     waves = BASE ** (-torch.arange(0, size, 2, device=device, dtype=torch.float32) / size)
     angles_SD = torch.outer(places, waves)
     return angles_SD.cos(), angles_SD.sin()
 
 
-def _turned(x: Tensor, heads: int, size: int, direction: int) -> Tensor:
+def _turned(x: Tensor, heads: int, size: int, direction: int, places_S: Tensor | None) -> Tensor:
     result = x.clone(memory_format=torch.contiguous_format)
     part = result[..., : heads * size].unflatten(-1, (heads, size))
-    cos, sin = _angles(x.shape[1], size, x.device)
+    cos, sin = _angles(x.shape[1], size, x.device, places_S)
     shape = (x.shape[1], *[1] * (part.ndim - 3), size // 2)
     cos, sin = cos.view(shape), direction * sin.view(shape)
     left, right = part[..., : size // 2].float(), part[..., size // 2 :].float()
@@ -47,14 +51,14 @@ def _turned(x: Tensor, heads: int, size: int, direction: int) -> Tensor:
 
 class _Rotation(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, heads: int, size: int) -> Tensor:
-        ctx.sizes = heads, size
-        return _turned(x, heads, size, 1)
+    def forward(ctx: Any, x: Tensor, heads: int, size: int, places_S: Tensor | None) -> Tensor:
+        ctx.sizes = heads, size, places_S
+        return _turned(x, heads, size, 1, places_S)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        heads, size = ctx.sizes
-        return _turned(gradient, heads, size, -1), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        heads, size, places_S = ctx.sizes
+        return _turned(gradient, heads, size, -1, places_S), None, None, None
 
 
 class _Gate(torch.autograd.Function):

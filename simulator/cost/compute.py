@@ -234,7 +234,7 @@ class ComputeCost:
 
     def _update_traffic(self, plan: Plan, parameters: int) -> float:
         """Read gradient, weight and state once, write weight and state once: one fused, memory-bound pass."""
-        values = 2 * (1 + plan.optimizer.states) * MASTER_BYTES + plan.itemsize
+        values = 2 * (1 + plan.optimizer.states) * MASTER_BYTES + plan.gradient_itemsize
         copy = plan.itemsize if plan.has_master_weights else 0
         traffic = parameters * (values + copy + self.framework.update)
         return self.device.launch_overhead + stream_seconds(traffic, self.device)

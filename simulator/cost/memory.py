@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from simulator.model.graph import INPUT
 from simulator.model.layers.base import FLOAT_BYTES, INDEX_BYTES, count
-from simulator.plan.plan import MASTER_BYTES
+from simulator.plan.plan import MASTER_BYTES, Plan
 from simulator.program.instructions import Kind
 from simulator.program.liveness import held_after
 from simulator.program.program import Program
 from simulator.program.sharding import GATHERS
+from simulator.program.stage import Stage
 from simulator.topology import Topology
 
 
@@ -23,7 +25,7 @@ class Memory:
     params
         Parameters, with the fp32 master copy under bf16; where they are sharded, the rank's part and what is gathered.
     grads
-        One gradient a parameter.
+        One gradient a parameter; where each micro-batch's are reduced, of the rank's part alone.
     optimizer_state
         Momentum or Adam moments, fp32.
     activations
@@ -31,7 +33,8 @@ class Memory:
     data
         Inputs and targets of the step.
     comm_buffers
-        Gradients being sent to the stage before; their micro-batch is gone.
+        Gradients being sent to the stage before; their micro-batch is gone. Where parameter gradients are
+        reduced in each micro-batch, the bucket that is filled, and the one that travels beside.
     """
 
     params: float
@@ -59,21 +62,24 @@ def peak_memory(program: Program, pipeline_rank: int) -> Memory:
     """Return the peak memory of the ranks at one place of the pipeline.
 
     Mixed precision keeps 2 + 2 + 4 bytes of weight, gradient and master weight a parameter and 4 bytes for each
-    optimizer state: 16 with Adam (ZeRO, arXiv 1910.02054, section 3.1).
+    optimizer state: 16 with Adam (ZeRO, arXiv 1910.02054, section 3.1). Of N ranks that share out, ZeRO's stage 1 keeps
+    1/N of the 12 of the optimizer, stage 2 of the gradients too, stage 3 of all (figure 1 there).
     """
     plan = program.plan
     stages = program.stages_of(pipeline_rank)
     parameters = sum(stage.num_parameters for stage in stages)
     updated = sum(program.updated_parameters(stage.index) for stage in stages)
+    kept = parameters if plan.gathers_updates else updated
     gathered = _peak_gathered(program, pipeline_rank)
     master = MASTER_BYTES if plan.has_master_weights else 0
     return Memory(
-        params=float(updated * (plan.itemsize + master) + gathered * plan.itemsize),
-        grads=float(parameters * plan.itemsize),
+        params=float(updated * master + (kept + gathered) * plan.itemsize),
+        grads=float((updated if plan.reduces_each else parameters) * plan.gradient_itemsize),
         optimizer_state=float(updated * plan.optimizer.states * MASTER_BYTES),
         activations=max(held_after(program, pipeline_rank), default=0.0),
         data=_data(program, pipeline_rank),
-        comm_buffers=sum(program.tensor_bytes(stage.gradients_out) for stage in stages),
+        comm_buffers=sum(program.tensor_bytes(stage.gradients_out) for stage in stages)
+        + (_reduced_at_once(stages, plan) if plan.reduces_each else 0.0),
     )
 
 
@@ -84,6 +90,12 @@ def _data(program: Program, pipeline_rank: int) -> float:
     nodes = [node for stage in program.stages_of(pipeline_rank) for node in stage.nodes]
     inputs = program.tensor_bytes((INPUT,)) if any(INPUT in node.inputs for node in nodes) else 0.0
     return plan.num_microbatches // program.pipelines * (inputs + (target if graph.loss in nodes else 0.0))
+
+
+def _reduced_at_once(stages: Sequence[Stage], plan: Plan) -> float:
+    """Return the bytes of whole gradients: of a bucket, and of the one before it where that travels meanwhile."""
+    sizes = sorted((bucket.elements for stage in stages for bucket in stage.buckets), reverse=True)
+    return float(sum(sizes[: 2 if plan.dp_overlap else 1]) * plan.gradient_itemsize)
 
 
 def _peak_gathered(program: Program, pipeline_rank: int) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from simulator.cost.compute import ComputeCost
-from simulator.program.instructions import STREAM_OF, Instruction, Kind, Stream
+from simulator.program.instructions import PARAMETER_GATHERS, STREAM_OF, Instruction, Kind, Stream
 from simulator.program.merging import Merging
 from simulator.program.program import Program
 from simulator.program.tasks import tasks
+
+GATHERINGS = (Kind.UNSHARD, *PARAMETER_GATHERS.values())
+"""What waits for the update before it, of this step or the last one."""
 
 
 class Script:
@@ -63,9 +66,13 @@ class Script:
         """Return (task of a step, task of the next step that waits for it)."""
         lasts = [(last.stage, task) for task in range(self.length) if (last := self.of(task)[-1]).kind is Kind.OPTIM]
         updates = dict(lasts)
-        gathers = [task for task in range(self.length) if self.of(task)[0].kind is Kind.UNSHARD]
+        gathers = [task for task in range(self.length) if self.of(task)[0].kind in GATHERINGS]
         lanes = [(queue[-1], queue[0]) for queue in self._tasks.lanes.values()]
-        return lanes + [(updates[self.of(task)[0].stage], task) for task in gathers]
+        ahead = [(update, task) for task in gathers if task < (update := updates[self.of(task)[0].stage])]
+        behind = set(gathers) - {task for _, task in ahead}
+        # What is gathered after an update is whole before the next step computes.
+        first = self._tasks.lanes[Stream.COMPUTE, -1][0]
+        return lanes + ahead + [(task, first) for task in sorted(behind)]
 
     def positions(self, task: int) -> tuple[int, ...]:
         """Return where a task's instructions stand in the coordinate's list."""

@@ -13,19 +13,22 @@ from simulator.model.layers.base import Layer, Phase, Shape
 from simulator.model.layers.embedding import Embedding
 from simulator.model.layers.exchange import NOTHING, Exchange
 from simulator.model.layers.loss import CrossEntropy, Loss
+from simulator.model.layers.vocabulary import VocabularyLoss
 
 INPUT = "input"
 """Name of the graph's input tensor; every other tensor is called like the node that makes it."""
 
 
 class Shard(StrEnum):
-    """How a node's parameters are cut: over the tensor-parallel ranks, or experts over the expert-parallel ones."""
+    """How a node's parameters are cut over the tensor-parallel ranks."""
 
     NONE = "none"
     COLUMN = "column"
     ROW = "row"
     HEADS = "heads"
-    EXPERTS = "experts"
+    VOCABULARY = "vocabulary"
+    SEQUENCE = "sequence"
+    """Not cut, but every rank has its own part of the tokens, so that its gradients are partial sums."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,8 @@ class Node:
         Name of the layer as the user wrote it; the tensor-parallel rewriting may split one layer into two nodes.
     shard
         How the parameters were cut to get this rank's ``layer``.
+    whole
+        Rows of the whole parameters where they were filled up to be cut evenly; 0 where they were not.
     """
 
     name: str
@@ -52,6 +57,7 @@ class Node:
     block: str = ""
     origin: str = ""
     shard: Shard = Shard.NONE
+    whole: int = 0
 
     def parameter_name(self, parameter: str) -> str:
         """Return the parameter's name in the unsharded model."""
@@ -146,6 +152,8 @@ class LayerGraph:
     @property
     def num_classes(self) -> int:
         """Number of target classes; 0 where the targets are real numbers."""
+        if isinstance(self.loss.layer, VocabularyLoss):
+            return self.loss.layer.vocab_size
         return self.shape(self.loss.inputs[0])[-1] if isinstance(self.loss.layer, CrossEntropy) else 0
 
     @property
@@ -181,8 +189,18 @@ class LayerGraph:
         """For each tensor, whether it depends on a parameter, so that it has a gradient."""
         depends = {INPUT: False}
         for node in self.nodes:
-            depends[node.name] = bool(node.layer.parameters()) or any(depends[name] for name in node.inputs)
+            reads = bool(node.layer.parameters()) or any(depends[name] for name in node.inputs)
+            depends[node.name] = reads and node.layer.has_gradient
         return depends
+
+    @cached_property
+    def fp32(self) -> frozenset[str]:
+        """The tensors that are fp32 whatever the dtype."""
+        found: set[str] = set()
+        for node in self.nodes:
+            if node.layer.makes_fp32 or (isinstance(node.layer, Exchange) and node.inputs[0] in found):
+                found.add(node.name)
+        return frozenset(found)
 
     @cached_property
     def twins(self) -> Mapping[str, str]:

@@ -77,12 +77,37 @@ class Plan:
         Micro-batches whose activations a rank may hold at once, for schedules that can be told (``zb_auto``).
     ep
         Expert-parallel ranks: neighbours among the ranks of one ``dp`` x ``cp`` plane, which hold other experts each.
+    context_parallel
+        How attention meets the keys and values of other ``cp`` ranks: ``ring``, ``all_to_all`` or ``all_gather``.
     schedule_file, schedule_text
         Name and content of the file behind the schedule ``custom``.
+    attention
+        ``flash`` (fused) or ``math`` (scores in memory) for all attention; empty: as the layers of the model are.
+    vocab_parallel
+        Tensor-parallel ranks share the vocabulary: rows of the embedding, columns of the logits.
+    sequence_parallel
+        Tensor-parallel ranks share the sequence between their regions.
     recompute
-        ``none``, or ``full``: forward keeps the inputs of each block alone and runs again before the block's backward.
+        ``none``; ``full``: forward keeps the inputs of each block alone and runs again before the block's backward;
+        ``selective``: the same of each core of attention.
+    recompute_blocks
+        Blocks of each stage, the first ones, that recompute; None for all.
     sharding
-        ``none``, or ``fsdp``: replicas share parameters and optimizer state out among them, and gather them by blocks.
+        What replicas share out among them: ``none``, ``zero1`` (optimizer state), ``zero2`` (gradients too), ``fsdp``
+        (parameters too, gathered by blocks) or ``hsdp`` (as ``fsdp``, inside groups of ``dp_shard``).
+    dp_shard
+        Data-parallel replicas that share one copy under ``hsdp``; 0 = all.
+    prefetch
+        Blocks that sharded parameters are gathered ahead.
+    reshard_after_forward
+        Let go of gathered parameters after forward and gather them again for backward.
+    overlap_param_gather
+        Gather parameters that ``zero1`` and ``zero2`` have updated when the next step begins, beside its forward;
+        otherwise when this one ends.
+    gradient_dtype
+        In which gradients are accumulated and reduced: ``fp32``, ``bf16``, ``fp16``, or ``same`` as ``dtype`` stores.
+    gradient_sync
+        Micro-batches whose gradients are reduced: ``last``, or ``each``; then a rank keeps its part of their sum alone.
     stages
         ``auto``, ``even``, ``balanced``, or the block that each stage begins with.
     framework
@@ -106,11 +131,22 @@ class Plan:
     optimizer_barrier: bool = True
     num_stages_per_rank: int = 1
     ep: int = 1
+    context_parallel: str = "ring"
     activation_limit: float | None = None
     schedule_file: str = ""
     schedule_text: str = ""
+    attention: str = ""
+    vocab_parallel: bool = False
+    sequence_parallel: bool = False
     recompute: str = "none"
+    recompute_blocks: int | None = None
     sharding: str = "none"
+    dp_shard: int = 0
+    prefetch: int = 1
+    reshard_after_forward: bool = True
+    overlap_param_gather: bool = False
+    gradient_dtype: str = "same"
+    gradient_sync: str = "last"
     stages: str | tuple[str, ...] = "auto"
     framework: str = NONE
     flash_kernel: str = "newest"
@@ -133,9 +169,38 @@ class Plan:
         return self.dp * self.cp
 
     @property
+    def sharers(self) -> int:
+        """Replicas that share out one copy of what is shared out: neighbours in the dp x cp plane."""
+        return self.dp_shard * self.cp if self.dp_shard else self.replicas
+
+    @property
     def is_sharded(self) -> bool:
         """Whether each replica holds a part of the parameters alone; one replica is its own part."""
-        return self.sharding == "fsdp" and self.replicas > 1
+        return self.sharding in ("fsdp", "hsdp") and self.sharers > 1
+
+    @property
+    def updates_parts(self) -> bool:
+        """Whether each replica updates a part of the parameters alone, and holds the optimizer state of that part."""
+        return self.sharding != "none" and self.sharers > 1
+
+    @property
+    def gathers_updates(self) -> bool:
+        """Whether parameters that are kept whole are gathered after replicas have updated their parts."""
+        return self.updates_parts and not self.is_sharded
+
+    @property
+    def copies(self) -> int:
+        """Groups of replicas that each share out a copy; their parts of the gradients are summed over all of them."""
+        return self.replicas // self.sharers if self.updates_parts else 1
+
+    @property
+    def reduces_each(self) -> bool:
+        """Whether gradients are reduced in each micro-batch, so that no more than a rank's part of them is kept."""
+        return self.gradient_sync == "each" and self.updates_parts
+
+    def sharers_along(self, axis: str) -> int:
+        """Return how many ranks share out a bucket that has replicas along ``dp`` or ``dp_expert``."""
+        return self.replicas // self.ep if axis == "dp_expert" else self.sharers
 
     @property
     def tp(self) -> int:
@@ -156,6 +221,11 @@ class Plan:
     def itemsize(self) -> int:
         """Bytes of one element."""
         return DTYPE_BYTES[self.dtype]
+
+    @property
+    def gradient_itemsize(self) -> int:
+        """Bytes of one element of an accumulated parameter gradient."""
+        return self.itemsize if self.gradient_dtype == "same" else DTYPE_BYTES[self.gradient_dtype]
 
     @property
     def global_batch_size(self) -> int:

@@ -13,6 +13,7 @@ from simulator.plan.frameworks import FRAMEWORKS
 from simulator.plan.mesh import AXES, Mesh
 from simulator.plan.plan import DTYPE_BYTES, NEEDED, Optimizer, Plan
 from simulator.plan.schema import PlanSchema
+from simulator.plan.sharding import check_sharding, sharding_of
 from simulator.topology import Topology
 
 
@@ -63,9 +64,14 @@ def resolve_plan(
     before = len(problems)
     mesh = _mesh(spec, topology.world_size, problems)
     _check_dtype(spec, topology, problems)
+    _check_sequence_parallel(spec, problems)
+    if spec.recompute_blocks and spec.recompute == "none":
+        message = "chooses among blocks that recompute, and recompute is none"
+        problems.add("plan.recompute_blocks", message, "set recompute: full or selective, or leave it out")
     _check_framework(spec, problems)
     batch = _batch(spec, mesh.size("dp"), problems) if mesh else None
     text = _schedule_text(spec, problems)
+    check_sharding(spec, problems)
     stages = _stages_per_rank(spec, schedules, batch[1] if batch else spec.num_microbatches, problems)
     if mesh is None or batch is None or len(problems) > before:
         return None
@@ -85,11 +91,16 @@ def resolve_plan(
         optimizer_barrier=spec.optimizer_barrier,
         num_stages_per_rank=stages,
         ep=spec.ep,
+        context_parallel=spec.context_parallel,
         activation_limit=spec.activation_limit,
         schedule_file=spec.schedule_file or "",
         schedule_text=text,
+        attention=spec.attention or "",
+        vocab_parallel=_shares_vocabulary(spec, topology),
+        sequence_parallel=spec.sequence_parallel,
         recompute=spec.recompute,
-        sharding=spec.sharding,
+        recompute_blocks=spec.recompute_blocks,
+        **sharding_of(spec),
         stages=spec.stages if isinstance(spec.stages, str) else tuple(spec.stages),
         framework=spec.framework,
         flash_kernel=spec.flash_kernel,
@@ -131,9 +142,27 @@ def _mesh(spec: PlanSchema, world: int, problems: Problems) -> Mesh | None:
     return Mesh(tuple(axes), tuple(sizes[axis] for axis in axes)) if _divides_experts(spec, dp, problems) else None
 
 
+def _shares_vocabulary(spec: PlanSchema, topology: Topology) -> bool:
+    """Return whether the vocabulary is cut: as asked for, or else as Megatron does on its devices."""
+    usual = spec.sequence_parallel or topology.device(0).backend == "cuda"
+    return spec.tp > 1 and (usual if spec.vocab_parallel is None else spec.vocab_parallel)
+
+
+def _check_sequence_parallel(spec: PlanSchema, problems: Problems) -> None:
+    if spec.sequence_parallel and spec.tp == 1:
+        message = "the ranks of a tensor-parallel group share the sequence, and tp(1) has one"
+        problems.add("plan.sequence_parallel", message, "set tp to 2 or more, or leave it out")
+    if spec.sequence_parallel and spec.vocab_parallel is False:
+        message = "the embedding's sum over the ranks is what shares the sequence out"
+        problems.add("plan.sequence_parallel", message, "leave vocab_parallel out, or set sequence_parallel: false")
+
+
 def _divides_experts(spec: PlanSchema, dp: int, problems: Problems) -> bool:
-    """Return whether the ranks of a dp x cp plane can be cut into groups of ep neighbours, or report why not."""
+    """Return whether a dp x cp plane can be cut into groups of ep neighbours, or report why not; and into shards."""
     replicas = dp * spec.cp
+    if spec.dp_shard and (rest := dp % spec.dp_shard):
+        hint = f"legal neighbour: dp_shard {neighbours(spec.dp_shard, divisors(dp))}"
+        problems.add("plan.dp_shard", f"{spec.dp_shard} does not divide dp({dp}) (remainder {rest})", hint)
     if remainder := replicas % spec.ep:
         product = f"dp({dp}) * cp({spec.cp}) = {replicas}"
         hint = f"legal neighbour: ep {neighbours(spec.ep, divisors(replicas))}"

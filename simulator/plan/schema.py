@@ -31,6 +31,13 @@ class PlanSchema(StrictModel):
     pp: PositiveInt = 1
     cp: Annotated[PositiveInt, Field(description="context-parallel ranks, which share each sequence")] = 1
     ep: Annotated[PositiveInt, Field(description="expert-parallel ranks, neighbours among dp x cp")] = 1
+    context_parallel: Annotated[
+        Literal["ring", "all_to_all", "all_gather"],
+        Field(
+            description="how attention meets other cp ranks' keys and values: they are passed around a ring, heads are "
+            "exchanged for the sequence (Ulysses), or they are gathered"
+        ),
+    ] = "ring"
     axes: Annotated[
         list[Literal["pp", "dp", "cp", "tp"]],
         Field(
@@ -65,14 +72,60 @@ class PlanSchema(StrictModel):
     bucket_size: Annotated[Bytes, Field(description="gradient bucket; 25 MiB is torch DDP's default")] = parse_bytes(
         "25 MiB"
     )
+    attention: Annotated[
+        Literal["flash", "math"] | None,
+        Field(description="fused, or with materialised scores; what the model says, or else flash on cuda devices"),
+    ] = None
+    vocab_parallel: Annotated[
+        bool | None,
+        Field(
+            description="embedding, output projection and loss cut by vocabulary over tp; absent: on cuda devices, and "
+            "with sequence_parallel"
+        ),
+    ] = None
+    sequence_parallel: Annotated[
+        bool, Field(description="Megatron's: between tensor-parallel regions the tp ranks share the sequence")
+    ] = False
     recompute: Annotated[
-        Literal["none", "full"],
-        Field(description="full: keep the inputs of each block alone and run its forward again before its backward"),
+        Literal["none", "selective", "full"],
+        Field(
+            description="what runs forward again before its backward. full: blocks, which keep their inputs alone; "
+            "selective: the cores of attention, whose scores are not kept"
+        ),
     ] = "none"
+    recompute_blocks: Annotated[
+        PositiveInt | None, Field(description="blocks of each stage that recompute, the first ones; absent: all")
+    ] = None
     sharding: Annotated[
-        Literal["none", "fsdp"],
-        Field(description="fsdp: shard parameters and optimizer state over the replicas, gather them block by block"),
+        Literal["none", "zero1", "zero2", "zero3", "fsdp", "hsdp"],
+        Field(
+            description="what replicas share out: zero1: optimizer state; zero2: gradients too; fsdp or zero3: "
+            "parameters too, gathered block by block; hsdp: fsdp inside groups of dp_shard replicas"
+        ),
     ] = "none"
+    dp_shard: Annotated[
+        PositiveInt | None,
+        Field(description="replicas that share one copy under hsdp, neighbours; all of dp if absent"),
+    ] = None
+    prefetch: Annotated[PositiveInt, Field(description="fsdp: blocks gathered ahead of the computation")] = 1
+    reshard_after_forward: Annotated[
+        bool, Field(description="fsdp: let go of parameters after forward; false: only after backward (SHARD_GRAD_OP)")
+    ] = True
+    overlap_param_gather: Annotated[
+        bool,
+        Field(description="zero1, zero2: gather updated parameters while the next forward runs, not after the update"),
+    ] = False
+    gradient_dtype: Annotated[
+        Literal["same", "fp32", "bf16", "fp16"],
+        Field(description="in which gradients are accumulated and reduced; same: as dtype stores them"),
+    ] = "same"
+    gradient_sync: Annotated[
+        Literal["last", "each"] | None,
+        Field(
+            description="fsdp, hsdp: micro-batches whose gradients are reduce-scattered: the last (no_sync before "
+            "it) or each; zero2 always takes each"
+        ),
+    ] = None
     stages: Annotated[
         Literal["auto", "even", "balanced"] | list[str],
         Field(

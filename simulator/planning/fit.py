@@ -102,6 +102,8 @@ def _changes(inputs: Inputs) -> Iterator[tuple[str, ...]]:
     if plan.recompute == "none":
         yield ("plan.recompute=full",)
     if plan.sharding == "none" and plan.dp > 1:
+        yield ("plan.sharding=zero1",)
+    if not plan.is_sharded and plan.dp > 1:
         yield ("plan.sharding=fsdp",)
     for axis, size in (("tp", plan.tp), ("pp", plan.pp)):
         for factor in (2, 4, 8):

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from simulator.model.graph import Node, Shard
-from simulator.model.layers import Exchange
+from simulator.model.layers import Exchange, GroupedLinear
 from simulator.plan.plan import Plan
 
 
@@ -20,9 +20,10 @@ class Filled(NamedTuple):
     axis: str = "dp"
 
 
-def filled_up(elements: int, plan: Plan) -> int:
-    """Return the size of a bucket that its replicas can share evenly, if they do."""
-    return math.ceil(elements / plan.replicas) * plan.replicas if plan.is_sharded else elements
+def filled_up(elements: int, plan: Plan, axis: str = "dp") -> int:
+    """Return the size of a bucket that those who share it out can share evenly, if they do."""
+    sharers = plan.sharers_along(axis) if plan.updates_parts else 1
+    return math.ceil(elements / sharers) * sharers
 
 
 def block_buckets(nodes: Sequence[Node], blocks: list[int]) -> list[Filled]:
@@ -53,7 +54,7 @@ def _filled(nodes: Sequence[Node], plan: Plan, axis: str, inside: list[bool]) ->
         node = nodes[index]
         if node.layer.parameters() and axis == _axis(node):
             names.append(node.name)
-            size += node.layer.num_parameters * plan.itemsize
+            size += node.layer.num_parameters * plan.gradient_itemsize
             first = index
         if names and size >= plan.bucket_size and not inside[index]:
             yield Filled(index, tuple(names), axis)
@@ -64,7 +65,8 @@ def _filled(nodes: Sequence[Node], plan: Plan, axis: str, inside: list[bool]) ->
 
 def _axis(node: Node) -> str:
     """Return whose groups hold replicas of a node's parameters."""
-    return "dp_expert" if node.shard is Shard.EXPERTS else "dp"
+    layer = node.layer
+    return "dp_expert" if isinstance(layer, GroupedLinear) and layer.num_local < layer.num_experts else "dp"
 
 
 def _inside_regions(nodes: Sequence[Node]) -> list[bool]:
@@ -73,5 +75,5 @@ def _inside_regions(nodes: Sequence[Node]) -> list[bool]:
     for node in nodes:
         is_exchange = isinstance(node.layer, Exchange)
         inside.append(is_shard and not is_exchange)
-        is_shard = not is_exchange and (is_shard or node.shard is not Shard.NONE)
+        is_shard = not is_exchange and (is_shard or node.shard not in (Shard.NONE, Shard.SEQUENCE))
     return inside

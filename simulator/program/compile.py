@@ -6,13 +6,19 @@ from simulator.errors import Problems
 from simulator.model.graph import LayerGraph
 from simulator.model.layers import Exchange
 from simulator.model.layers.base import Phase
+from simulator.plan.context_parallel import share_context
+from simulator.plan.expert_parallel import share_experts
 from simulator.plan.plan import Plan
+from simulator.plan.sequence_parallel import share_sequence
 from simulator.plan.stages import cut_stages, roofline_seconds
 from simulator.plan.tensor_parallel import shard_graph
 from simulator.plan.tied_weights import copy_tied_weights
+from simulator.plan.vocabulary_parallel import cut_vocabulary
+from simulator.program.passes.gather_params import insert_parameter_gathers
 from simulator.program.passes.optimizer import append_optimizer
 from simulator.program.passes.recompute import insert_recomputation
 from simulator.program.passes.reduce_grad import insert_gradient_reduction
+from simulator.program.passes.reduce_partial import insert_partial_reduction
 from simulator.program.passes.segments import split_into_segments
 from simulator.program.passes.send_receive import insert_sends_and_receives
 from simulator.program.passes.unshard import insert_unshards
@@ -27,7 +33,9 @@ PASSES = (
     insert_recomputation,
     insert_unshards,
     insert_gradient_reduction,
+    insert_partial_reduction,
     append_optimizer,
+    insert_parameter_gathers,
 )
 
 
@@ -75,6 +83,12 @@ def _refuse_stages(plan: Plan, found: int, problems: Problems) -> None:
 def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Problems) -> Program | None:
     """Return the Program of a plan, or None after reporting why the model cannot be cut like that."""
     local = shard_graph(graph, plan.tp, problems)
+    if local and plan.vocab_parallel:
+        local = cut_vocabulary(local, plan.tp)
+    if local and plan.sequence_parallel:
+        local = share_sequence(local, plan.tp, problems)
+    local = local and share_experts(local, plan, problems)
+    local = local and share_context(local, plan, problems)
     if local and not _splits(local, plan, problems):
         return None
     cuts = cut_stages(local, plan, topology.device(0), problems) if local else None
@@ -92,10 +106,10 @@ def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Pr
     if len(schedule.placement) != plan.num_stages * schedule.pipelines:
         _refuse_stages(plan, len(schedule.placement), problems)
         return None
-    if schedule.pipelines > 1 and plan.is_sharded:
+    if schedule.pipelines > 1 and plan.updates_parts:
         problems.add(
             "plan.sharding",
-            f"{plan.sharding}: the copies of a stage in {plan.schedule} read its blocks in different orders",
+            f"{plan.sharding}: the copies of a stage in {plan.schedule} run its blocks in different orders",
             "set sharding: none, or another schedule",
         )
         return None

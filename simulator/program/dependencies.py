@@ -12,11 +12,22 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simulator.plan.plan import Plan
 from simulator.program.coded import Coded, Ints, Work, coded
 from simulator.program.flow import FLOWS, returned_by, sent_by
-from simulator.program.instructions import BACKWARD, REDUCTIONS, SENDS, STREAM_OF, Instruction, Kind, Stream
+from simulator.program.instructions import (
+    BACKWARD,
+    PARAMETER_GATHERS,
+    REDUCTIONS,
+    SENDS,
+    STREAM_OF,
+    SUMS,
+    Instruction,
+    Kind,
+    Stream,
+)
 from simulator.program.program import Program
-from simulator.program.sharding import gathered_for
+from simulator.program.sharding import gathered_for, gathered_to_read, summed_before
 
 
 class Needs(NamedTuple):
@@ -55,6 +66,7 @@ def needs_of(program: Program, instructions: tuple[Instruction, ...], numbers: C
     order = np.argsort(numbers.codes, kind="stable")
     places = np.split(order, np.cumsum(np.bincount(numbers.codes, minlength=len(code)))[:-1])
     pairs: list[tuple[Ints, Ints]] = []
+    once = (Kind.OPTIM, Kind.REDUCE_TP_GRAD, *(() if program.plan.reduces_each else SUMS))
     for work, positions in zip(numbers.works, places, strict=True):
         if work[0] is Kind.BARRIER:
             pairs += [(positions, np.full(len(positions), need)) for need in _all_gradients(last)]
@@ -62,14 +74,16 @@ def needs_of(program: Program, instructions: tuple[Instruction, ...], numbers: C
         for need in _needs(program, *work):
             if need not in code:
                 continue
-            if work[0] in REDUCTIONS.values():
+            if work[0] in once or need[0] in PARAMETER_GATHERS.values():
                 pairs.append((positions, np.full(len(positions), last[need])))
             else:
                 pairs.append((positions, where[code[need], numbers.microbatches[positions]]))
     if program.plan.is_sharded:
         pairs.append(_table(gathered_for(program, instructions)))
-    if not program.plan.p2p_overlap:
-        pairs.append(_table(_sent_before(instructions)))
+    if program.plan.reduces_each:
+        pairs.append(_table(summed_before(program, instructions)))
+    if blocking := _blocking(program.plan):
+        pairs.append(_table(_sent_before(instructions, blocking)))
     position, wanted = np.concatenate([np.zeros((2, 0), np.int64), *map(np.stack, pairs)], axis=1)
     there = np.flatnonzero(wanted >= 0)
     order = there[np.argsort(position[there], kind="stable")]
@@ -83,7 +97,13 @@ def _table(needs: Iterable[tuple[int, ...]]) -> tuple[Ints, Ints]:
     return positions, np.fromiter(chain.from_iterable(listed), np.int64, len(positions))
 
 
-def _sent_before(instructions: tuple[Instruction, ...]) -> Iterator[tuple[int, ...]]:
+def _blocking(plan: Plan) -> tuple[Kind, ...]:
+    """Return the messages that a rank waits for before it computes on."""
+    sums = SUMS if plan.reduces_each and not plan.dp_overlap else ()
+    return (*(() if plan.p2p_overlap else SENDS), *sums)
+
+
+def _sent_before(instructions: tuple[Instruction, ...], blocking: tuple[Kind, ...]) -> Iterator[tuple[int, ...]]:
     """Yield for each computation the messages that were sent since the one before: it waits until they have arrived."""
     sent: list[int] = []
     for position, instruction in enumerate(instructions):
@@ -91,14 +111,14 @@ def _sent_before(instructions: tuple[Instruction, ...]) -> Iterator[tuple[int, .
         yield tuple(sent) if computes else ()
         if computes:
             sent.clear()
-        elif instruction.kind in SENDS:
+        elif instruction.kind in blocking:
             sent.append(position)
 
 
 def _all_gradients(last: dict[Work, int]) -> tuple[int, ...]:
     """Return the positions after which all gradients of a rank are known."""
     computed = max((at for (kind, _, _), at in last.items() if kind in BACKWARD), default=-1)
-    reduced = (at for (kind, _, _), at in last.items() if kind in REDUCTIONS.values())
+    reduced = (at for (kind, _, _), at in last.items() if kind in (*SUMS, Kind.REDUCE_TP_GRAD))
     return tuple(at for at in (computed, *reduced) if at >= 0)
 
 
@@ -112,12 +132,26 @@ def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, .
         case _ if kind in REDUCTIONS.values():
             segment = program.stages[stage].buckets[part].segment
             return (Kind.B, stage, segment), (Kind.W, stage, segment)
+        case Kind.REDUCE_COPIES:
+            return ((program.stages[stage].buckets[part].reduction, stage, part),)
+        case _ if kind in PARAMETER_GATHERS.values():
+            return () if program.plan.overlap_param_gather else ((Kind.OPTIM, stage, -1),)
+        case Kind.REDUCE_TP_GRAD:
+            backwards = (
+                (each, stage, number) for number in program.stages[stage].computing for each in (Kind.B, Kind.W)
+            )
+            return *backwards, *_summed(program, stage)
         case Kind.OPTIM:
-            buckets = enumerate(program.stages[stage].buckets)
-            return (Kind.BARRIER, 0, -1), *((bucket.reduction, stage, index) for index, bucket in buckets)
+            return (Kind.BARRIER, 0, -1), (Kind.REDUCE_TP_GRAD, stage, -1), *_summed(program, stage)
         case _ if kind in FLOWS:
             # A host computes in order, but goes on while messages are under way.
             computes = STREAM_OF[kind] is Stream.COMPUTE
             works = FLOWS[kind](program, stage, part)
-            return tuple(work for work in works if not computes or STREAM_OF[work[0]] is not Stream.COMPUTE)
+            gathered = gathered_to_read(program, stage, part) if kind is Kind.F else ()
+            return (*(work for work in works if not computes or STREAM_OF[work[0]] is not Stream.COMPUTE), *gathered)
     return ()
+
+
+def _summed(program: Program, stage: int) -> Iterator[Work]:
+    """Yield the last sums of a stage's buckets."""
+    yield from ((program.sums(bucket)[-1], stage, index) for index, bucket in enumerate(program.stages[stage].buckets))

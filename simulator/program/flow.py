@@ -35,10 +35,13 @@ def sent_by(program: Program, stage: int) -> Iterator[Work]:
 
 
 def taken_by(program: Program, stage: int, part: int) -> Iterator[Work]:
-    """Yield what makes the gradients that a part of a stage reads backward."""
+    """Yield what makes the gradients that a part of a stage reads backward, and what it exchanges again for that."""
     its = program.stages[stage]
     takers = (BORDER,) if part == WHOLE else its.segments[part].takers
     yield from _backwards(program, stage, takers)
+    for maker in () if part == WHOLE else its.segments[part].makers:
+        if maker != BORDER and its.segments[maker].is_made_again and (again := its.segments[maker].again):
+            yield again, stage, maker
 
 
 def returned_by(program: Program, stage: int) -> Iterator[Work]:

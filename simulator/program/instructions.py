@@ -21,6 +21,7 @@ class Stream(StrEnum):
     DP = "dp"
     DP_EXPERT = "dp_expert"
     DP_GATHER = "dp_gather"
+    DP_REPLICATE = "dp_replicate"
     PP = "pp"
     SEND_F = "send_f"
     RECV_F = "recv_f"
@@ -67,6 +68,10 @@ class Kind(StrEnum):
     """Send the gradients of a stage's inputs to the stage before."""
     RECV_B = "RECV_B"
     """Receive the gradients of a stage's outputs from the next stage."""
+    GATHER_PARAM = "GATHER_PARAM"
+    """Gather a bucket of parameters of which each data-parallel replica has updated its part."""
+    GATHER_EXPERT_PARAM = "GATHER_EXPERT_PARAM"
+    """Gather a bucket of experts' parameters of which each of their replicas has updated its part."""
     UNSHARD = "UNSHARD"
     """Gather the parameters of a block from the data-parallel replicas."""
     RESHARD = "RESHARD"
@@ -75,6 +80,10 @@ class Kind(StrEnum):
     """Sum a bucket of parameter gradients over the data-parallel replicas; of sharded ones, each its own part."""
     REDUCE_EXPERT_GRAD = "REDUCE_EXPERT_GRAD"
     """Sum a bucket of experts' gradients over those replicas that hold the same experts."""
+    REDUCE_COPIES = "REDUCE_COPIES"
+    """Sum a rank's part of a bucket of gradients over the groups that each share out a copy of the parameters."""
+    REDUCE_TP_GRAD = "REDUCE_TP_GRAD"
+    """Sum gradients over the tensor-parallel ranks that each saw a part of the sequence."""
     BARRIER = "BARRIER"
     """Wait for all ranks of the pipeline: nobody updates before all gradients are known to be good."""
     OPTIM = "OPTIM"
@@ -97,10 +106,14 @@ STREAM_OF = {
     Kind.EP_F: Stream.EP,
     Kind.EP_B: Stream.EP,
     Kind.EP_R: Stream.EP,
+    Kind.GATHER_PARAM: Stream.DP_GATHER,
+    Kind.GATHER_EXPERT_PARAM: Stream.DP_EXPERT,
     Kind.UNSHARD: Stream.DP_GATHER,
     Kind.RESHARD: Stream.COMPUTE,
     Kind.REDUCE_GRAD: Stream.DP,
     Kind.REDUCE_EXPERT_GRAD: Stream.DP_EXPERT,
+    Kind.REDUCE_COPIES: Stream.DP_REPLICATE,
+    Kind.REDUCE_TP_GRAD: Stream.TP,
     Kind.BARRIER: Stream.PP,
     Kind.SEND_F: Stream.SEND_F,
     Kind.RECV_F: Stream.RECV_F,
@@ -140,25 +153,34 @@ COLLECTIVE_AXIS = {
     Kind.EP_F: "ep",
     Kind.EP_B: "ep",
     Kind.EP_R: "ep",
-    Kind.UNSHARD: "dp",
-    Kind.REDUCE_GRAD: "dp",
+    Kind.GATHER_PARAM: "dp_shard",
+    Kind.GATHER_EXPERT_PARAM: "dp_expert",
+    Kind.UNSHARD: "dp_shard",
+    Kind.REDUCE_GRAD: "dp_shard",
     Kind.REDUCE_EXPERT_GRAD: "dp_expert",
+    Kind.REDUCE_COPIES: "dp_replicate",
+    Kind.REDUCE_TP_GRAD: "tp",
     Kind.BARRIER: "pp",
 }
 """Axis whose group takes part in a collective: of the mesh, or one that ``Program.group`` knows beside."""
 
-REDUCTIONS = {
-    axis: kind for kind, axis in COLLECTIVE_AXIS.items() if kind in (Kind.REDUCE_GRAD, Kind.REDUCE_EXPERT_GRAD)
-}
-"""What sums gradients over the replicas of an axis."""
+REDUCTIONS = {"dp": Kind.REDUCE_GRAD, "dp_expert": Kind.REDUCE_EXPERT_GRAD}
+"""What sums gradients with replicas along an axis; under ``hsdp`` over those that share one copy, to begin with."""
+
+SUMS = (*REDUCTIONS.values(), Kind.REDUCE_COPIES)
+"""Kinds that sum gradients."""
+
+PARAMETER_GATHERS = {"dp": Kind.GATHER_PARAM, "dp_expert": Kind.GATHER_EXPERT_PARAM}
+"""What gathers updated parameters with replicas along an axis."""
 
 STREAMS_OF_GROUPS = {
     Stream.TP: "tp",
     Stream.CP: "cp",
     Stream.EP: "ep",
-    Stream.DP: "dp",
+    Stream.DP: "dp_shard",
     Stream.DP_EXPERT: "dp_expert",
-    Stream.DP_GATHER: "dp",
+    Stream.DP_GATHER: "dp_shard",
+    Stream.DP_REPLICATE: "dp_replicate",
     Stream.PP: "pp",
 }
 """Streams of collectives, and the axis whose groups use them."""
@@ -187,7 +209,7 @@ class Instruction(NamedTuple):
     microbatch
         Micro-batch, -1 where it has none; for UNSHARD and RESHARD, how often their bucket was gathered before.
     part
-        Segment of the stage (F, B, R, exchanges) or bucket (reductions, UNSHARD, RESHARD); -1 means the whole.
+        Segment of the stage (F, B, R, exchanges) or bucket (reductions, gatherings, RESHARD); -1 means the whole.
     """
 
     kind: Kind

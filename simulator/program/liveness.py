@@ -112,9 +112,9 @@ class _Life:
         segment = stage.segments[part]
         if segment.recomputed:
             self.holders[stage.index, part] = _tensors(self.program, (*segment.inputs, *segment.outputs))
-            self._forget(stage, part)
         else:
             self.holders[stage.index, part] = _activations(self.program, segment)
+        self._forget(stage, part)
 
     def _exchange(self, stage: Stage, part: int, keeps: bool) -> None:
         """Hold what is made; of what is read, only what the layer that made it has saved."""
@@ -157,8 +157,9 @@ class _Life:
 
 def _tensors(program: Program, names: Iterable[str]) -> Tensors:
     """Return tensors with their bytes; the data stands in memory before the step, and the loss is one number."""
-    storages = {program.graph.storages[name] for name in names} - {INPUT, program.graph.loss.name}
-    return {name: program.tensor_bytes((name,)) for name in storages}
+    graph = program.graph
+    storages = {graph.storages[name] for name in names} - {INPUT, graph.loss.name}
+    return {name: program.tensor_bytes((name,)) for name in storages if not graph.by_name[name].layer.transient}
 
 
 def _gradients(program: Program, names: Iterable[str]) -> Tensors:

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.model.graph import LayerGraph
-from simulator.model.layers.base import INDEX_BYTES, count
+from simulator.model.graph import INPUT, LayerGraph
+from simulator.model.layers.base import FLOAT_BYTES, INDEX_BYTES, count
 from simulator.plan.plan import Plan
 from simulator.program.instructions import (
     BACKWARD,
@@ -25,7 +25,7 @@ from simulator.program.instructions import (
     Kind,
     Stream,
 )
-from simulator.program.stage import Segment, Stage
+from simulator.program.stage import Bucket, Segment, Stage
 
 T = TypeVar("T")
 
@@ -41,7 +41,9 @@ class Pass(StrEnum):
     RECOMPUTE = "recompute"
     UNSHARD = "unshard"
     REDUCE_GRAD = "reduce_grad"
+    REDUCE_PARTIAL = "reduce_partial"
     OPTIMIZER = "optimizer"
+    GATHER_PARAM = "gather_param"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +173,17 @@ class Program:
         return Counter({Instruction(kind, stage, -1, part): times for (kind, stage, part), times in counts.items()})
 
     def updated_parameters(self, stage: int) -> int:
-        """Return the scalars that one rank updates for a stage: all, or its part of each sharded bucket."""
-        if not self.plan.is_sharded:
-            return self.stages[stage].num_parameters
-        return sum(bucket.elements for bucket in self.stages[stage].buckets) // self.plan.replicas
+        """Return the scalars that one rank updates for a stage: all, or its part of each bucket that is shared out."""
+        its, plan = self.stages[stage], self.plan
+        if not plan.updates_parts:
+            return its.num_parameters
+        shared = {name for bucket in its.buckets for name in bucket.nodes}
+        alone = sum(node.layer.num_parameters for node in its.nodes if node.name not in shared)
+        return alone + sum(bucket.elements // plan.sharers_along(bucket.axis) for bucket in its.buckets)
+
+    def sums(self, bucket: Bucket) -> tuple[Kind, ...]:
+        """Return what sums a bucket of gradients, one after the other."""
+        return (bucket.reduction, Kind.REDUCE_COPIES) if self.plan.copies > 1 else (bucket.reduction,)
 
     def segment(self, instruction: Instruction) -> Segment:
         """Return the segment that an F, B, I, W, R or an exchange works on."""
@@ -190,19 +199,29 @@ class Program:
             case Kind.SEND_B | Kind.RECV_B:
                 names = stage.gradients_out if instruction.kind is Kind.SEND_B else stage.gradients_in
                 return Message("send", self.tensor_bytes(names))
+            case Kind.REDUCE_TP_GRAD:
+                elements = sum(node.layer.num_parameters for node in stage.partial)
+                return Message("all_reduce", float(elements * self.plan.itemsize))
             case Kind.BARRIER:
                 return Message("all_reduce", NORM_BYTES)
-            case Kind.REDUCE_GRAD | Kind.REDUCE_EXPERT_GRAD | Kind.UNSHARD:
-                reduction = "reduce_scatter" if self.plan.is_sharded else "all_reduce"
-                operation = "all_gather" if instruction.kind is Kind.UNSHARD else reduction
-                return Message(operation, float(stage.buckets[instruction.part].elements * self.plan.itemsize))
+            case Kind.REDUCE_GRAD | Kind.REDUCE_EXPERT_GRAD:
+                operation = "reduce_scatter" if self.plan.updates_parts else "all_reduce"
+                elements = stage.buckets[instruction.part].elements
+                return Message(operation, float(elements * self.plan.gradient_itemsize))
+            case Kind.REDUCE_COPIES:
+                elements = stage.buckets[instruction.part].elements // self.plan.sharers
+                return Message("all_reduce", float(elements * self.plan.gradient_itemsize))
+            case Kind.UNSHARD | Kind.GATHER_PARAM | Kind.GATHER_EXPERT_PARAM:
+                return Message("all_gather", float(stage.buckets[instruction.part].elements * self.plan.itemsize))
         if instruction.kind not in COLLECTIVE_AXIS:
             raise ValueError(f"{instruction} moves nothing between ranks")
         node, exchange = self.segment(instruction).nodes[0], self.segment(instruction).exchange
         assert exchange
         operation = exchange.backward if instruction.kind in EXCHANGES_B else exchange.forward
         # The larger side: what is gathered, or what is summed and shared out.
-        return Message(operation, max(self.tensor_bytes(node.inputs), self.tensor_bytes((node.name,))))
+        size = max(self.tensor_bytes(node.inputs), self.tensor_bytes((node.name,)))
+        again = instruction.kind in EXCHANGES_B and exchange.transient
+        return Message(operation, 2 * size if again else size)
 
     @cached_property
     def collectives(self) -> Mapping[Stream, tuple[Message, ...]]:
@@ -229,15 +248,21 @@ class Program:
     def group(self, rank: int, axis: str) -> tuple[int, ...]:
         """Return the ranks that meet in collectives of an axis, ``rank`` included.
 
-        ``dp`` joins all replicas of a parameter: those along dp and cp. Of these, ``ep`` joins neighbours, which hold
-        other experts each, and ``dp_expert`` the replicas of an expert. With two pipelines a stage's copies are on rank
+        ``dp`` joins all replicas of a parameter: those along dp and cp. Of these, ``dp_shard`` joins neighbours that
+        share one copy out, all unless the plan is ``hsdp``, and ``dp_replicate`` those that hold the same part of
+        different copies; ``ep`` joins neighbours, which hold other experts each, and ``dp_expert`` the replicas of an
+        expert. With two pipelines a stage's copies are on rank
         c and on rank p - 1 - c of the pipeline, and their gradients are summed over both.
         """
-        mesh, ep = self.plan.mesh, self.plan.ep
+        mesh, ep, sharers = self.plan.mesh, self.plan.ep, self.plan.replicas // self.plan.copies
         if axis in mesh.axes and axis != "dp":
             return mesh.group(rank, axis)
         ranks = mesh.group(rank, "dp", "cp")
         place = ranks.index(rank)
+        if axis == "dp_replicate":
+            return ranks[place % sharers :: sharers]
+        if axis == "dp_shard":
+            ranks = ranks[place - place % sharers :][:sharers]
         if axis == "ep":
             return ranks[place - place % ep :][:ep]
         if axis == "dp_expert":
@@ -253,10 +278,14 @@ class Program:
 
     def group_table(self, axis: str) -> NDArray[np.int64]:
         """Return all groups of an axis, one a row."""
-        mesh, ep = self.plan.mesh, self.plan.ep
+        mesh, ep, copies = self.plan.mesh, self.plan.ep, self.plan.copies
         if axis in mesh.axes and axis != "dp":
             return mesh.group_table(axis)
         table = mesh.group_table("dp", "cp")
+        if axis == "dp_replicate":
+            return table.reshape(len(table), copies, -1).transpose(0, 2, 1).reshape(-1, copies)
+        if axis == "dp_shard":
+            table = table.reshape(len(table) * copies, -1)
         if axis == "ep":
             return table.reshape(-1, ep)
         if axis == "dp_expert":
@@ -271,11 +300,9 @@ class Program:
     def tensor_bytes(self, names: Iterable[str]) -> float:
         """Return the bytes of one micro-batch of the named tensors."""
         plan = self.plan
-        return float(
-            sum(
-                plan.microbatch_size
-                * count(self.graph.shape(name))
-                * (INDEX_BYTES if name == "input" and self.graph.integer_input else plan.itemsize)
-                for name in names
-            )
-        )
+        return float(sum(plan.microbatch_size * count(self.graph.shape(name)) * self._itemsize(name) for name in names))
+
+    def _itemsize(self, name: str) -> int:
+        if name == INPUT and self.graph.integer_input:
+            return INDEX_BYTES
+        return FLOAT_BYTES if name in self.graph.fp32 else self.plan.itemsize

@@ -9,12 +9,14 @@ from dataclasses import replace
 from itertools import pairwise
 
 from simulator.model.graph import INPUT, LayerGraph, Node
-from simulator.model.layers import Exchange
+from simulator.model.layers import Add, Bias, Exchange, Layer
 from simulator.model.layers.exchange import NOTHING
+from simulator.model.layers.vocabulary import Positions
 from simulator.plan.plan import Plan
 from simulator.program.buckets import block_buckets, filled_buckets, filled_up
 from simulator.program.instructions import EXCHANGES, Kind
 from simulator.program.stage import BORDER, Bucket, Segment, Stage
+from simulator.program.units import Unit, recomputed_units
 
 
 def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...], pipelines: int = 1) -> tuple[Stage, ...]:
@@ -43,15 +45,18 @@ def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...], pipelines
 def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, axes: tuple[str, ...]) -> Stage:
     nodes = graph.nodes[first:end]
     blocks = _block_starts(nodes) if plan.recompute == "full" or plan.is_sharded else [0]
+    units = recomputed_units(graph, plan, nodes, blocks)
     buckets = block_buckets(nodes, blocks) if plan.is_sharded else filled_buckets(nodes, plan, axes)
-    starts = set(blocks) | ({bucket.start for bucket in buckets} if plan.dp_overlap else set())
+    starts = {unit.start for unit in units}
+    starts |= {bucket.start for bucket in buckets} if plan.dp_overlap or plan.reduces_each else set()
+    starts |= _behind_gathered(graph, nodes)
     for place, node in enumerate(nodes):
         starts |= {place, place + 1} if isinstance(node.layer, Exchange) else set()
     bounds = [*sorted(starts - {len(nodes)}), len(nodes)]
     receives = _crossing(graph, first) if first else ()
     sends = _crossing(graph, end)
     gradients_out = tuple(name for name in receives if graph.trainable[name])
-    segments = _segments(graph, plan, nodes, bounds, blocks)
+    segments = _segments(graph, nodes, bounds, units)
     flow = _Flow(graph, segments, receives, sends)
     return Stage(
         index=index,
@@ -65,7 +70,9 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, axes
         buckets=tuple(
             Bucket(
                 nodes=each.names,
-                elements=filled_up(sum(node.layer.num_parameters for node in nodes if node.name in each.names), plan),
+                elements=filled_up(
+                    sum(node.layer.num_parameters for node in nodes if node.name in each.names), plan, each.axis
+                ),
                 segment=next(i for i, end in enumerate(bounds[1:]) if end > each.start and not segments[i].exchange),
                 axis=each.axis,
             )
@@ -86,28 +93,14 @@ def _block_starts(nodes: Sequence[Node]) -> list[int]:
     return [0, *(index for index in range(1, len(nodes)) if nodes[index - 1].block != nodes[index].block)]
 
 
-def _segments(
-    graph: LayerGraph, plan: Plan, nodes: tuple[Node, ...], bounds: list[int], blocks: list[int]
-) -> list[Segment]:
-    """Return the segments between bounds, each with the block that it belongs to."""
-    recomputed = [
-        plan.recompute == "full" and _keeps_more_than_inputs(graph, nodes[a:b])
-        for a, b in pairwise([*blocks, len(nodes)])
-    ]
-    units = [bisect(blocks, bound) - 1 for bound in bounds[:-1]]
+def _segments(graph: LayerGraph, nodes: tuple[Node, ...], bounds: list[int], units: list[Unit]) -> list[Segment]:
+    """Return the segments between bounds, each with the unit that it belongs to."""
+    starts = [unit.start for unit in units]
+    numbers = [bisect(starts, bound) - 1 for bound in bounds[:-1]]
     return [
-        _segment(graph, nodes[a:b], unit, recomputed[unit])
-        for (a, b), unit in zip(pairwise(bounds), units, strict=True)
+        replace(_segment(graph, nodes[a:b], number, units[number].recomputed), block=units[number].block)
+        for (a, b), number in zip(pairwise(bounds), numbers, strict=True)
     ]
-
-
-def _keeps_more_than_inputs(graph: LayerGraph, nodes: Sequence[Node]) -> bool:
-    """Return whether recomputing a block saves anything; backward of the block of the loss follows at once."""
-    made = {node.name for node in nodes}
-    read = {graph.values[name] for node in nodes if node.layer.saves_input for name in node.inputs}
-    saved = (read & made) | {node.name for node in nodes if node.layer.saves_output}
-    extra = any(node.layer.extra_saved_bytes(graph.input_shapes(node), 1, 1) for node in nodes)
-    return graph.loss not in nodes and (bool(saved) or extra)
 
 
 def _segment(graph: LayerGraph, nodes: tuple[Node, ...], unit: int, recomputed: bool) -> Segment:
@@ -128,10 +121,28 @@ def _segment(graph: LayerGraph, nodes: tuple[Node, ...], unit: int, recomputed: 
         ),
         forward=forward if runs else None,
         backward=backward if gives else None,
-        again=again if runs and recomputed else None,
+        again=again if runs and (recomputed or _is_made_again(layer)) else None,
         unit=unit,
         recomputed=recomputed,
     )
+
+
+def _is_made_again(layer: Layer) -> bool:
+    return isinstance(layer, Exchange) and layer.made_again
+
+
+def _behind_gathered(graph: LayerGraph, nodes: Sequence[Node]) -> set[int]:
+    """Return where segments end so that what is gathered again travels while the rest of a region runs backward.
+
+    Megatron's LinearWithGradAccumulationAndAsyncCommunication gathers beside the product of the input gradient; here
+    it is gathered beside what runs backward before that product. Only where the border is a tensor that is kept anyway.
+    """
+    return {
+        place + 1
+        for place, node in enumerate(nodes)
+        if any(_is_made_again(graph.by_name[name].layer) for name in node.inputs if name in graph.by_name)
+        and all(reader.layer.saves_input for reader in graph.consumers[node.name])
+    }
 
 
 class _Flow:
@@ -168,12 +179,13 @@ class _Flow:
     def joined(self, part: int) -> Segment:
         """Return a segment with its place in the flow."""
         segment = self.segments[part]
+        segment = replace(segment, again=segment.again if self._is_read_again(segment) else None)
         return replace(
             segment,
-            again=segment.again if self._is_read_again(segment) else None,
             makers=self.makers(segment.inputs),
             takers=self.takers(name for name in segment.outputs if self.graph.trainable[name]),
             inner=tuple(name for name in segment.outputs if self._is_inner(name, segment.unit)),
+            passing=self._is_passing(segment),
             consumed=self._consumed(segment),
             ends=tuple(self._ends[part]),
         )
@@ -193,9 +205,15 @@ class _Flow:
         return {part for name in names for part in self.readers[name]}
 
     def _is_read_again(self, segment: Segment) -> bool:
-        """Return whether a segment is needed when its unit runs again: an exchange only for the rest of the unit."""
+        """Return whether a segment is needed when its unit runs again: an exchange only for the rest of the unit.
+
+        One that runs again by itself is let go of meanwhile, so nothing else may read it.
+        """
+        if not segment.exchange:
+            return True
         same = (name for own in segment.outputs for name in self._values[self.graph.values[own]])
-        return not segment.exchange or any(self.segments[part].unit == segment.unit for part in self._reading(same))
+        inside = [self.segments[part].unit == segment.unit for part in self._reading(same)]
+        return any(inside) if segment.recomputed else bool(inside) and all(inside)
 
     def _is_inner(self, name: str, unit: int) -> bool:
         """Return whether only a unit reads what lies where a tensor does."""
@@ -203,9 +221,17 @@ class _Flow:
         outside = any(self.segments[part].unit != unit for part in self._reading(same))
         return not outside and not self.sends.intersection(same)
 
+    def _is_passing(self, segment: Segment) -> bool:
+        """Return whether only sums read what an exchange makes; their backward reads neither term."""
+        if not segment.exchange or segment.exchange.is_view or segment.recomputed or segment.is_made_again:
+            return False
+        name = segment.nodes[0].name
+        sums = all(isinstance(reader.layer, Add | Bias | Positions) for reader in self.graph.consumers[name])
+        return sums and bool(self.readers[name]) and self._is_inner(name, segment.unit)
+
     def _consumed(self, segment: Segment) -> tuple[str, ...]:
-        """Return what an exchange reads alone, if it does not stay where it is."""
-        if not segment.exchange or segment.exchange.is_view:
+        """Return what an exchange reads alone and once, if it does not stay where it is."""
+        if not segment.exchange or segment.exchange.is_view or segment.is_made_again:
             return ()
         (name,) = segment.nodes[0].inputs
         alone = len(self.graph.consumers[name]) == 1 and self.graph.storages[name] == name

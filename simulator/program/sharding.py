@@ -1,8 +1,11 @@
-"""Which sharded parameters are gathered when: what the rank's list says, derived and never stored."""
+"""Which parameters are gathered and which gradients are summed when: what the rank's list says, never stored."""
 
 from __future__ import annotations
 
-from simulator.program.instructions import Instruction, Kind
+from collections.abc import Iterator
+
+from simulator.program.coded import Work
+from simulator.program.instructions import PARAMETER_GATHERS, SUMS, Instruction, Kind
 from simulator.program.program import Program
 
 READS_PARAMETERS = (Kind.F, Kind.R, Kind.B, Kind.I)
@@ -47,6 +50,48 @@ def gathered_for(program: Program, instructions: tuple[Instruction, ...]) -> lis
         elif instruction.kind is Kind.RESHARD:
             reshard = (position,)
     return needs
+
+
+def gathered_to_read(program: Program, stage: int, part: int) -> Iterator[Work]:
+    """Yield what gathers the parameters of a segment at the beginning of a step, if they were updated in parts."""
+    if not (program.plan.gathers_updates and program.plan.overlap_param_gather) or part < 0:
+        return
+    names = {node.name for node in program.stages[stage].segments[part].nodes}
+    for index, bucket in enumerate(program.stages[stage].buckets):
+        if not names.isdisjoint(bucket.nodes):
+            yield PARAMETER_GATHERS[bucket.axis], stage, index
+
+
+def read_early(program: Program, instructions: tuple[Instruction, ...]) -> tuple[Instruction, str] | None:
+    """Return a forward that reads parameters before the beginning of the step has gathered them, and what is wrong."""
+    there: set[Work] = set()
+    for instruction in instructions:
+        kind, stage, _, part = instruction
+        there.add((kind, stage, part))
+        for needed in gathered_to_read(program, stage, part) if kind is Kind.F else ():
+            if needed not in there:
+                return instruction, f"comes before {Instruction(needed[0], stage, part=needed[2])}, which it needs"
+    return None
+
+
+def summed_before(program: Program, instructions: tuple[Instruction, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield for each instruction the sums of the micro-batch before, whose bucket its weight gradients go into next."""
+    writes = {
+        (kind, stage.index, part): [
+            (stage.index, index)
+            for index, bucket in enumerate(stage.buckets)
+            if not {node.name for node in segment.nodes}.isdisjoint(bucket.nodes)
+        ]
+        for stage in program.stages
+        for part, segment in enumerate(stage.segments)
+        for kind in (Kind.B, Kind.W)
+    }
+    sums: dict[BucketKey, int] = {}
+    for position, (kind, stage, _, part) in enumerate(instructions):
+        found = (sums.pop(bucket, None) for bucket in writes.get((kind, stage, part), ()))
+        yield tuple(place for place in found if place is not None)
+        if kind in SUMS:
+            sums[stage, part] = position
 
 
 def fault(program: Program, instructions: tuple[Instruction, ...]) -> tuple[Instruction, str] | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from simulator.model.graph import Node
+from simulator.model.graph import Node, Shard
 from simulator.model.layers import Exchange
 from simulator.program.instructions import REDUCTIONS, Kind
 
@@ -32,11 +32,15 @@ class Segment:
     takers
         Segments whose backward makes the gradients of its outputs; ``BORDER`` where they are received.
     unit
+        Number, in its stage, of the part that runs again as a whole or not at all.
+    block
         Number, in its stage, of the block that it is a part of; 0 for all in plans that treat no block apart.
     recomputed
         Its forward keeps nothing for backward but the inputs of its unit, and runs again.
     inner
         Outputs that nothing outside its unit reads, under whatever name.
+    passing
+        Of an exchange: backward does not read what it makes, so that this is let go of behind its last reader.
     consumed
         Of an exchange that makes a tensor of its own: what it reads, if nothing else does.
     ends
@@ -52,10 +56,20 @@ class Segment:
     makers: tuple[int, ...] = ()
     takers: tuple[int, ...] = ()
     unit: int = 0
+    block: int = 0
     recomputed: bool = False
     inner: tuple[str, ...] = ()
+    passing: bool = False
     consumed: tuple[str, ...] = ()
     ends: tuple[int, ...] = ()
+
+    @property
+    def is_made_again(self) -> bool:
+        """Whether what it exchanges is let go of after forward, and exchanged again before the backward that reads it.
+
+        In a unit that is recomputed as a whole it is not let go of a second time.
+        """
+        return self.again is not None and not self.recomputed
 
     @property
     def exchange(self) -> Exchange | None:
@@ -130,6 +144,11 @@ class Stage:
         return sum(node.layer.num_parameters for node in self.nodes)
 
     @cached_property
+    def partial(self) -> tuple[Node, ...]:
+        """The nodes whose parameters' gradients are sums over some of the tokens on each tensor-parallel rank."""
+        return tuple(node for node in self.nodes if node.shard is Shard.SEQUENCE)
+
+    @cached_property
     def computing(self) -> tuple[int, ...]:
         """The segments that compute."""
         return tuple(part for part, segment in enumerate(self.segments) if not segment.exchange)
@@ -156,16 +175,32 @@ class Stage:
         return max((other for other in self.computing if other in unit), default=part)
 
     def sharded_bucket(self, part: int) -> int | None:
-        """Return the bucket of a segment's unit in a sharded plan, None if the unit has no parameters."""
-        unit = self.segments[part].unit
-        return next((i for i, bucket in enumerate(self.buckets) if self.segments[bucket.segment].unit == unit), None)
+        """Return the bucket of a segment's block in a sharded plan, None if the block has no parameters."""
+        block = self.segments[part].block
+        return next((i for i, bucket in enumerate(self.buckets) if self.segments[bucket.segment].block == block), None)
+
+    @cached_property
+    def last_readers(self) -> dict[int, int]:
+        """For each exchange whose result is let go of after forward the last segment that reads it."""
+        return {
+            part: max(other for other in self.computing if part in self.segments[other].makers)
+            for part, segment in enumerate(self.segments)
+            if segment.is_made_again or segment.passing
+        }
 
     @cached_property
     def drops(self) -> tuple[tuple[str, ...], ...]:
-        """For each segment the tensors that are let go of after a forward that keeps nothing, at the end of a unit."""
+        """For each segment what is let go of after its forward.
+
+        At the end of a unit that keeps nothing, what only that read; behind the last reader of an exchange whose result
+        backward does not read, or that is made again, that result.
+        """
         return tuple(tuple(self._drops(part)) for part in range(len(self.segments)))
 
     def _drops(self, part: int) -> Iterator[str]:
+        for exchange, last in self.last_readers.items():
+            if last == part:
+                yield from self.segments[exchange].outputs
         unit = self.unit_of(part)
         if not self.segments[part].recomputed or part < self.last_computing(part):
             return

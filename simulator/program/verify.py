@@ -5,9 +5,10 @@
 * every stage runs forward and backward of every micro-batch exactly once, all segments, forward first, and those that
   kept nothing run forward again before their backward;
 * each send meets its receive, and both ends of a channel agree on the order;
-* every bucket is reduced once, after its last backward, and every stage is updated once, after its buckets and
-  after the barrier, if there is one;
-* sharded parameters are gathered when they are read, and let go of before they are gathered again;
+* every bucket is reduced once, after its last backward, or once in each micro-batch where no whole gradients are kept,
+  and every stage is updated once, after its buckets and after the barrier, if there is one;
+* sharded parameters are gathered when they are read, and let go of before they are gathered again; those updated in
+  parts are gathered once, after the update or before they are read;
 * nothing deadlocks, with rendezvous semantics: a send ends only when its receive is posted.
 
 It holds for the programs between two passes as well: each must contain what the passes bring in that have run.
@@ -21,10 +22,20 @@ from collections.abc import Iterator
 from simulator.errors import ProgramError
 from simulator.program.coded import Work
 from simulator.program.flow import FLOWS, WHOLE, returned_by, sent_by
-from simulator.program.instructions import ENDS, EXCHANGES_R, REDUCTIONS, SENDS, Instruction, Kind
+from simulator.program.instructions import (
+    BACKWARD,
+    ENDS,
+    EXCHANGES_R,
+    PARAMETER_GATHERS,
+    REDUCTIONS,
+    SENDS,
+    SUMS,
+    Instruction,
+    Kind,
+)
 from simulator.program.program import Pass, Program
 from simulator.program.progress import find_deadlock, partner_of
-from simulator.program.sharding import GATHERS, fault
+from simulator.program.sharding import GATHERS, fault, read_early
 from simulator.program.stage import Stage
 from simulator.program.table import table
 
@@ -58,6 +69,8 @@ def _microbatch_work(program: Program, rank: int, microbatch: int, split: frozen
         yield from ((kind, stage.index, part) for kind in (Kind.F, *backward) for part in program.parts(stage.index))
         if Pass.SEGMENTS in program.passes:
             yield from _segment_work(program, stage)
+        if Pass.REDUCE_GRAD in program.passes and program.plan.reduces_each:
+            yield from _sums(program, stage)
         if Pass.SEND_RECEIVE not in program.passes:
             continue
         before = stage.receives and not program.hands_over(stage.index, stage.index - 1)
@@ -85,10 +98,19 @@ def _step_work(program: Program, rank: int) -> Iterator[Work]:
     if updates and program.has_barrier:
         yield Kind.BARRIER, 0, -1
     for stage in program.stages_of(rank):
-        if Pass.REDUCE_GRAD in program.passes:
-            yield from ((bucket.reduction, stage.index, part) for part, bucket in enumerate(stage.buckets))
+        if Pass.REDUCE_GRAD in program.passes and not program.plan.reduces_each:
+            yield from _sums(program, stage)
+        if Pass.REDUCE_PARTIAL in program.passes and stage.partial:
+            yield Kind.REDUCE_TP_GRAD, stage.index, -1
         if updates:
             yield Kind.OPTIM, stage.index, -1
+        if Pass.GATHER_PARAM in program.passes and program.plan.gathers_updates:
+            yield from ((PARAMETER_GATHERS[each.axis], stage.index, part) for part, each in enumerate(stage.buckets))
+
+
+def _sums(program: Program, stage: Stage) -> Iterator[Work]:
+    """Yield what sums the gradients of a stage."""
+    yield from ((kind, stage.index, part) for part, each in enumerate(stage.buckets) for kind in program.sums(each))
 
 
 def _check_complete(program: Program, rank: int) -> None:
@@ -143,6 +165,11 @@ def _precedes(program: Program, kind: Kind, stage: int, part: int) -> Iterator[W
             yield from returned_by(program, stage)
         case Kind.W:
             yield Kind.I, stage, part
+        case Kind.REDUCE_COPIES:
+            yield program.stages[stage].buckets[part].reduction, stage, part
+        case _ if kind in REDUCTIONS.values():
+            segment = program.stages[stage].buckets[part].segment
+            yield from ((backward, stage, segment) for backward in (Kind.B, Kind.W))
         case _ if kind in FLOWS:
             yield from FLOWS[kind](program, stage, part)
             yield from _in_order(program, kind, stage, part)
@@ -157,6 +184,7 @@ def _in_order(program: Program, kind: Kind, stage: int, part: int) -> Iterator[W
     segment = its.segments[part]
     if kind is Kind.R or kind in EXCHANGES_R:
         yield from [(segment.forward, stage, part)] if segment.forward else []
+        yield from [(Kind.F, stage, its.last_readers[part])] if part in its.last_readers else []
     if segment.exchange:
         return
     place = its.computing.index(part)
@@ -183,6 +211,8 @@ def _check_sharding(program: Program, rank: int) -> None:
         if times > 1:
             _fail(program, rank, instruction, f"appears {times} times, must appear once")
     found = fault(program, instructions) if program.plan.is_sharded else None
+    if Pass.GATHER_PARAM in program.passes:
+        found = found or read_early(program, instructions)
     if found:
         _fail(program, rank, *found)
 
@@ -190,20 +220,30 @@ def _check_sharding(program: Program, rank: int) -> None:
 def _check_ends(program: Program, rank: int) -> None:
     """A bucket is reduced after its last backward; the update of a stage comes after all its work."""
     instructions = program.lists[rank]
+    followers = (Kind.OPTIM, *(() if program.plan.overlap_param_gather else PARAMETER_GATHERS.values()))
     last = {(kind, stage, part): position for position, (kind, stage, _, part) in enumerate(instructions)}
     barrier = last.get((Kind.BARRIER, 0, -1), -1)
     for position in last.values():
         late = instructions[position]
-        if position < barrier and late.kind is Kind.OPTIM:
+        if position < barrier and late.kind in followers:
             _fail(program, rank, late, f"comes before {instructions[barrier]}, which it needs")
-        if position > barrier >= 0 and late.kind is not Kind.OPTIM:
+        if position > barrier >= 0 and late.kind not in followers:
             _fail(program, rank, instructions[barrier], f"comes before {late}, which it needs")
     for stage in program.stages_of(rank):
         update = last.get((Kind.OPTIM, stage.index, -1), -1)
         for position in last.values():
-            if position > update >= 0 and instructions[position].stage == stage.index:
-                late = instructions[position]
+            late = instructions[position]
+            if late.stage != stage.index or update < 0:
+                continue
+            if position > update and late.kind not in followers:
                 _fail(program, rank, instructions[update], f"comes before {late}, which it needs")
+            if position < update and late.kind in followers:
+                _fail(program, rank, late, f"comes before {instructions[update]}, which it needs")
+        partial = last.get((Kind.REDUCE_TP_GRAD, stage.index, -1), -1)
+        for position in last.values():
+            late = instructions[position]
+            if position > partial >= 0 and late.stage == stage.index and late.kind in (*BACKWARD, *SUMS):
+                _fail(program, rank, instructions[partial], f"comes before {late}, which it needs")
         for part, bucket in enumerate(stage.buckets):
             reduction = last.get((bucket.reduction, stage.index, part), -1)
             for kind in (Kind.B, Kind.W):

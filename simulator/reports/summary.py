@@ -142,7 +142,8 @@ def _basis(basis: dict[str, Any]) -> Table:
         rows.append(("calibration", ", ".join(f"{key} {value}" for key, value in basis["calibration"].items())))
     elif not basis["layer_passes_measured"]:
         rows.append(("efficiency", basis["efficiency_source"]))
-    rows.append(("simulated", f"{basis['rank_classes']} classes of identical ranks"))
+    classes = basis["rank_classes"]
+    rows.append(("simulated", f"{classes} {'class' if classes == 1 else 'classes'} of identical ranks"))
     return facts(rows)
 
 

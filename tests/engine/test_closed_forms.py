@@ -111,7 +111,7 @@ RING = {"bandwidth": 150e9, "latency": 1e-6}
 """The links of topologies/ring-8.yaml."""
 
 
-@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+@pytest.mark.parametrize("sharding", ["none", "zero1", "fsdp"])
 @pytest.mark.parametrize("width", [8, 200, 4096])
 def test_collectives_on_a_ring(lab: Any, width: int, sharding: str) -> None:
     """2 (n - 1) (alpha + S / n beta), and half of it for an all-gather or a reduce-scatter (Thakur et al. 2005).
@@ -130,10 +130,64 @@ def test_collectives_on_a_ring(lab: Any, width: int, sharding: str) -> None:
     if sharding == "none":
         assert times[Kind.REDUCE_GRAD] == pytest.approx(2 * steps, rel=1e-9)
         assert Kind.UNSHARD not in times
-    else:
-        assert times[Kind.REDUCE_GRAD] == pytest.approx(steps, rel=1e-9)
+        return
+    assert times[Kind.REDUCE_GRAD] == pytest.approx(steps, rel=1e-9)
+    if sharding == "fsdp":
         assert times[Kind.UNSHARD] == pytest.approx(steps, rel=1e-9)
         assert times[Kind.RESHARD] == 0
+    else:
+        assert times[Kind.GATHER_PARAM] == pytest.approx(steps, rel=1e-9)
+        assert timeline.step_time == pytest.approx(max(span.end for span in timeline.of(0)))
+
+
+def test_updated_parameters_are_gathered_after_the_update_or_beside_the_next_forward(lab: Any) -> None:
+    """Gathered early, only the bucket that forward reads first is waited for, on links that are fast enough."""
+    fast = lab.box(4, lab.link("device", "switch", "1 TB/s", "10 ns"))
+    plan = {"dp": 4, "num_microbatches": 1, "microbatch_size": 64, "bucket_size": "1 B", "sharding": "zero1"}
+    late, early = (lab.run(lab.compile(lab.mlp, fast, **plan, overlap_param_gather=way)) for way in (False, True))
+    gathers = [span.end - span.start for span in late.of(0) if span.instruction.kind is Kind.GATHER_PARAM]
+    assert len(gathers) > 1
+    updated = next(span.end for span in late.of(0) if span.instruction.kind is Kind.OPTIM)
+    assert late.step_time == pytest.approx(updated + sum(gathers), rel=1e-9)
+    assert early.step_time == pytest.approx(updated + gathers[0], rel=1e-9)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_step_begins_with_gathered_parameters(lab: Any, early: bool) -> None:
+    """Steps that overlap, as no barrier keeps ranks together, still read what was updated."""
+    plan = {"pp": 2, "dp": 2, "num_microbatches": 4, "sharding": "zero1", "optimizer_barrier": False}
+    timeline = lab.run(lab.compile(lab.gpt, lab.box(4), **plan, overlap_param_gather=early))
+    for rank in timeline.ranks:
+        spans = timeline.of(rank)
+        gathered = [span for span in spans if span.instruction.kind is Kind.GATHER_PARAM]
+        updated = max(span.end for span in spans if span.instruction.kind is Kind.OPTIM)
+        computes = min(span.start for span in spans if span.instruction.kind is Kind.F)
+        if early:
+            assert min(span.start for span in gathered) >= updated - timeline.step_time - 1e-12
+            assert computes >= min(span.end for span in gathered) - 1e-12
+        else:
+            assert computes >= max(span.end for span in gathered) - timeline.step_time - 1e-12
+
+
+def test_parts_are_summed_over_the_copies(lab: Any) -> None:
+    """Four ranks, two copies of two parts: S / 2B for a reduce-scatter of S over links of B, and S / 2B for the sums.
+
+    A ring of two moves half of a buffer each way in each of its steps: one step for a reduce-scatter of S, and two for
+    an all-reduce of the part, S / 2.
+    """
+    model = {
+        "name": "one",
+        "input": {"shape": [256]},
+        "layers": [{"kind": "linear", "out_features": 256, "bias": False}],
+    }
+    box = lab.box(4, lab.link("device", "switch", "10 GB/s", "0 s"))
+    plan = {"dp": 4, "sharding": "hsdp", "dp_shard": 2, "dp_overlap": False}
+    timeline = lab.run(lab.compile(model, box, **plan))
+    size = 4 * 256 * 256
+    times = {span.instruction.kind: span.end - span.start for span in timeline.of(0)}
+    assert times[Kind.UNSHARD] == pytest.approx(size / 2 / 10e9, rel=1e-9)
+    assert times[Kind.REDUCE_GRAD] == pytest.approx(size / 2 / 10e9, rel=1e-9)
+    assert times[Kind.REDUCE_COPIES] == pytest.approx(2 * size / 4 / 10e9, rel=1e-9)
 
 
 def test_gathering_hides_behind_the_block_before(lab: Any) -> None:

@@ -62,7 +62,7 @@ def test_sums_inside_a_node_and_messages_between_nodes(width: int) -> None:
     inputs = load(
         "gpt-tiny", "dgx-h100", "single", [*settings, "plan.num_microbatches=1", "plan.optimizer_barrier=true"]
     )
-    for kinds, ranks in (((Kind.ALL_REDUCE_F, Kind.ALL_REDUCE_B), range(width)), ((Kind.SEND_F,), (0, 8))):
+    for kinds, ranks in (((Kind.TP_F, Kind.TP_B), range(width)), ((Kind.SEND_F,), (0, 8))):
         for span in spans(inputs, *kinds):
             message = inputs.program.message(span.instruction)
             expected = collective_seconds(inputs.topology, ranks, message.operation, message.size)

@@ -53,7 +53,7 @@ def test_the_meter_sees_what_autograd_holds() -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("microbatch_size", [1, 2])
-@pytest.mark.parametrize("recompute", ["none", "full"])
+@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
 @pytest.mark.parametrize("schedule", ["gpipe", "zb_h1", "interleaved_1f1b", "zbv"])
 def test_a_rank_alone_holds_what_the_program_says_to_the_byte(
     model: str, schedule: str, recompute: str, microbatch_size: int

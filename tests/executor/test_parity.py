@@ -46,7 +46,19 @@ SGD, MOMENTUM, ADAM = (
 )
 BUCKETS = "plan.bucket_size=512 B"
 RECOMPUTE = "plan.recompute=full"
+VOCABULARY, ROWS = "plan.vocab_parallel=true", "model.vocab_size=300"
+"""Of tp 2, one rank has 256 rows and the other 44; of tp 4, one has nothing but padding."""
+
+SEQUENCE = "plan.sequence_parallel=true"
+SELECTIVE = "plan.recompute=selective"
 FSDP = "plan.sharding=fsdp"
+GATHERED = "plan.context_parallel=all_gather"
+ZERO1, ZERO2 = "plan.sharding=zero1", "plan.sharding=zero2"
+HSDP = ("plan.sharding=hsdp", "plan.dp_shard=2")
+EARLY = "plan.overlap_param_gather=true"
+STAYS = "plan.reshard_after_forward=false"
+EACH = "plan.gradient_sync=each"
+FP32_SUMS = "plan.gradient_dtype=fp32"
 
 SCHEDULES = (
     "naive",
@@ -167,6 +179,60 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     ),
     "mlp-tp2-pp2-recompute": (4, "mlp", 2, ["plan.tp=2", "plan.pp=2", RECOMPUTE, ADAM]),
     "gpt-dp2-pp2-recompute": (4, "gpt", 1, ["plan.dp=2", "plan.pp=2", BUCKETS, RECOMPUTE, MOMENTUM]),
+    **{
+        f"{model}-tp{tp}-vocabulary": (tp, model, 4, [f"plan.tp={tp}", VOCABULARY, ROWS, optimizer])
+        for model, tp, optimizer in (("gpt", 2, SGD), ("gpt", 4, MOMENTUM), ("llama", 2, ADAM), ("deepseek", 2, SGD))
+    },
+    "gpt-tp2-vocabulary-few-rows": (2, "gpt", 4, ["plan.tp=2", VOCABULARY, SGD]),
+    "gpt-bf16-tp2-vocabulary": (2, "gpt", 4, ["plan.tp=2", VOCABULARY, ROWS, "plan.dtype=bf16", ADAM]),
+    "gpt-tp2-pp2-zb_h1-vocabulary": (
+        4,
+        "gpt",
+        2,
+        ["plan.tp=2", "plan.pp=2", "plan.schedule=zb_h1", VOCABULARY, ROWS, RECOMPUTE, SGD],
+    ),
+    "gpt-dp2-tp2-fsdp-vocabulary": (4, "gpt", 2, ["plan.dp=2", "plan.tp=2", FSDP, VOCABULARY, ROWS, ADAM]),
+    "llama-dp2-tp2-tied-vocabulary": (
+        4,
+        "llama",
+        2,
+        ["plan.dp=2", "plan.tp=2", VOCABULARY, ROWS, "model.tie_embeddings=true", BUCKETS, SGD],
+    ),
+    **{
+        f"{model}-tp{tp}-sequence": (tp, model, 4, [f"plan.tp={tp}", SEQUENCE, optimizer])
+        for model, tp, optimizer in (("gpt", 2, SGD), ("gpt", 4, MOMENTUM), ("llama", 2, ADAM))
+    },
+    "gpt-bf16-tp2-sequence": (2, "gpt", 4, ["plan.tp=2", SEQUENCE, "plan.dtype=bf16", ADAM]),
+    "llama-tp2-sequence-flash": (2, "llama", 4, ["plan.tp=2", SEQUENCE, "plan.attention=flash", SGD]),
+    "gpt-tp2-sequence-selective": (2, "gpt", 4, ["plan.tp=2", SEQUENCE, SELECTIVE, SGD]),
+    "llama-tp2-sequence-recompute": (2, "llama", 4, ["plan.tp=2", SEQUENCE, RECOMPUTE, "plan.recompute_blocks=1", SGD]),
+    "gpt-dp2-tp2-sequence": (4, "gpt", 2, ["plan.dp=2", "plan.tp=2", SEQUENCE, BUCKETS, ADAM]),
+    "gpt-dp2-tp2-fsdp-sequence": (4, "gpt", 2, ["plan.dp=2", "plan.tp=2", SEQUENCE, FSDP, ADAM]),
+    **{
+        f"{model}-tp2-pp2-{schedule}-sequence": (
+            4,
+            model,
+            1,
+            ["plan.tp=2", "plan.pp=2", f"plan.schedule={schedule}", SEQUENCE, "model.num_hidden_layers=4", SGD],
+        )
+        for model in ("gpt", "llama")
+        for schedule in ("1f1b", "zb_h1", "zbv")
+    },
+    **{
+        f"{model}-single-{attention}-selective": (1, model, 2, [f"plan.attention={attention}", SELECTIVE, SGD])
+        for model in ("gpt", "llama", "deepseek")
+        for attention in ("flash", "math")
+    },
+    "gpt-tp2-selective": (2, "gpt", 4, ["plan.tp=2", SELECTIVE, MOMENTUM]),
+    "gpt-pp2-zb_h1-selective": (2, "gpt", 1, ["plan.pp=2", "plan.schedule=zb_h1", SELECTIVE, ADAM]),
+    "gpt-dp2-fsdp-selective": (2, "gpt", 2, ["plan.dp=2", FSDP, SELECTIVE, ADAM]),
+    "llama-tp2-pp2-selective": (4, "llama", 2, ["plan.tp=2", "plan.pp=2", SELECTIVE, "plan.recompute_blocks=1", SGD]),
+    "gpt-pp2-recompute-blocks": (
+        2,
+        "gpt",
+        1,
+        ["plan.pp=2", "model.num_hidden_layers=4", RECOMPUTE, "plan.recompute_blocks=1", SGD],
+    ),
     **{f"{model}-dp2-fsdp": (2, model, 2, ["plan.dp=2", FSDP, ADAM]) for model in FIRST},
     "llama-pp2-zb_h1": (2, "llama", 1, ["plan.pp=2", "plan.schedule=zb_h1", "model.flash=true", SGD]),
     "mixtral-dp2-fsdp-recompute": (2, "mixtral", 2, ["plan.dp=2", FSDP, RECOMPUTE, SGD]),
@@ -199,6 +265,63 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
         ["plan.dp=2", "plan.pp=2", "plan.schedule=zb_h1", "model.num_hidden_layers=4", FSDP, RECOMPUTE, SGD],
     ),
     "gpt-dp2-tp2-fsdp-recompute": (4, "gpt", 2, ["plan.dp=2", "plan.tp=2", FSDP, RECOMPUTE, SGD]),
+    "mixtral-ep2": (2, "mixtral", 2, ["plan.dp=2", "plan.ep=2", SGD]),
+    "mixtral-ep2-dp4": (4, "mixtral", 1, ["plan.dp=4", "plan.ep=2", BUCKETS, MOMENTUM]),
+    "mixtral-ep4": (4, "mixtral", 2, ["plan.dp=4", "plan.ep=4", SGD]),
+    "mixtral-ep2-tp2": (4, "mixtral", 2, ["plan.dp=2", "plan.ep=2", "plan.tp=2", SGD]),
+    "mixtral-ep2-pp2-zb_h1": (4, "mixtral", 2, ["plan.dp=2", "plan.ep=2", "plan.pp=2", "plan.schedule=zb_h1", SGD]),
+    "mixtral-ep2-recompute": (2, "mixtral", 2, ["plan.dp=2", "plan.ep=2", RECOMPUTE, SGD]),
+    "deepseek-ep4-cp2": (4, "deepseek", 4, ["plan.dp=2", "plan.ep=4", "plan.cp=2", GATHERED, SGD]),
+    **{
+        f"{model}-cp2-{mode}": (2, model, 4, ["plan.cp=2", f"plan.context_parallel={mode}", *further, SGD])
+        for model, further in (("gpt", []), ("llama", ["model.flash=true"]), ("deepseek", []))
+        for mode in ("all_to_all", "all_gather", "ring")
+        if (model, mode) != ("deepseek", "ring")
+    },
+    "gpt-cp3-ring": (3, "gpt", 4, ["plan.cp=3", SGD]),
+    "llama-cp2-tp2-ring": (4, "llama", 4, ["plan.cp=2", "plan.tp=2", MOMENTUM]),
+    "mixtral-cp2-ep2-ring-recompute": (2, "mixtral", 4, ["plan.cp=2", "plan.ep=2", RECOMPUTE, SGD]),
+    "llama-bf16-cp2-ring": (2, "llama", 4, ["plan.cp=2", "plan.dtype=bf16", SGD]),
+    "llama-cp2-tp2": (4, "llama", 4, ["plan.cp=2", "plan.tp=2", GATHERED, MOMENTUM]),
+    "gpt-cp2-pp2-recompute": (4, "gpt", 2, ["plan.cp=2", "plan.pp=2", GATHERED, RECOMPUTE, SGD]),
+    **{f"{model}-dp2-zero1": (2, model, 1, ["plan.dp=2", ZERO1, BUCKETS, ADAM]) for model in FIRST},
+    **{f"{model}-dp2-zero2": (2, model, 1, ["plan.dp=2", ZERO2, BUCKETS, MOMENTUM]) for model in FIRST},
+    "gpt-single-zero1": (1, "gpt", 2, [ZERO1, SGD]),
+    "gpt-dp2-zero1-early-gather": (2, "gpt", 1, ["plan.dp=2", ZERO1, EARLY, BUCKETS, ADAM]),
+    "gpt-dp2-zero1-no-overlap": (2, "gpt", 1, ["plan.dp=2", ZERO1, "plan.dp_overlap=false", BUCKETS, SGD]),
+    "gpt-dp2-zero2-no-overlap": (2, "gpt", 1, ["plan.dp=2", ZERO2, "plan.dp_overlap=false", BUCKETS, SGD]),
+    "gpt-bf16-dp2-zero1": (2, "gpt", 2, ["plan.dp=2", ZERO1, "plan.dtype=bf16", FP32_SUMS, ADAM]),
+    "gpt-bf16-dp2-zero2": (2, "gpt", 2, ["plan.dp=2", ZERO2, EARLY, "plan.dtype=bf16", ADAM]),
+    "gpt-bf16-dp2-fp32-sums": (2, "gpt", 1, ["plan.dp=2", "plan.dtype=bf16", FP32_SUMS, MOMENTUM]),
+    "gpt-bf16-pp2-zb_h1-fp32-sums": (
+        2,
+        "gpt",
+        1,
+        ["plan.pp=2", "plan.schedule=zb_h1", "plan.dtype=bf16", FP32_SUMS, SGD],
+    ),
+    **{f"{model}-dp2-fsdp-each": (2, model, 1, ["plan.dp=2", FSDP, EACH, ADAM]) for model in FIRST},
+    **{f"{model}-dp2-fsdp-stays": (2, model, 1, ["plan.dp=2", FSDP, STAYS, MOMENTUM]) for model in FIRST},
+    "gpt-dp2-fsdp-prefetch": (2, "gpt", 1, ["plan.dp=2", FSDP, "plan.prefetch=3", ADAM]),
+    "gpt-dp4-zero1": (4, "gpt", 1, ["plan.dp=4", ZERO1, BUCKETS, MOMENTUM]),
+    "gpt-dp4-zero2": (4, "gpt", 1, ["plan.dp=4", ZERO2, BUCKETS, ADAM]),
+    **{f"{model}-dp4-hsdp": (4, model, 1, ["plan.dp=4", *HSDP, ADAM]) for model in ("gpt", "mlp", "neuron")},
+    "gpt-dp4-hsdp-each": (4, "gpt", 1, ["plan.dp=4", *HSDP, EACH, STAYS, MOMENTUM]),
+    "gpt-dp2-tp2-zero1": (4, "gpt", 1, ["plan.dp=2", "plan.tp=2", ZERO1, EARLY, BUCKETS, ADAM]),
+    **{
+        f"gpt-dp2-pp2-{schedule}-{name}": (
+            4,
+            "gpt",
+            1,
+            ["plan.dp=2", "plan.pp=2", f"plan.schedule={schedule}", "model.num_hidden_layers=4", BUCKETS, *keys, SGD],
+        )
+        for schedule in ("1f1b", "zb_h1", "zbv")
+        for name, keys in {
+            "zero1": [ZERO1],
+            "zero1-early-gather": [ZERO1, EARLY],
+            "zero2": [ZERO2],
+            "fsdp-each-stays": [FSDP, EACH, STAYS],
+        }.items()
+    },
     "gpt-bf16-pp2": (2, "gpt", 2, ["plan.pp=2", "plan.dtype=bf16", MOMENTUM]),
 }
 
@@ -259,13 +382,18 @@ def test_mixed_rows_are_mixed() -> None:
 
 def gather(inputs, ranks: list[dict]) -> dict[str, torch.Tensor]:
     """Return whole parameters from the shards of all ranks."""
-    mesh = inputs.plan.mesh
-    nodes = {node.name: node for node in inputs.program.graph.nodes}
+    mesh, program = inputs.plan.mesh, inputs.program
+    nodes = {node.name: node for node in program.graph.nodes}
     found: dict[str, torch.Tensor] = {}
     for rank, saved in enumerate(ranks):
-        if mesh.coordinate(rank, "tp") == 0 and mesh.coordinate(rank, "dp") == 0:
-            group = mesh.group(rank, "tp")
+        if all(mesh.coordinate(rank, axis) == 0 for axis in ("tp", "dp", "cp")):
             for name, (node, parameter) in saved["nodes"].items():
-                shards = [ranks[other]["values"][name] for other in group]
-                found[name] = join_shards(nodes[node], parameter, shards)
+                experts = program.group(rank, "ep") if parameter == "expert_weight" else (rank,)
+                joined = [
+                    join_shards(
+                        nodes[node], parameter, [ranks[other]["values"][name] for other in mesh.group(each, "tp")]
+                    )
+                    for each in experts
+                ]
+                found[name] = torch.cat(joined)
     return found

@@ -3,15 +3,15 @@
 import torch
 from torch import nn
 
-from executor.sharding import ShardedBucket
+from executor.sharding import SharedBucket
 
 
-def bucket(rank: int) -> tuple[ShardedBucket, list[nn.Parameter]]:
+def bucket(rank: int) -> tuple[SharedBucket, list[nn.Parameter]]:
     """Return a bucket of a 2 x 2 matrix and a vector of 3, filled up to 8 elements for two replicas."""
     parameters = [nn.Parameter(torch.arange(4.0).view(2, 2)), nn.Parameter(torch.arange(4.0, 7.0))]
     gradient = torch.zeros(8)
     parameters[0].grad, parameters[1].grad = gradient[:4].view(2, 2), gradient[4:7]
-    return ShardedBucket(parameters, gradient, 2, rank), parameters
+    return SharedBucket(parameters, gradient, 2, rank), parameters
 
 
 def test_a_replica_keeps_its_part_alone() -> None:

@@ -43,8 +43,12 @@ def replicas_agree(runtime: Runtime) -> bool:
     mine = {name: value.view(torch.uint8).numpy().tobytes() for name, (_, _, value) in runtime.parameters().items()}
     everyone: list[dict[str, bytes]] = [{} for _ in range(dist.get_world_size())]
     dist.all_gather_object(everyone, mine)
-    group = runtime.program.group(runtime.rank, "dp")
-    return all(everyone[other] == mine for other in group)
+    replicas = {axis: runtime.program.group(runtime.rank, axis) for axis in ("dp", "dp_expert")}
+    return all(
+        everyone[other][name] == value
+        for name, value in mine.items()
+        for other in replicas["dp_expert" if name.endswith("expert_weight") else "dp"]
+    )
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def test_megatron_block(planned: Any) -> None:
     nodes = {node.name: node for node in local.nodes}
     qkv, attention, out, fc1, fc2 = (nodes[f"block1.{name}"] for name in ("qkv", "attention", "out", "fc1", "fc2"))
     assert qkv.layer == Qkv(hidden=256, num_heads=2, num_kv_heads=2, head_dim=32)
-    assert attention.layer == Attention(num_heads=2, num_kv_heads=2, head_dim=32)
+    assert attention.layer == Attention(num_heads=2, num_kv_heads=2, head_dim=32, flash=True)
     assert out.layer == Linear(in_features=64, out_features=256, bias=False)
     assert (qkv.inputs, nodes["block1.out+g"].inputs) == (("block1.qkv+f",), (out.name,))
     assert nodes["block1.add1"].inputs == ("block0.add2", "block1.out+bias")

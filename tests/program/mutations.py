@@ -113,7 +113,7 @@ class Oracle:
         return {
             late: frozenset(
                 early
-                for early in (order if late.microbatch < 0 else alike[late.microbatch])
+                for early in (order if late.microbatch < 0 else [*alike[late.microbatch], *alike.get(-1, ())])
                 if early != late and self._works_on(late, early)
             )
             for late in order
@@ -125,15 +125,23 @@ class Oracle:
         ways, returns = self.ways[late.stage]
         match late.kind:
             case Kind.BARRIER:
-                return early.kind is not Kind.OPTIM
+                return early.kind is not Kind.OPTIM and not self._is_after_update(early)
             case Kind.OPTIM:
-                return early.kind is Kind.BARRIER or here
+                return early.kind is Kind.BARRIER or (here and not self._is_after_update(early))
+            case Kind.GATHER_PARAM:
+                return self._is_after_update(late) and here and early.kind is Kind.OPTIM
+            case Kind.REDUCE_COPIES:
+                return here and early.kind is Kind.REDUCE_GRAD and early.part == late.part
             case Kind.REDUCE_GRAD:
                 segment = self.stages[late.stage].buckets[late.part].segment
                 return here and early.kind in (Kind.B, Kind.W) and early.part == segment
             case Kind.F | Kind.TP_F:
                 place = ways.index(late.part)
                 received = here and early.kind is Kind.RECV_F and not place
+                gathers = late.kind is Kind.F and here and early.kind is Kind.GATHER_PARAM
+                if gathers and not self._is_after_update(early):
+                    names = {node.name for node in self.stages[late.stage].segments[late.part].nodes}
+                    return bool(names & {*self.stages[early.stage].buckets[early.part].nodes})
                 return received or (forward and self._follows(early, late.stage, place - 1, forward=True))
             case Kind.B | Kind.I | Kind.TP_B:
                 place = returns.index(late.part)
@@ -147,6 +155,10 @@ class Oracle:
             case Kind.SEND_B:
                 return here and backward and early.part == returns[-1]
         return False
+
+    def _is_after_update(self, each: Instruction) -> bool:
+        """Whether an instruction gathers what this step has updated, not what the step before has."""
+        return each.kind is Kind.GATHER_PARAM and not self.program.plan.overlap_param_gather
 
     def _follows(self, early: Instruction, stage: int, place: int, *, forward: bool) -> bool:
         """Whether an instruction is at a place of a stage's way; before the first is its neighbour's last."""

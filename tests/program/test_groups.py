@@ -9,7 +9,7 @@ from simulator.errors import InputError
 from simulator.plan import Mesh
 from simulator.program import Program
 
-AXES = ("pp", "dp", "cp", "tp", "ep", "dp_expert")
+AXES = ("pp", "dp", "cp", "tp", "ep", "dp_expert", "dp_shard", "dp_replicate")
 
 
 def laid_out(program: Program, sizes: tuple[int, ...], ep: int, axes: tuple[str, ...] = AXES[:4]) -> Program:
@@ -41,10 +41,23 @@ def test_tables_are_the_groups(program: Any, schedule: str, axes: tuple[str, ...
         assert sorted(rank for group in table for rank in group) == list(range(16))
 
 
+def test_neighbours_share_a_copy(program: Any) -> None:
+    """dp 4 of ranks 0, 2, 4, 6 for tp rank 0: one copy on 0 and 2, the other on 4 and 6; 0 and 4 hold the same part."""
+    compiled = program("gpt-tiny", "tp=2", "sharding=hsdp", "dp_shard=2")
+    assert compiled.group(4, "dp_shard") == (4, 6)
+    assert compiled.group(4, "dp_replicate") == (0, 4)
+    assert compiled.group(4, "dp") == (0, 2, 4, 6)
+    for axis in AXES:
+        assert sorted(map(tuple, compiled.group_table(axis).tolist())) == sorted(compiled.groups(axis))
+    whole = program("gpt-tiny", "tp=2", "sharding=fsdp")
+    assert whole.group(4, "dp_shard") == whole.group(4, "dp")
+    assert whole.group(4, "dp_replicate") == (4,)
+
+
 def test_axes_that_split_nothing_are_refused(program: Any) -> None:
-    for axis, scheme in (("cp", "context"), ("ep", "expert")):
-        with pytest.raises(InputError, match=f"plan.{axis}: no layer of gpt-tiny is split by {scheme} parallelism"):
-            program("gpt-tiny", f"{axis}=2")
+    for axis, model, scheme in (("cp", "mlp-tiny", "context"), ("ep", "gpt-tiny", "expert")):
+        with pytest.raises(InputError, match=f"plan.{axis}: no layer of {model} is split by {scheme} parallelism"):
+            program(model, f"{axis}=2")
 
 
 def test_experts_must_divide_the_plane(program: Any) -> None:

@@ -12,6 +12,7 @@ from simulator.program.program import Program
 from simulator.program.schedules import SCHEDULES
 
 F32 = 4
+MATH = ("topology.node.count=1", "plan.attention=math")
 SPLIT = "plan.schedule=zb_h1"
 FREE = [name for name in SCHEDULES if name != "custom"]
 """Schedules that need no file."""
@@ -61,8 +62,7 @@ def test_a_block_keeps_twenty_hiddens_a_token_for_its_weights() -> None:
     Before that 16 h and the probabilities, s a: the norms' inputs and outputs, q, k, v, context, 4 h each side of gelu.
     """
     few, many = (
-        load("gpt-tiny", "pcie-box", "single", ["topology.node.count=1", SPLIT, f"model.num_hidden_layers={n}"]).program
-        for n in (2, 3)
+        load("gpt-tiny", "pcie-box", "single", [*MATH, SPLIT, f"model.num_hidden_layers={n}"]).program for n in (2, 3)
     )
     batch, sequence, hidden, heads = 8, 128, 256, 8
     statistics = 2 * 8 * batch * sequence

@@ -20,6 +20,11 @@ from tests.program.mutations import Mutation, Oracle
 CUSTOM = Path(__file__).parent / "golden" / "zbv.txt"
 PIPELINE = ("plan.dp=1",)
 ALL_AXES = ("plan.dp=2", "plan.tp=2", "plan.bucket_size=1 MiB")
+SHARED = [
+    (*ALL_AXES, "plan.sharding=zero1"),
+    (*ALL_AXES, "plan.sharding=zero1", "plan.overlap_param_gather=true"),
+    (*ALL_AXES, "plan.sharding=zero2"),
+]
 
 
 @cache
@@ -70,6 +75,12 @@ def test_some_mutations(schedule: str) -> None:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_some_mutations_with_all_axes(schedule: str) -> None:
     check(schedule, ALL_AXES, share=400)
+
+
+@pytest.mark.parametrize("mesh", SHARED)
+@pytest.mark.parametrize("schedule", ["1f1b", "zbv"])
+def test_some_mutations_of_shared_updates(schedule: str, mesh: tuple[str, ...]) -> None:
+    check(schedule, mesh, share=200)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -11,7 +11,8 @@ from simulator.errors import InputError, ProgramError
 from simulator.load import load
 from simulator.program import Instruction, Kind, Program, verify
 from simulator.program.compile import PASSES
-from simulator.program.instructions import BACKWARD
+from simulator.program.dependencies import dependencies
+from simulator.program.instructions import BACKWARD, PARAMETER_GATHERS, SUMS
 from simulator.program.schedules import SCHEDULES, Options
 from simulator.program.sharding import GATHERS
 
@@ -23,9 +24,24 @@ FORMS = [
     ("cnn-tiny", "tp=4", "recompute=full", "dp_overlap=false"),
     ("mlp-tiny", "pp=2", "schedule=interleaved_1f1b", "recompute=full"),
     ("gpt-tiny", "pp=4", "schedule=chimera", "recompute=full"),
+    ("gpt-tiny", "pp=2", "tp=2", "recompute=selective", "attention=math"),
+    ("gpt-tiny", "pp=2", "schedule=zb_h1", "recompute=selective", "recompute_blocks=1"),
+    ("gpt-tiny", "pp=2", "sharding=fsdp", "recompute=selective"),
+    ("gpt-tiny", "tp=2", "recompute=full", "recompute_blocks=2"),
+    ("gpt-tiny", "tp=2", "pp=2", "sequence_parallel=true"),
+    ("gpt-tiny", "tp=2", "schedule=zb_h1", "pp=2", "sequence_parallel=true", "recompute=selective"),
+    ("gpt-tiny", "tp=4", "sequence_parallel=true", "recompute=full", "recompute_blocks=1"),
+    ("gpt-tiny", "tp=2", "sequence_parallel=true", "sharding=fsdp"),
     ("gpt-tiny", "tp=2", "sharding=fsdp"),
     ("gpt-tiny", "pp=2", "schedule=zbv", "sharding=fsdp", "recompute=full"),
     ("mlp-tiny", "pp=2", "schedule=zb_h1", "sharding=fsdp", "dp_overlap=false"),
+    ("gpt-tiny", "sharding=fsdp", "reshard_after_forward=false", "gradient_sync=each"),
+    ("gpt-tiny", "pp=2", "schedule=zbv", "sharding=fsdp", "reshard_after_forward=false"),
+    ("gpt-tiny", "sharding=hsdp", "dp_shard=2"),
+    ("mlp-tiny", "sharding=hsdp", "dp_shard=4", "gradient_sync=each"),
+    ("gpt-tiny", "pp=2", "tp=2", "bucket_size=1 MiB", "sharding=zero1"),
+    ("gpt-tiny", "pp=2", "schedule=zb_h1", "sharding=zero1", "overlap_param_gather=true"),
+    ("gpt-tiny", "pp=2", "schedule=zb_h1", "sharding=zero2", "bucket_size=1 MiB"),
 ]
 
 
@@ -109,7 +125,7 @@ def test_recomputation_out_of_its_place_is_found(program: Any) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_backwards_are_those_without_recomputation(program: Any, form: tuple[str, ...]) -> None:
     again = program(*form)
-    once = program(*form, "recompute=none")
+    once = program(*form, "recompute=none", "recompute_blocks=null")
     for ours, theirs in zip(again.lists, once.lists, strict=True):
         actions = [
             list(dict.fromkeys((each.kind, each.stage, each.microbatch) for each in order if each.kind in BACKWARD))
@@ -118,7 +134,8 @@ def test_backwards_are_those_without_recomputation(program: Any, form: tuple[str
         assert actions[0] == actions[1]
 
 
-SHARDED = [form for form in FORMS if "sharding=fsdp" in form]
+SHARDED = [form for form in FORMS if {"sharding=fsdp", "sharding=hsdp"} & {*form}]
+ONE_AHEAD = [form for form in SHARDED if "reshard_after_forward=false" not in form]
 
 
 def test_parameters_are_gathered_one_block_ahead() -> None:
@@ -131,9 +148,12 @@ def test_parameters_are_gathered_one_block_ahead() -> None:
     )
 
 
-@pytest.mark.parametrize("form", SHARDED)
-def test_two_blocks_are_whole_at_once_no_more(program: Any, form: tuple[str, ...]) -> None:
-    for order in program(*form).lists:
+@pytest.mark.parametrize("prefetch", [1, 2, 3])
+@pytest.mark.parametrize("form", ONE_AHEAD)
+def test_one_block_is_whole_beside_those_that_are_gathered_ahead(
+    program: Any, form: tuple[str, ...], prefetch: int
+) -> None:
+    for order in program(*form, f"prefetch={prefetch}").lists:
         whole: set[tuple[int, int]] = set()
         most = 0
         for each in order:
@@ -142,8 +162,72 @@ def test_two_blocks_are_whole_at_once_no_more(program: Any, form: tuple[str, ...
             elif each.kind is Kind.RESHARD:
                 whole.remove((each.stage, each.part))
             most = max(most, len(whole))
-        assert most == 2
+        there = len({(each.stage, each.part) for each in order if each.kind is Kind.UNSHARD})
+        assert most == min(prefetch + 1, there)
         assert not whole
+
+
+def test_parameters_that_stay_are_gathered_once_a_micro_batch(program: Any) -> None:
+    (only,) = program("mlp-tiny", "sharding=fsdp", "reshard_after_forward=false", "num_microbatches=2").lists
+    blocks = sorted({each.part for each in only if each.kind is Kind.UNSHARD})
+    assert len(blocks) == 5
+    # The first block's backward is followed by its own next forward.
+    for bucket in blocks[:-1]:
+        its = [each for each in only if each.kind in GATHERS and each.part == bucket]
+        assert text(its) == " ".join(f"0UNSHARD{m}.{bucket} 0RESHARD{m}.{bucket}" for m in range(2))
+
+
+def test_parameters_stay_while_micro_batches_are_between_forward_and_backward(program: Any) -> None:
+    compiled = program("gpt-tiny", "pp=2", "schedule=gpipe", "sharding=fsdp", "reshard_after_forward=false")
+    for order in compiled.lists:
+        gathered = [each[1::2] for each in order if each.kind is Kind.UNSHARD]
+        assert len(gathered) == len(set(gathered))
+
+
+def test_what_is_updated_in_parts_is_gathered_in_forward_order(program: Any) -> None:
+    changes = ("sharding=zero1", "bucket_size=1 B", "num_microbatches=1")
+    *_, middle, last = (each for each in text(program("mlp-tiny", *changes).lists[0]).split() if "GATHER" in each)
+    assert (middle, last) == ("0GATHER_PARAM.1", "0GATHER_PARAM.0")
+    after, before = (program("gpt-tiny", *changes, f"overlap_param_gather={early}") for early in ("false", "true"))
+    gathers = [each for each in after.lists[0] if each.kind is Kind.GATHER_PARAM]
+    assert after.lists[0][-len(gathers) :] == before.lists[0][: len(gathers)] == tuple(gathers)
+    waits = dict(zip(before.lists[0], dependencies(before, before.lists[0]), strict=True))
+    forwards = [each for each in before.lists[0] if each.kind is Kind.F]
+    needed = [[str(before.lists[0][need]) for need in waits[each]] for each in forwards]
+    assert [need for each in needed for need in each if "GATHER" in need] == list(map(str, gathers))
+
+
+def test_gradients_are_reduced_in_each_micro_batch_and_over_copies(program: Any) -> None:
+    (only,) = program("mlp-tiny", "sharding=hsdp", "dp_shard=2", "gradient_sync=each", "num_microbatches=2").lists
+    reductions = [str(each) for each in only if each.kind in SUMS]
+    parts = sorted({each.part for each in only if each.kind in SUMS})
+    assert reductions == [
+        f"0{kind}{number}.{part}" for number in range(2) for part in parts for kind in ("REDUCE_GRAD", "REDUCE_COPIES")
+    ]
+
+
+SUMMED = [form for form in FORMS if any(each.startswith("sharding") for each in form) and form not in SHARDED[:3]]
+
+
+@pytest.mark.parametrize("form", SUMMED)
+def test_every_sum_and_gathering_out_of_its_place_is_found(program: Any, form: tuple[str, ...]) -> None:
+    compiled = program(*form)
+    rank, order = len(compiled.lists) - 1, compiled.lists[-1]
+    early = compiled.plan.overlap_param_gather
+    for position, each in enumerate(order):
+        if each.kind not in (*SUMS, *PARAMETER_GATHERS.values()):
+            continue
+        others = (*order[:position], *order[position + 1 :])
+        gathers = each.kind not in SUMS
+        damages = {others: f": {each} is missing", (*order, each): f": {each} appears 2 times, must appear once"}
+        if not (gathers and early):
+            damages[each, *others] = f"{each} comes before"
+        if not gathers or early:
+            damages[*others, each] = f"comes before {each}, which it needs"
+        for damage, words in damages.items():
+            message = refusal(replace(compiled, lists=(*compiled.lists[:rank], damage)))
+            assert message.startswith(f"pipeline rank {rank}, instruction ")
+            assert words in message
 
 
 @pytest.mark.parametrize("form", SHARDED)
@@ -153,8 +237,8 @@ def test_buckets_of_a_sharded_plan_are_blocks_of_equal_parts(program: Any, form:
         for bucket in stage.buckets:
             nodes = [node for node in stage.nodes if node.name in bucket.nodes]
             parameters = sum(node.layer.num_parameters for node in nodes)
-            assert bucket.elements % compiled.plan.dp == 0
-            assert 0 <= bucket.elements - parameters < compiled.plan.dp
+            assert bucket.elements % compiled.plan.sharers == 0
+            assert 0 <= bucket.elements - parameters < compiled.plan.sharers
             assert len({node.block for node in nodes}) == 1
         assert sum(len(bucket.nodes) for bucket in stage.buckets) == sum(
             bool(n.layer.parameters()) for n in stage.nodes

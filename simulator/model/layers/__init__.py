@@ -6,9 +6,11 @@ from simulator.model.layers.attention import Attention, AttentionSpec
 from simulator.model.layers.base import Kernel, Layer, LayerSpec, Phase, Shape, ShapeError, count
 from simulator.model.layers.batch_norm import BatchNorm, BatchNormSpec
 from simulator.model.layers.bias import Bias
+from simulator.model.layers.block_attention import BlockAttention, MergeBlocks
 from simulator.model.layers.conv2d import Conv2d, Conv2dSpec
 from simulator.model.layers.embedding import Embedding, EmbeddingSpec
 from simulator.model.layers.exchange import Exchange
+from simulator.model.layers.expert_exchange import ExpertExchange
 from simulator.model.layers.experts import Combine, Dispatch, GroupedLinear, Router
 from simulator.model.layers.flatten import Flatten, FlattenSpec
 from simulator.model.layers.glu import Glu, GluSpec
@@ -42,12 +44,14 @@ __all__ = [
     "Attention",
     "BatchNorm",
     "Bias",
+    "BlockAttention",
     "Combine",
     "Conv2d",
     "CrossEntropy",
     "Dispatch",
     "Embedding",
     "Exchange",
+    "ExpertExchange",
     "FirstToken",
     "Flatten",
     "Glu",
@@ -59,6 +63,7 @@ __all__ = [
     "Linear",
     "Loss",
     "MeanSquaredError",
+    "MergeBlocks",
     "Norm",
     "Phase",
     "Pool",

@@ -79,16 +79,16 @@ class Attention(Layer):
 
     def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:
         """Return the products and softmax passes of one phase; there are no weights."""
-        sequence, groups = inputs[0][0], batch * self.num_heads
+        queries, keys, groups = inputs[0][0], inputs[-1][0], batch * self.num_heads
         if phase is Phase.WEIGHT_GRAD:
             return ()
         if self.flash:
-            shape = {"batch": groups, "queries": sequence, "keys": sequence, "size": self.head_dim}
+            shape = {"batch": groups, "queries": queries, "keys": keys, "size": self.head_dim}
             shape |= {"value_size": self.head_dim, "shared": self.num_heads // self.num_kv_heads}
             return (fused_attention(**shape, causal=self.causal, backward=phase is Phase.INPUT_GRAD),)
-        square = groups * sequence * sequence
-        scores = matmul(sequence, sequence, self.head_dim, groups)
-        context = matmul(sequence, self.head_dim, sequence, groups)
+        square = groups * queries * keys
+        scores = matmul(queries, keys, self.head_dim, groups)
+        context = matmul(queries, self.head_dim, keys, groups)
         if phase is Phase.FORWARD:
             return (scores, memory(2 * square, 5 * square), context)
         # d(context) needs two products (towards the probabilities and the values), d(scores) two more.
@@ -96,11 +96,12 @@ class Attention(Layer):
 
     def extra_saved_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
         """Return bytes of flash attention's sums, or of q, k, v, the softmax output and the mask (a byte a score)."""
-        sequence = inputs[0][0]
+        queries, keys = inputs[0][0], inputs[-1][0]
         if self.flash:
-            return float(FLOAT_BYTES * batch * self.num_heads * sequence)
-        mask = sequence**2 if self.causal else 0
-        return float(itemsize * batch * sequence * (3 * self.width + self.num_heads * sequence) + mask)
+            return float(FLOAT_BYTES * batch * self.num_heads * queries)
+        mask = queries * keys if self.causal else 0
+        copied = (queries + 2 * keys) * self.width + queries * self.num_heads * keys
+        return float(itemsize * batch * copied + mask)
 
 
 class AttentionSpec(LayerSpec):

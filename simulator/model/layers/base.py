@@ -149,6 +149,14 @@ class Layer:
         Whether the output lies in the input's storage.
     passes_gradient
         Whether backward hands the gradient of the output on as it is, without a tensor of its own.
+    transient
+        Whether the output is gone when the block's forward has ended: backward does without it or gets it again.
+    reads_targets
+        Whether it reads the targets beside its inputs.
+    makes_fp32
+        Whether its output is fp32 whatever the dtype.
+    has_gradient
+        Whether its output has a gradient where its inputs have one.
     shards
         Inputs, by position, of which a rank may hold some channels or heads alone, and makes those of the output.
     """
@@ -159,6 +167,10 @@ class Layer:
     saves_output: ClassVar[bool] = False
     is_view: ClassVar[bool] = False
     passes_gradient: ClassVar[bool] = False
+    transient: ClassVar[bool] = False
+    reads_targets: ClassVar[bool] = False
+    makes_fp32: ClassVar[bool] = False
+    has_gradient: ClassVar[bool] = True
     num_inputs: ClassVar[int] = 1
     shards: ClassVar[tuple[int, ...]] = ()
 

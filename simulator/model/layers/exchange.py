@@ -36,9 +36,18 @@ class Exchange(Layer):
         ``shift`` sends to the next rank of the group, receives from the one before; backward the other way round.
     num_ranks
         Members of a group.
+    maximum
+        An all-reduce finds the largest instead of the sum.
+    made_again
+        What it makes is not kept for backward: it runs forward again before the backward of what reads it.
     joined, shared
         Dimension of a sample along which an all-gather or all-to-all joins parts, and along which a reduce-scatter or
         all-to-all shares them out.
+    sections
+        Of an all-to-all: what lies side by side along the shared dimension, as queries, keys and values do; each is
+        shared out on its own. Empty for one.
+    transient
+        Nobody keeps the output for backward: there the tensor comes again, beside its gradient.
     """
 
     axis: str
@@ -47,6 +56,10 @@ class Exchange(Layer):
     num_ranks: int
     joined: int = 0
     shared: int = 0
+    sections: tuple[int, ...] = ()
+    transient: bool = False  # type: ignore[misc]
+    maximum: bool = False
+    made_again: bool = False
 
     kind: ClassVar[str] = "exchange"
     passes_gradient: ClassVar[bool] = True

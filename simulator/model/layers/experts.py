@@ -116,8 +116,8 @@ class GroupedLinear(Layer):
     num_experts, num_local
         Experts of the layer, and those that one rank holds; the same without expert parallelism.
     load_imbalance
-        Rows of the busiest rank over the mean of all ranks, 1 or more. Counts where a rank holds some of the experts
-        alone: whoever holds all has all rows, wherever they go.
+        Rows of the busiest rank over the mean of all ranks, 1 or more. Expert parallelism brings that many; whoever
+        holds all experts has all rows, wherever they go.
     """
 
     in_features: int
@@ -146,13 +146,9 @@ class GroupedLinear(Layer):
         """Return the rows of each part of an expert's weight."""
         return (self.out_features // self.num_parts,) * self.num_parts
 
-    def rows(self, inputs: tuple[Shape, ...], batch: int) -> float:
-        """Return the rows that the busiest rank multiplies."""
-        return batch * inputs[0][0] * (self.load_imbalance if self.num_local < self.num_experts else 1.0)
-
     def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:
         """Return one grouped product a phase."""
-        rows = self.rows(inputs, batch)
+        rows = batch * inputs[0][0]
         if phase is Phase.FORWARD:
             return (grouped_matmul(rows, self.out_features, self.in_features, self.num_local),)
         if phase is Phase.INPUT_GRAD:

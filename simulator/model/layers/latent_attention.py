@@ -72,35 +72,33 @@ class LatentAttention(Layer):
 
     def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:
         """Return the passes that make q, k and v of the heads, and attention; there are no weights."""
-        sequence, groups = inputs[0][0], batch * self.num_heads
+        queries, keys, groups = inputs[0][0], inputs[1][0], batch * self.num_heads
         if phase is Phase.WEIGHT_GRAD:
             return ()
         # Turn q, join k, take v out of its place: read and write each.
-        made = memory(
-            2 * groups * sequence * (2 * self.key_dim + self.value_dim), 6 * groups * sequence * self.rope_dim
-        )
-        core = self._core(phase, sequence, groups)
+        moved = queries * self.key_dim + keys * (self.key_dim + self.value_dim)
+        made = memory(2 * groups * moved, 3 * groups * (queries + keys) * self.rope_dim)
+        core = self._core(phase, queries, keys, groups)
         return (made, *core) if phase is Phase.FORWARD else (*core, made)
 
-    def _core(self, phase: Phase, sequence: int, groups: int) -> tuple[Kernel, ...]:
+    def _core(self, phase: Phase, queries: int, keys: int, groups: int) -> tuple[Kernel, ...]:
         if self.flash:
-            shape = {"batch": groups, "queries": sequence, "keys": sequence, "size": self.key_dim}
+            shape = {"batch": groups, "queries": queries, "keys": keys, "size": self.key_dim}
             shape |= {"value_size": self.value_dim, "shared": 1}
             return (fused_attention(**shape, causal=self.causal, backward=phase is Phase.INPUT_GRAD),)
-        square = groups * sequence * sequence
-        scores = matmul(sequence, sequence, self.key_dim, groups)
-        context = matmul(sequence, self.value_dim, sequence, groups)
+        square = groups * queries * keys
+        scores = matmul(queries, keys, self.key_dim, groups)
+        context = matmul(queries, self.value_dim, keys, groups)
         if phase is Phase.FORWARD:
             return (scores, memory(2 * square, 5 * square), context)
-        towards_scores = matmul(sequence, sequence, self.value_dim, groups)
-        towards_keys = matmul(sequence, self.key_dim, sequence, groups)
+        towards_scores = matmul(queries, keys, self.value_dim, groups)
+        towards_keys = matmul(queries, self.key_dim, keys, groups)
         return (towards_scores, context, memory(3 * square, 4 * square), towards_keys, towards_keys)
 
     def extra_saved_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
         """Return bytes of q, k and v as made, and of flash attention's sums or the softmax output and the mask."""
-        sequence = inputs[0][0]
-        rows = batch * sequence * self.num_heads
-        made = itemsize * rows * (2 * self.key_dim + self.value_dim)
+        queries, keys, groups = inputs[0][0], inputs[1][0], batch * self.num_heads
+        made = itemsize * groups * (queries * self.key_dim + keys * (self.key_dim + self.value_dim))
         if self.flash:
-            return float(made + FLOAT_BYTES * rows)
-        return float(made + itemsize * rows * sequence + (sequence**2 if self.causal else 0))
+            return float(made + FLOAT_BYTES * groups * queries)
+        return float(made + itemsize * groups * queries * keys + (queries * keys if self.causal else 0))

@@ -12,6 +12,7 @@ class Loss(Layer):
     """Base of the losses: one input (the prediction), targets come with the data, the output is a scalar."""
 
     __slots__ = ()
+    reads_targets: ClassVar[bool] = True
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return () for the scalar loss."""

@@ -38,8 +38,21 @@ def insert_recomputation(program: Program) -> Program:
 
 
 def _pieces(stage: Stage, last: int) -> list[tuple[Kind, int]]:
-    """Return (kind, segment) of all that runs again before the backward of the segment with which a block ends."""
-    if last != stage.last_computing(last) or not stage.segments[last].recomputed:
-        return []
-    segments = ((part, stage.segments[part]) for part in stage.unit_of(last))
-    return [(segment.again, part) for part, segment in segments if segment.again]
+    """Return (kind, segment) of all that runs again before the backward of a segment.
+
+    Exchanges that run again by themselves come one computation before the first that reads them, so that they travel
+    beside it. A block runs again as a whole before the backward of the segment with which it ends.
+    """
+    place = stage.computing.index(last) if last in stage.computing else -1
+    here = {last} if place == len(stage.computing) - 1 else set()
+    here |= {stage.computing[place - 1]} if place > 0 else set()
+    pieces = [
+        (kind, part)
+        for part, reader in stage.last_readers.items()
+        for kind in [stage.segments[part].again]
+        if kind and reader in here
+    ]
+    if last == stage.last_computing(last) and stage.segments[last].recomputed:
+        segments = ((part, stage.segments[part]) for part in stage.unit_of(last))
+        pieces += [(segment.again, part) for part, segment in segments if segment.again]
+    return pieces

@@ -1,16 +1,19 @@
-"""Insert the all-reduce of each gradient bucket."""
+"""Insert the reduction of each gradient bucket."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from simulator.program.instructions import Instruction, Kind
 from simulator.program.program import Pass, Program
 
 
 def insert_gradient_reduction(program: Program) -> Program:
-    """All-reduce a bucket once its last backward is done, or all buckets at the end when the plan forbids overlap.
+    """Reduce a bucket once its last backward is done, or all buckets at the end when the plan forbids overlap.
 
     Overlap follows torch DDP (Li et al. 2020, arXiv 2006.15704): buckets in backward order, started in the last
-    micro-batch, while earlier layers are still in backward.
+    micro-batch, while earlier layers are still in backward. Plans that keep no whole gradients reduce those of each
+    micro-batch. Where groups of replicas each share out a copy, parts are summed inside a group, then over the groups.
 
     With two pipelines a rank holds copies of two stages, and the rank with the other copies runs them in another order;
     so that both reduce in the same order, they do so at the end, the earlier part of the model first.
@@ -21,15 +24,20 @@ def insert_gradient_reduction(program: Program) -> Program:
 def _lower(program: Program, instructions: tuple[Instruction, ...]) -> tuple[Instruction, ...]:
     lowered: list[Instruction] = []
     held: list[Instruction] = []
-    overlap = program.plan.dp_overlap and program.pipelines == 1
-    last = {(i.stage, i.part): position for position, i in enumerate(instructions) if i.kind in (Kind.B, Kind.W)}
+    each = program.plan.reduces_each
+    overlap = (program.plan.dp_overlap or each) and program.pipelines == 1
+    keys = [(i.stage, i.part, i.microbatch if each else -1) for i in instructions]
+    last = {keys[place]: place for place, i in enumerate(instructions) if i.kind in (Kind.B, Kind.W)}
     for position, instruction in enumerate(instructions):
         lowered.append(instruction)
-        if last.get((instruction.stage, instruction.part)) != position:
-            continue
-        for index, bucket in enumerate(program.stages[instruction.stage].buckets):
-            if bucket.segment == instruction.part:
-                reduction = Instruction(bucket.reduction, instruction.stage, part=index)
-                (lowered if overlap else held).append(reduction)
+        if last.get(keys[position]) == position:
+            (lowered if overlap else held).extend(_reductions(program, *keys[position]))
     held.sort(key=lambda reduction: program.model_stage(reduction.stage) if program.pipelines > 1 else 0)
     return (*lowered, *held)
+
+
+def _reductions(program: Program, stage: int, part: int, microbatch: int) -> Iterator[Instruction]:
+    """Yield what reduces the buckets that a segment's backward completes."""
+    for index, bucket in enumerate(program.stages[stage].buckets):
+        if bucket.segment == part:
+            yield from (Instruction(kind, stage, microbatch, index) for kind in program.sums(bucket))

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from itertools import groupby
+from typing import NamedTuple
 
-from simulator.program.instructions import Instruction, Kind
+from simulator.program.instructions import FORWARD, Instruction, Kind
 from simulator.program.program import Pass, Program
-from simulator.program.sharding import buckets_read
+from simulator.program.sharding import BucketKey, buckets_read
+
+
+class Visit(NamedTuple):
+    """Instructions in a row that read the same bucket: where the first and the last stand, and if it stays whole."""
+
+    bucket: BucketKey
+    first: int
+    last: int
+    stays: bool
 
 
 def insert_unshards(program: Program) -> Program:
-    """Gather a block's parameters for each run of instructions that read them, one block ahead of the computation.
+    """Gather a block's parameters for each run of instructions that read them, some blocks ahead of the computation.
 
     Fully sharded data parallelism (Zhao et al. 2023, arXiv 2304.11277; ZeRO stage 3, arXiv 1910.02054) that lets go of
     parameters after forward and gathers them again for backward. A block that is read again at once stays. Gathering
-    for the next run is issued before this one computes, so two blocks are whole at once, no more.
+    for the n-th run from here, n the plan's ``prefetch``, is issued before this one computes, so n + 1 blocks are whole
+    at once, no more. With ``reshard_after_forward: false`` a block stays until no micro-batch is between its forward
+    and its backward (SHARD_GRAD_OP of arXiv 2304.11277).
     """
     if not program.plan.is_sharded:
         return program.lowered(Pass.UNSHARD, program.lists)
@@ -23,19 +35,43 @@ def insert_unshards(program: Program) -> Program:
 
 
 def _lower(program: Program, instructions: tuple[Instruction, ...]) -> tuple[Instruction, ...]:
-    buckets = buckets_read(program)
-    read = [(place, bucket) for place, each in enumerate(instructions) if (bucket := buckets.get(each.work()))]
-    runs = [(bucket, [place for place, _ in run]) for bucket, run in groupby(read, key=lambda entry: entry[1])]
+    visits = _visits(program, instructions)
     before: dict[int, list[Instruction]] = defaultdict(list)
     after: dict[int, list[Instruction]] = defaultdict(list)
-    times: Counter[tuple[int, int]] = Counter()
-    for index, ((stage, part), places) in enumerate(runs):
-        gathering = Instruction(Kind.UNSHARD, stage, times[stage, part], part)
-        before[runs[max(0, index - 1)][1][0]].append(gathering)
-        after[places[-1]].append(gathering._replace(kind=Kind.RESHARD))
-        times[stage, part] += 1
+    times: Counter[BucketKey] = Counter()
+    freed: dict[BucketKey, int] = {}
+    whole: set[BucketKey] = set()
+    for index, (bucket, _, last, stays) in enumerate(visits):
+        gathering = Instruction(Kind.UNSHARD, bucket[0], times[bucket], bucket[1])
+        if bucket not in whole:
+            # No earlier than right after it was let go of.
+            ahead = max(index - program.plan.prefetch, freed.get(bucket, -1) + 1)
+            before[visits[ahead].first].append(gathering)
+            whole.add(bucket)
+        if not stays:
+            after[last].append(gathering._replace(kind=Kind.RESHARD))
+            whole.remove(bucket)
+            freed[bucket] = index
+            times[bucket] += 1
     return tuple(
         each
         for place, instruction in enumerate(instructions)
         for each in (*before.get(place, ()), instruction, *after.get(place, ()))
     )
+
+
+def _visits(program: Program, instructions: tuple[Instruction, ...]) -> list[Visit]:
+    """Return the runs of instructions that read one bucket each."""
+    buckets = buckets_read(program)
+    read = [(place, bucket) for place, each in enumerate(instructions) if (bucket := buckets.get(each.work()))]
+    # How many more parts of a bucket a micro-batch has run forward than backward.
+    between: dict[BucketKey, Counter[int]] = defaultdict(Counter)
+    visits = []
+    for bucket, run in groupby(read, key=lambda entry: entry[1]):
+        places = [place for place, _ in run]
+        for kind, _, microbatch, _ in (instructions[place] for place in places):
+            if kind is not Kind.R:
+                between[bucket][microbatch] += 1 if kind in FORWARD else -1
+        stays = not program.plan.reshard_after_forward and any(between[bucket].values())
+        visits.append(Visit(bucket, places[0], places[-1], stays))
+    return visits
