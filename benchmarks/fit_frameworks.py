@@ -25,8 +25,9 @@ from simulator.errors import PlancastError
 from simulator.load import Inputs, build
 from simulator.plan.frameworks import FRAMEWORKS, NONE, Framework
 from simulator.published import Row, convert, read_rows, step_seconds
+from simulator.published.frameworks import framework_of
 
-MEASURED = Path("/work/shared/measured")
+MEASURED = Path(__file__).parents[1].parent / "shared" / "measured"
 RUNS = (MEASURED / "runs.csv", MEASURED / "runs_vtrain.csv")
 
 Vector = NDArray[np.float64]
@@ -175,7 +176,7 @@ def main() -> None:
     parser.add_argument("--untested", action="store_true", help="leave out the test rows")
     options = parser.parse_args()
     rows = [row for path in options.runs for row in read_rows(path)]
-    rows = [row for row in rows if convert_name(row) in options.framework]
+    rows = [row for row in rows if framework_of(row).name in options.framework]
     calibration = runs(rows, "calibration")
     test = {} if options.untested else runs(rows, "test")
     for name in options.framework:
@@ -189,13 +190,6 @@ def main() -> None:
         for role, members in (("calibration", chosen), ("test", held)):
             for label, one in (("without", FRAMEWORKS[NONE]), ("shipped", FRAMEWORKS[name]), ("fitted", fitted)):
                 print(f"  {role:12} {label:8} {describe(errors(name, one, members))}", flush=True)
-
-
-def convert_name(row: Row) -> str:
-    """Return the framework of a row."""
-    from simulator.published.frameworks import framework_of
-
-    return framework_of(row).name
 
 
 if __name__ == "__main__":

@@ -1,0 +1,83 @@
+"""What a framework adds: never less than nothing, nothing without one, and what was counted to the byte."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from simulator.cost import Calibration, ComputeCost
+from simulator.cost.kernels import FLASH_KERNELS, kernel_seconds
+from simulator.cost.overheads import framework_kernels
+from simulator.engine.run import simulate
+from simulator.errors import InputError
+from simulator.load import Inputs, load
+from simulator.model.layers import CrossEntropy
+from simulator.model.layers.base import Phase, fused_attention
+from simulator.plan.frameworks import FRAMEWORKS, NONE, TORCH_LOSS, Framework
+from simulator.program.instructions import Instruction
+
+CONSTANTS = [field.name for field in fields(Framework) if field.name != "source"]
+
+
+def inputs(*changes: str, topology: str = "dgx-a100", devices: int = 1) -> Inputs:
+    return load("gpt-tiny", topology, "single", [f"topology.node.count={devices}", "plan.dp=auto", *changes])
+
+
+def step(name: str, axis: str = "pp") -> float:
+    run = inputs(f"plan.framework={name}", "plan.dtype=bf16", *([] if axis == "dp" else [f"plan.{axis}=2"]), devices=2)
+    return simulate(run.program, run.topology, Calibration())[0].step_time
+
+
+@pytest.mark.parametrize("axis", ["dp", "pp", "tp"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_no_framework_makes_a_step_faster(name: str, axis: str) -> None:
+    assert step(name, axis) >= step(NONE, axis)
+
+
+@pytest.mark.parametrize("constant", CONSTANTS)
+def test_a_larger_constant_never_makes_a_step_faster(constant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = (1e3, 1e3) if constant == "loss" else 1e3
+    bare = step(NONE)
+    monkeypatch.setitem(FRAMEWORKS, "ddp", replace(FRAMEWORKS[NONE], **{constant: large}))
+    if constant == "slot":
+        assert step("ddp") >= bare + 2e3  # Two stages, one after the other, forward and backward.
+    elif constant != "host_launch":
+        assert step("ddp") > bare
+    else:
+        assert step("ddp") > 1e3
+
+
+def test_the_host_is_ahead_of_the_device_where_it_launches_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = step(NONE, "tp")
+    monkeypatch.setitem(FRAMEWORKS, "ddp", replace(FRAMEWORKS[NONE], host_launch=1e-9))
+    assert step("ddp", "tp") == pytest.approx(bare, rel=1e-9)
+
+
+def test_cross_entropy_of_torch_moves_the_bytes_that_were_counted() -> None:
+    graph = inputs("plan.dtype=bf16").program.graph
+    node = next(node for node in graph.nodes if isinstance(node.layer, CrossEntropy))
+    sequence, classes = graph.input_shapes(node)[0]
+    for phase, counted in zip((Phase.FORWARD, Phase.INPUT_GRAD), TORCH_LOSS, strict=True):
+        (kernel,) = framework_kernels(graph, node, phase, 3, 2, FRAMEWORKS["fsdp"])
+        assert kernel.elements * 2 >= counted * 3 * sequence * classes
+
+
+def test_older_attention_takes_longer_the_newer_the_device() -> None:
+    run = inputs(topology="dgx-h100")
+    shape = {"batch": 64, "queries": 8192, "keys": 8192, "size": 128, "value_size": 128, "shared": 1}
+    kernel = fused_attention(**shape, causal=True, backward=False)
+    device = run.topology.device(0)
+    times = [kernel_seconds(kernel, device, "bf16", 2, flash=flash) for flash in FLASH_KERNELS]
+    assert times == sorted(times)
+    newest, flash2 = (seconds - device.launch_overhead for seconds in times[:2])
+    assert flash2 / newest == pytest.approx(1.7)
+
+
+def test_a_framework_that_is_not_known_is_refused() -> None:
+    with pytest.raises(InputError, match="is not a framework"):
+        inputs("plan.framework=megatrom")
+
+
+def test_without_a_framework_the_host_costs_nothing() -> None:
+    run = inputs(topology="dgx-a100")
+    cost = ComputeCost(run.program, run.topology.device(0), Calibration())
+    assert cost.host_seconds(Instruction.parse("0F0.0")) == 0
