@@ -21,6 +21,7 @@ ABSENT: dict[str, Any] = {
     "recompute_blocks": None,
     "context_parallel": REFINES,
     "gradient_dtype": REFINES,
+    "gradient_sync": REFINES,
     "prefetch": REFINES,
 }
 """How a version behaves that lacks a key."""

@@ -35,6 +35,9 @@ def put_sharding(plan: Draft, row: Row, framework: Framework) -> None:
         return
     for key, value in keys.items():
         plan.put(key, value, origin)
+    if keys["sharding"] in ("fsdp", "hsdp"):
+        # Gradients of a sharded model would not fit whole: FSDP and ZeRO-3 share them out as they come.
+        plan.put("gradient_sync", "each", "FSDP and ZeRO-3 reduce gradients in every micro-batch unless told otherwise")
     if keys["sharding"] == "hsdp":
         ways = re.search(r"(?:shard|group)\D{0,12}(\d+)", text)
         within = row.count("gpus_per_node") or 8
