@@ -159,7 +159,7 @@ def _entry(candidate: Candidate, values: NDArray[np.float64], source: str, summe
         "source": source,
     }
     if candidate.algorithm == "direct" and not summed:
-        # Between nodes all-to-alls alone were measured, where every card serves many peers at once; one message does not.
+        # Between nodes all-to-alls alone were measured, where a card serves many peers at once; one message does not.
         fields["operations"] = "[all_to_all, send]" if candidate.scope == "node" else "[all_to_all]"
     lines = [f"{key}: {value}" for key, value in fields.items() if (key, value) != ("min_ranks", "2")]
     return "    - " + "\n      ".join(lines) + "\n"
