@@ -98,6 +98,8 @@ def settings(row: dict[str, str]) -> list[str]:
         "model.sequence_length": row["seq_len"],
         "model.vocab_size": VOCABULARY,
         "topology.nodes": ranks // int(row["gpus_per_node"]),
+        # As Megatron-LM of 2023 had it unless told otherwise (simulator/published/frameworks.py).
+        "plan.attention": "math",
         "plan.tp": row["tp"],
         "plan.pp": ranks,
         "plan.stages": f"[{', '.join(stages(int(row['layers']), ranks * chunks))}]",
@@ -139,7 +141,7 @@ HEADER = [
     "Qi et al. 2023 (arXiv 2401.10241, tables 3 to 5) against predictions without any calibration: published / "
     "predicted. ZB-1p and ZB-2p are `zb_auto` with room for p and 2 p micro-batches and `optimizer_barrier: false`; "
     "1F1B-I is `interleaved_1f1b` with one layer a stage. Topology `dgx-a100` (theirs had RoCE of a rate not stated), "
-    f"bf16, {VOCABULARY:,} words (not stated; the models' names fit 24,000 to 33,000). Their bubble rates were "
+    f"bf16, attention not fused, {VOCABULARY:,} words (not stated; the models' names fit 24,000 to 33,000). Their bubble rates were "
     "computed from profiled passes, not measured. 1F1B and 1F1B-I, which are Megatron's own, wait for their sends "
     "(`p2p_overlap: false`), as the authors' script says (`--no-overlap-p2p-communication`); bubble rates leave that "
     "out, as theirs do.",
