@@ -141,10 +141,10 @@ HEADER = [
     "Qi et al. 2023 (arXiv 2401.10241, tables 3 to 5) against predictions without any calibration: published / "
     "predicted. ZB-1p and ZB-2p are `zb_auto` with room for p and 2 p micro-batches and `optimizer_barrier: false`; "
     "1F1B-I is `interleaved_1f1b` with one layer a stage. Topology `dgx-a100` (theirs had RoCE of a rate not stated), "
-    f"bf16, attention not fused, {VOCABULARY:,} words (not stated; the models' names fit 24,000 to 33,000). Their bubble "
-    "rates were computed from profiled passes, not measured. 1F1B and 1F1B-I, which are Megatron's own, wait for their sends "
-    "(`p2p_overlap: false`), as the authors' script says (`--no-overlap-p2p-communication`); bubble rates leave that "
-    "out, as theirs do.",
+    f"bf16, attention not fused, {VOCABULARY:,} words (not stated; the models' names fit 24,000 to 33,000). Their "
+    "bubble rates were computed from profiled passes, not measured. 1F1B and 1F1B-I, which are Megatron's own, wait "
+    "for their sends (`p2p_overlap: false`), as the authors' script says (`--no-overlap-p2p-communication`); bubble "
+    "rates leave that out, as theirs do.",
 ]
 
 
