@@ -95,18 +95,21 @@ def test_precision_that_means_nothing_is_a_problem() -> None:
     assert "posit" in given.problems.diagnostics[0].message
 
 
+EACH = {"gradient_sync": "each"}
+
+
 @pytest.mark.parametrize(
     ("text", "framework", "keys"),
     [
-        ("FSDP FULL_SHARD", "", {"sharding": "fsdp"}),
-        ("FSDP SHARD_GRAD_OP", "", {"sharding": "fsdp", "reshard_after_forward": False}),
-        ("FSDP HYBRID_SHARD", "", {"sharding": "hsdp", "dp_shard": 8}),
+        ("FSDP FULL_SHARD", "", {"sharding": "fsdp", **EACH}),
+        ("FSDP SHARD_GRAD_OP", "", {"sharding": "fsdp", **EACH, "reshard_after_forward": False}),
+        ("FSDP HYBRID_SHARD", "", {"sharding": "hsdp", **EACH, "dp_shard": 8}),
         ("distributed optimizer (ZeRO-1) per recipe default", "", {"sharding": "zero1"}),
         ("zero2", "", {"sharding": "zero2"}),
         ("none (replicated optimizer)", "", {"sharding": "none"}),
         ("none", "PyTorch FSDP", {"sharding": "none"}),
         ("DP", "", {"sharding": "none"}),
-        ("", "torchtitan (PyTorch FSDP2)", {"sharding": "fsdp"}),
+        ("", "torchtitan (PyTorch FSDP2)", {"sharding": "fsdp", **EACH}),
         ("", "DeepSpeed ZeRO-2", {"sharding": "zero2"}),
         ("", "Megatron-LM", {"sharding": "none"}),
     ],
