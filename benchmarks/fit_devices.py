@@ -24,12 +24,13 @@ from sections import write_section
 
 from simulator.inputs.yaml_source import read_document
 from simulator.topology import Device, DeviceSchema, build_device
+from simulator.units import parse_seconds
 
 ROOT = Path(__file__).parents[1]
 MEASURED = ROOT.parent / "shared" / "measured"
 DEVICES = ROOT / "topologies" / "devices"
 PAGE = ROOT / "docs" / "devices.md"
-MICROSECOND = 1e-6
+MICROSECOND = parse_seconds("1 us")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,8 +39,8 @@ from simulator.model.layers import (
     Tokens,
 )
 from simulator.model.layers.exchange import NOTHING
+from simulator.plan.divisors import divisors, neighbours
 from simulator.plan.plan import Plan
-from simulator.plan.resolve import divisors, neighbours
 
 MIXES = (BatchNorm, Conv2d, FirstToken, Flatten, Pool, Tokens)
 """Layers beside attention that look at several places of the input at once."""

@@ -13,8 +13,8 @@ from dataclasses import replace
 from simulator.errors import Problems
 from simulator.model.graph import LayerGraph, Node
 from simulator.model.layers import Combine, Dispatch, ExpertExchange, GroupedLinear
+from simulator.plan.divisors import divisors, neighbours
 from simulator.plan.plan import Plan
-from simulator.plan.resolve import divisors, neighbours
 
 
 def share_experts(graph: LayerGraph, plan: Plan, problems: Problems) -> LayerGraph | None:

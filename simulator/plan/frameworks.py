@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MICROSECOND, MILLISECOND = 1e-6, 1e-3
+from simulator.units import parse_seconds
 
 NONE = "none"
 """Value of the key that adds nothing."""
@@ -68,9 +68,9 @@ their norm (4), main parameters copied back (4 + 2), gradients zeroed (2)."""
 FRAMEWORKS = {
     NONE: Framework(source="the work of the model alone"),
     "megatron-deepspeed": Framework(
-        host_launch=58 * MICROSECOND,
-        slot=1.1 * MILLISECOND,
-        step=8.4 * MILLISECOND,
+        host_launch=parse_seconds("58 us"),
+        slot=parse_seconds("1.1 ms"),
+        step=parse_seconds("8.4 ms"),
         elementwise=1.7,
         loss=MEGATRON_LOSS,
         accumulation=6.0,
@@ -79,8 +79,8 @@ FRAMEWORKS = {
         "calibration rows of vTrain (VIA-Research, 2 to 8 A100), vocabulary parallel: median |error| 7.6%, mean 8.2%",
     ),
     "megatron": Framework(
-        slot=1.6 * MILLISECOND,
-        step=10 * MILLISECOND,
+        slot=parse_seconds("1.6 ms"),
+        step=parse_seconds("10 ms"),
         elementwise=1.25,
         loss=MEGATRON_LOSS,
         accumulation=6.0,

@@ -3,53 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Protocol
 
 from simulator.errors import Problems
+from simulator.plan.batch import batch_of
+from simulator.plan.divisors import divisors, neighbours
 from simulator.plan.frameworks import FRAMEWORKS
 from simulator.plan.mesh import AXES, Mesh
 from simulator.plan.plan import DTYPE_BYTES, NEEDED, Optimizer, Plan
+from simulator.plan.schedule_keys import ScheduleRules, check_length, schedule_text, stages_per_rank
 from simulator.plan.schema import PlanSchema
 from simulator.plan.sharding import check_sharding, sharding_of
 from simulator.topology import Topology
-from simulator.units import format_bytes, parse_bytes
 
-MAX_FORWARDS = 2**20
-"""Forward passes of all stages in one step: four times those of 64 ranks, 4 stages each, and 1,024 micro-batches."""
-
-MAX_SCHEDULE_FILE = int(parse_bytes("64 MiB"))
-"""Size of a file of actions; that of 64 ranks, 4 stages each, and 1,024 micro-batches is a tenth of it."""
-
-
-class ScheduleRules(Protocol):
-    """What resolving a plan must know of a schedule."""
-
-    @property
-    def usual_stages_per_rank(self) -> int:
-        """Virtual stages of a rank when the plan names none."""
-
-    @property
-    def limits_activations(self) -> bool:
-        """Whether it can be told how many micro-batches a rank may hold."""
-
-    def check(self, num_ranks: int, num_microbatches: int, num_stages_per_rank: int) -> tuple[str, str] | None:
-        """Return what is not allowed and a way out, or None."""
-
-
-def divisors(number: int) -> list[int]:
-    """Return the divisors of a positive number, ascending."""
-    small = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
-    return sorted({*small, *(number // d for d in small)})
-
-
-def neighbours(wanted: int, legal: Iterable[int]) -> str:
-    """Return the legal values next below and above ``wanted`` as text."""
-    legal = sorted(set(legal))
-    near = [max((v for v in legal if v < wanted), default=None), min((v for v in legal if v > wanted), default=None)]
-    return " or ".join(str(value) for value in near if value is not None)
+AS_WRITTEN = (
+    "name",
+    "schedule",
+    "dtype",
+    "dp_overlap",
+    "bucket_size",
+    "p2p_overlap",
+    "optimizer_barrier",
+    "ep",
+    "context_parallel",
+    "activation_limit",
+    "sequence_parallel",
+    "recompute",
+    "recompute_blocks",
+    "framework",
+    "flash_kernel",
+    "epochs",
+)
+"""Keys of the file that a plan takes over as they are."""
 
 
 def resolve_plan(
@@ -72,50 +58,37 @@ def resolve_plan(
     mesh = _mesh(spec, topology.world_size, problems)
     _check_dtype(spec, topology, problems)
     _check_sequence_parallel(spec, problems)
-    if spec.recompute_blocks and spec.recompute == "none":
-        message = "chooses among blocks that recompute, and recompute is none"
-        problems.add("plan.recompute_blocks", message, "set recompute: full or selective, or leave it out")
+    _check_recompute(spec, problems)
     _check_framework(spec, problems)
-    batch = _batch(spec, mesh.size("dp"), problems) if mesh else None
-    text = _schedule_text(spec, problems)
+    batch = batch_of(spec, mesh.size("dp"), problems) if mesh else None
+    text = schedule_text(spec, problems)
     check_sharding(spec, problems)
-    stages = _stages_per_rank(spec, schedules, batch[1] if batch else spec.num_microbatches, problems)
+    stages = stages_per_rank(spec, schedules, batch[1] if batch else spec.num_microbatches, problems)
     if mesh and batch:
-        _check_length(mesh.size("pp") * stages, batch[1], problems)
+        check_length(mesh.size("pp") * stages, batch[1], problems)
     if mesh is None or batch is None or len(problems) > before:
         return None
     return Plan(
-        name=spec.name,
         mesh=mesh,
-        schedule=spec.schedule,
         microbatch_size=batch[0],
         num_microbatches=batch[1],
-        dtype=spec.dtype,
-        optimizer=Optimizer(
-            kind=spec.optimizer.kind, learning_rate=spec.optimizer.learning_rate, momentum=spec.optimizer.momentum
-        ),
-        dp_overlap=spec.dp_overlap,
-        bucket_size=spec.bucket_size,
-        p2p_overlap=spec.p2p_overlap,
-        optimizer_barrier=spec.optimizer_barrier,
+        optimizer=Optimizer(**spec.optimizer.model_dump()),
         num_stages_per_rank=stages,
-        ep=spec.ep,
-        context_parallel=spec.context_parallel,
-        activation_limit=spec.activation_limit,
         schedule_file=spec.schedule_file or "",
         schedule_text=text,
         attention=spec.attention or "",
         vocab_parallel=_shares_vocabulary(spec, topology),
-        sequence_parallel=spec.sequence_parallel,
-        recompute=spec.recompute,
-        recompute_blocks=spec.recompute_blocks,
-        **sharding_of(spec),
         stages=spec.stages if isinstance(spec.stages, str) else tuple(spec.stages),
-        framework=spec.framework,
-        flash_kernel=spec.flash_kernel,
         dataset_size=spec.dataset_size or 0,
-        epochs=spec.epochs,
+        **sharding_of(spec),
+        **spec.model_dump(include=set(AS_WRITTEN)),
     )
+
+
+def _check_recompute(spec: PlanSchema, problems: Problems) -> None:
+    if spec.recompute_blocks and spec.recompute == "none":
+        message = "chooses among blocks that recompute, and recompute is none"
+        problems.add("plan.recompute_blocks", message, "set recompute: full or selective, or leave it out")
 
 
 def _mesh(spec: PlanSchema, world: int, problems: Problems) -> Mesh | None:
@@ -179,65 +152,6 @@ def _divides_experts(spec: PlanSchema, dp: int, problems: Problems) -> bool:
     return not remainder
 
 
-def _stages_per_rank(
-    spec: PlanSchema, schedules: Mapping[str, ScheduleRules], num_microbatches: int | None, problems: Problems
-) -> int:
-    """Return the virtual stages of a rank, after reporting what the schedule does not allow."""
-    rules = schedules.get(spec.schedule)
-    if rules is None:
-        close = get_close_matches(spec.schedule.lower(), schedules, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(schedules)}"
-        problems.add("plan.schedule", f"{spec.schedule!r} is not a schedule", hint)
-        return 1
-    if spec.activation_limit is not None and not rules.limits_activations:
-        message = f"is not read by schedule {spec.schedule}"
-        problems.add("plan.activation_limit", message, "leave it out, or set schedule: zb_auto")
-    number = spec.num_stages_per_rank or rules.usual_stages_per_rank
-    broken = rules.check(spec.pp, num_microbatches, number) if num_microbatches else None
-    if broken:
-        key = "num_stages_per_rank" if spec.num_stages_per_rank else "schedule"
-        problems.add(f"plan.{key}", broken[0], broken[1])
-    return number
-
-
-def _check_length(num_stages: int, num_microbatches: int, problems: Problems) -> None:
-    """A step is a list of instructions; one that is longer than memory is refused before it is written."""
-    if num_stages * num_microbatches > MAX_FORWARDS:
-        problems.add(
-            "plan.num_microbatches",
-            f"{num_microbatches} micro-batches through {num_stages} stages are {num_stages * num_microbatches:,} "
-            f"forward passes, more than the {MAX_FORWARDS:,} there may be",
-            f"at most {MAX_FORWARDS // num_stages}; larger micro-batches, or fewer in a step",
-        )
-
-
-def _schedule_text(spec: PlanSchema, problems: Problems) -> str:
-    """Return the content of the file that the schedule ``custom`` reads."""
-    if (spec.schedule == "custom") != (spec.schedule_file is not None):
-        problems.add(
-            "plan.schedule_file",
-            "is missing for schedule custom"
-            if spec.schedule_file is None
-            else f"is not read by schedule {spec.schedule}",
-            "give the file" if spec.schedule_file is None else "set schedule: custom",
-        )
-        return ""
-    if spec.schedule_file is None:
-        return ""
-    hint = "a plan file names it from its own folder, --set from the working directory"
-    path = Path(spec.schedule_file)
-    if path.exists() and not (path.is_file() and path.stat().st_size <= MAX_SCHEDULE_FILE):
-        message = f"{path} is no file of at most {format_bytes(MAX_SCHEDULE_FILE)}"
-        problems.add("plan.schedule_file", message, hint)
-        return ""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        problems.add("plan.schedule_file", f"{spec.schedule_file} cannot be read: {reason.lower()}", hint)
-        return ""
-
-
 def _check_framework(spec: PlanSchema, problems: Problems) -> None:
     if spec.framework not in FRAMEWORKS:
         close = get_close_matches(spec.framework.lower(), FRAMEWORKS, n=1)
@@ -260,43 +174,3 @@ def _check_dtype(spec: PlanSchema, topology: Topology, problems: Problems) -> No
                 f"device {device.kind} has no peak for {needed}{beside}",
                 f"it has {', '.join(device.peak)}; choose one or add the peak to the topology",
             )
-
-
-def _batch(spec: PlanSchema, dp: int, problems: Problems) -> tuple[int, int] | None:
-    """Return (microbatch_size, num_microbatches) from any two of the three batch keys."""
-    size, number, total = spec.microbatch_size, spec.num_microbatches, spec.global_batch_size
-    if total is None:
-        if size is None and number is None:
-            hint = "give two of microbatch_size, num_microbatches, global_batch_size"
-            problems.add("plan.microbatch_size", "is missing", hint)
-            return None
-        return size or 1, number or 1
-    if total % dp:
-        problems.add(
-            "plan.global_batch_size",
-            f"dp({dp}) does not divide {total} (remainder {total % dp})",
-            f"nearest: {' or '.join(str(v) for v in (total // dp * dp, total // dp * dp + dp) if v)}",
-        )
-        return None
-    share = total // dp
-    if size is None and number is None:
-        size = 1
-    known, key = (size, "microbatch_size") if size is not None else (number, "num_microbatches")
-    assert known is not None
-    if share % known:
-        problems.add(
-            f"plan.{key}",
-            f"{known} does not divide global_batch_size({total}) / dp({dp}) = {share} (remainder {share % known})",
-            f"legal neighbour: {neighbours(known, divisors(share))}",
-        )
-        return None
-    result = (known, share // known) if key == "microbatch_size" else (share // known, known)
-    if size is not None and number is not None and result[1] != number:
-        problems.add(
-            "plan.num_microbatches",
-            f"microbatch_size({size}) * num_microbatches({number}) * dp({dp}) = {size * number * dp}, "
-            f"but global_batch_size is {total}",
-            f"num_microbatches {result[1]} fits, or leave it out",
-        )
-        return None
-    return result

@@ -16,7 +16,7 @@ from simulator.model.graph import LayerGraph, Node, Shard
 from simulator.model.layers import Exchange
 from simulator.model.layers.exchange import NOTHING
 from simulator.model.layers.vocabulary import Positions, VocabularyEmbedding
-from simulator.plan.resolve import divisors, neighbours
+from simulator.plan.divisors import divisors, neighbours
 
 
 def share_sequence(graph: LayerGraph, tp: int, problems: Problems) -> LayerGraph | None:

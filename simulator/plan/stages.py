@@ -10,8 +10,8 @@ from simulator.errors import Problems
 from simulator.model.graph import INPUT, LayerGraph, Node
 from simulator.model.layers import Exchange
 from simulator.model.layers.base import Phase
+from simulator.plan.divisors import divisors, neighbours
 from simulator.plan.plan import Plan
-from simulator.plan.resolve import divisors, neighbours
 from simulator.topology import Device
 
 Cost = Callable[[Node], float]

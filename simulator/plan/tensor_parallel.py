@@ -31,7 +31,7 @@ from simulator.model.layers import (
     Qkv,
 )
 from simulator.model.layers.exchange import NOTHING
-from simulator.plan.resolve import divisors, neighbours
+from simulator.plan.divisors import divisors, neighbours
 
 Region = list[Node]
 

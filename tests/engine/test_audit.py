@@ -12,24 +12,23 @@ from simulator.topology import Collectives, Topology
 SIZES = (1e6, 256e6)
 
 
+ANYWHERE = (
+    ("all_reduce", "ring"),
+    ("all_gather", "ring"),
+    ("reduce_scatter", "ring"),
+    ("all_reduce", "halving_doubling"),
+    ("all_to_all", "direct"),
+    ("all_reduce", "direct"),
+)
+BETWEEN_NODES = (("all_reduce", "hierarchical"), ("all_gather", "hierarchical"))
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
-    ("operation", "algorithm"),
-    [
-        ("all_reduce", "ring"),
-        ("all_gather", "ring"),
-        ("reduce_scatter", "ring"),
-        ("all_reduce", "halving_doubling"),
-        ("all_reduce", "hierarchical"),
-        ("all_gather", "hierarchical"),
-        ("all_to_all", "direct"),
-        ("all_reduce", "direct"),
-    ],
+    ("operation", "algorithm", "nodes"),
+    [(*case, nodes) for nodes in (1, 2) for case in ANYWHERE] + [(*case, 2) for case in BETWEEN_NODES],
 )
-@pytest.mark.parametrize("nodes", [1, 2])
 def test_coflows_are_exact(operation: str, algorithm: str, size: float, nodes: int) -> None:
-    if algorithm == "hierarchical" and nodes == 1:
-        pytest.skip("needs several nodes")
     topology = bare("dgx-h100", nodes)
     ranks = range(topology.world_size)
     coflow = collective_seconds(topology, ranks, operation, size, algorithm)

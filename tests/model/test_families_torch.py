@@ -27,7 +27,10 @@ from tests.model.small import SMALL, changes  # noqa: E402
 
 BATCH = 3
 ATEN = torch.ops.aten
-FLASH = [name for name in SMALL if name != "resnet"]
+UNFUSED = [(name, False) for name in SMALL]
+WITH_FLASH = [*UNFUSED, *((name, True) for name in SMALL if name != "resnet")]
+ON_CPU = [case for case in WITH_FLASH if case != ("deepseek", True)]
+"""torch has no fused attention with values narrower than keys on a CPU."""
 
 
 def inputs(family: str, *further: str, plan: tuple[str, ...] = ()) -> Inputs:
@@ -86,11 +89,8 @@ COUNTS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("family", "flash"), [*((name, False) for name in SMALL), *((name, True) for name in FLASH if name != "deepseek")]
-)
+@pytest.mark.parametrize(("family", "flash"), ON_CPU)
 def test_flops_are_those_that_torch_counts(family: str, flash: bool) -> None:
-    """Exactly; torch has no fused attention with narrower values on a CPU, so that latent attention has none here."""
     graph = inputs(family, *(["flash=true"] if flash else [])).graph
     values = weights(graph)
     with FlopCounterMode(display=False, custom_mapping=COUNTS) as counter:
@@ -111,13 +111,10 @@ def test_every_parameter_gets_a_gradient(family: str) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("family", SMALL)
 @pytest.mark.parametrize("schedule", ["gpipe", "zb_h1"])
-@pytest.mark.parametrize("flash", [False, True])
+@pytest.mark.parametrize(("family", "flash"), WITH_FLASH)
 def test_a_step_trains_what_one_process_trains(family: str, schedule: str, flash: bool) -> None:
     """Whole and split backwards against plain autograd, which knows no stages and no put-off gradients."""
-    if flash and family == "resnet":
-        pytest.skip("no attention")
     plan = (
         f"schedule={schedule}",
         "microbatch_size=4",
@@ -134,12 +131,9 @@ def test_a_step_trains_what_one_process_trains(family: str, schedule: str, flash
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
 
 
-@pytest.mark.parametrize("family", SMALL)
 @pytest.mark.parametrize("schedule", ["gpipe", "zb_h1"])
-@pytest.mark.parametrize("flash", [False, True])
+@pytest.mark.parametrize(("family", "flash"), ON_CPU)
 def test_bytes_held_are_what_the_program_says(family: str, schedule: str, flash: bool) -> None:
-    if flash and family in ("resnet", "deepseek"):
-        pytest.skip("no attention, or none that torch fuses on a CPU")
     plan = (f"schedule={schedule}", "microbatch_size=2", "num_microbatches=2")
     given = inputs(family, *(["flash=true"] if flash else []), plan=plan)
     runtime = Runtime(given, 0, Transport(given.program), torch.device("cpu"))
