@@ -27,8 +27,11 @@ class Framework:
         times the 5 to 10 us of a single launch.
     slot
         Seconds of the host before the first launch of each forward and each backward of a stage: batches, masks,
-        hooks, messages. In a pipeline the host then waits for the device too, since it completes the messages of a slot
-        before it launches anything; elsewhere it goes on ahead of the device.
+        hooks, messages. The device waits for them where the host has just waited for the device: in a pipeline whose
+        messages are completed before anything is launched (``p2p_overlap: false``). Elsewhere the host is ahead.
+    pairs_messages
+        Whether ``interleaved_1f1b`` completes the messages of a forward and of the backward after it together, so that
+        only the forward begins on a device that has run dry.
     step
         Seconds of a step in which the device waits for the host: data, norm of the gradients, loss, logging.
     elementwise
@@ -45,6 +48,7 @@ class Framework:
 
     host_launch: float = 0.0
     slot: float = 0.0
+    pairs_messages: bool = False
     step: float = 0.0
     elementwise: float = 1.0
     loss: tuple[float, float] = (0.0, 0.0)
@@ -80,6 +84,7 @@ FRAMEWORKS = {
     ),
     "megatron": Framework(
         slot=parse_seconds("1.6 ms"),
+        pairs_messages=True,
         step=parse_seconds("10 ms"),
         elementwise=1.25,
         loss=MEGATRON_LOSS,
