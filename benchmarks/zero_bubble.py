@@ -100,6 +100,7 @@ def settings(row: dict[str, str]) -> list[str]:
         "topology.nodes": ranks // int(row["gpus_per_node"]),
         # As Megatron-LM of 2023 had it unless told otherwise (simulator/published/frameworks.py).
         "plan.attention": "math",
+        "plan.framework": "megatron",
         "plan.tp": row["tp"],
         "plan.pp": ranks,
         "plan.stages": f"[{', '.join(stages(int(row['layers']), ranks * chunks))}]",
