@@ -43,6 +43,18 @@ class Framework:
     text: str = ""
 
 
+MEGATRON = Framework(
+    name="megatron",
+    pattern=r"megatron",
+    settings={"gradient_dtype": "fp32", "dp_overlap": False, "p2p_overlap": False},
+    dropout=0.1,
+    flash_since=2024,
+    source="Megatron-LM arguments.py: --overlap-grad-reduce is off by default, gradients are accumulated and "
+    "reduced in fp32 (--accumulate-allreduce-grads-in-fp32, on with bf16), 1F1B waits for its sends; attention is "
+    "that of Transformer Engine since Megatron-Core became the default (2024); --attention-dropout and "
+    "--hidden-dropout are 0.1 by default (the zero-bubble authors set them to 0 for numeric comparisons alone)",
+)
+
 FRAMEWORKS = (
     Framework(
         name="fsdp",
@@ -82,17 +94,13 @@ FRAMEWORKS = (
         source="Megatron-Bridge recipes: sequence_parallel with tensor parallelism, overlap_grad_reduce and "
         "overlap_param_gather on, gradients accumulated in fp32",
     ),
-    Framework(
-        name="megatron",
-        pattern=r"megatron",
-        settings={"gradient_dtype": "fp32", "dp_overlap": False, "p2p_overlap": False},
-        dropout=0.1,
-        flash_since=2024,
-        source="Megatron-LM arguments.py: --overlap-grad-reduce is off by default, gradients are accumulated and "
-        "reduced in fp32 (--accumulate-allreduce-grads-in-fp32, on with bf16), 1F1B waits for its sends; attention is "
-        "that of Transformer Engine since Megatron-Core became the default (2024); --attention-dropout and "
-        "--hidden-dropout are 0.1 by default (the zero-bubble authors set them to 0 for numeric comparisons alone)",
+    replace(
+        MEGATRON,
+        pattern=r"vocabularyparallelism",
+        dropout=0.0,
+        source=f"{MEGATRON.source}; the script of Vocabulary Parallelism sets both to 0",
     ),
+    MEGATRON,
     Framework(
         name="xla",
         pattern=r"jax|pax|maxtext|t5x|xla|tensorflow|alpa",

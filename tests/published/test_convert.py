@@ -100,6 +100,7 @@ def test_what_is_not_stated_is_a_default_and_says_so() -> None:
     [
         ("Megatron-LM", "gpt", 0.1),
         ("Megatron-DeepSpeed", "gpt", 0.1),
+        ("Megatron-LM (sail-sg VocabularyParallelism)", "gpt", None),
         ("PyTorch FSDP (Composer/llm-foundry)", "gpt", None),
         ("Megatron-LM", "llama", None),
     ],
