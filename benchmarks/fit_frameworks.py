@@ -54,13 +54,13 @@ RANGES: Mapping[str, Range] = {
 
 FREE: Mapping[str, tuple[str, ...]] = {
     "megatron-deepspeed": ("host_launch", "slot", "step", "elementwise"),
-    "megatron": ("slot", "step", "elementwise"),
+    "megatron": ("step", "elementwise"),
     "megatron-core": ("elementwise",),
     "fsdp": ("host_launch", "step", "elementwise"),
     "ddp": ("step", "elementwise"),
     "xla": ("elementwise",),
 }
-"""What the rows of a framework can tell."""
+"""What the rows of a framework can tell; a slot of Megatron they cannot (`MEGATRON_SLOT`)."""
 
 KNEE, PRIOR, ROUNDS = 0.1, 1e-4, 8
 """Error (log) beyond which it counts linearly; weight of the prior, in units of a constant's range, for each row."""
