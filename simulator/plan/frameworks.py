@@ -70,7 +70,7 @@ MEGATRON_UPDATE = 26.0
 their norm (4), main parameters copied back (4 + 2), gradients zeroed (2)."""
 
 MEGATRON_SLOT = parse_seconds("1.1 ms")
-"""Fitted on 60 calibration rows of vTrain, whose micro-batches and stages vary; of the parent, Megatron-LM, as of the fork.
+"""Fitted on 60 calibration rows of vTrain, whose micro-batches and stages vary; of Megatron-LM as of its fork.
 
 Megatron-LM's own pipelines among the calibration rows are of one team, and all slower than their products are predicted
 to be. Fitted to them a slot takes 1.8 ms to make up for that, though steps of 4,096 tokens a micro-batch miss more than
@@ -81,15 +81,15 @@ those of 2,048 and not less; with a level for each source, so that only differen
 FRAMEWORKS = {
     NONE: Framework(source="the work of the model alone"),
     "megatron-deepspeed": Framework(
-        host_launch=parse_seconds("58 us"),
+        host_launch=parse_seconds("50 us"),
         slot=MEGATRON_SLOT,
-        step=parse_seconds("8.4 ms"),
-        elementwise=1.7,
+        step=parse_seconds("9.1 ms"),
+        elementwise=1.03,
         loss=MEGATRON_LOSS,
         accumulation=6.0,
         update=MEGATRON_UPDATE,
         source="loss and update counted; gradients accumulate in fp16: read twice, written once. The rest fitted on 60 "
-        "calibration rows of vTrain (VIA-Research, 2 to 8 A100), vocabulary parallel: median |error| 7.6%, mean 8.2%",
+        "calibration rows of vTrain (VIA-Research, 2 to 8 A100), vocabulary parallel: median |error| 7.9%, mean 7.9%",
     ),
     "megatron": Framework(
         slot=MEGATRON_SLOT,

@@ -183,7 +183,7 @@ def test_actions_are_read_from_a_file_of_bounded_size(
     )
     assert code == 2
     assert err.startswith(
-        f"--set plan.schedule_file={path}: plan.schedule_file: {path} is no file of at most 64 MiB; a plan file names it"
+        f"--set plan.schedule_file={path}: plan.schedule_file: {path} is no file of at most 64 MiB; a plan file names"
     )
 
 
