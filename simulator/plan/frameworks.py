@@ -94,17 +94,16 @@ FRAMEWORKS = {
     "megatron": Framework(
         slot=MEGATRON_SLOT,
         pairs_messages=True,
-        step=parse_seconds("50 ms"),
-        elementwise=1.7,
+        step=parse_seconds("48 ms"),
+        elementwise=1.08,
         loss=MEGATRON_LOSS,
         accumulation=6.0,
         update=MEGATRON_UPDATE,
         source="loss and update counted; the weight gradient's product reads and writes an fp32 main_grad (4 + 4 in "
         "place of 2; fused_weight_gradient_mlp_cuda). Messages: core/pipeline_parallel/p2p_communication.py ends each "
         "exchange with torch.cuda.synchronize, and schedules.py joins those of an interleaved pair in "
-        "send_forward_backward_recv_forward_backward. The rest fitted on 60 calibration rows of Megatron SC21, the "
-        "READMEs, SimuMax and Vocabulary Parallelism (MLSys25): median |error| 4.6%, mean 6.4%; the step is at its "
-        "bound, and the slot is more than the host's part can be (docs/accuracy.md)",
+        "send_forward_backward_recv_forward_backward. The rest fitted on 59 calibration rows of up to 32 GPUs (READMEs, "
+        "SimuMax, Vocabulary Parallelism): median |error| 5.7%, mean 7.0%",
     ),
     "megatron-core": Framework(
         accumulation=6.0,
@@ -113,14 +112,14 @@ FRAMEWORKS = {
         "the fp32 gradients reads them once (4)",
     ),
     "fsdp": Framework(
-        elementwise=1.7,
+        elementwise=1.87,
         loss=TORCH_LOSS,
         accumulation=10.0,
         update=12.0,
         source="loss counted; FSDP joins gradients into a flat one (2 + 2) and casts it to fp32 for its reduction "
         "(2 + 4; torch/distributed/fsdp/_runtime_utils.py); clipping reads gradients for their norm (4) and scales "
-        "them (4 + 4). Element-wise fitted on 36 calibration rows of llm-foundry and torchtitan, before the flat "
-        "gradients were counted: median |error| 4.2%, mean 5.9%",
+        "them (4 + 4). Element-wise fitted on 40 calibration rows of llm-foundry and torchtitan: "
+        "median |error| 4.7%, mean 6.2%",
     ),
     "fsdp-compiled": Framework(
         update=12.0,
