@@ -102,8 +102,8 @@ FRAMEWORKS = {
         source="loss and update counted; the weight gradient's product reads and writes an fp32 main_grad (4 + 4 in "
         "place of 2; fused_weight_gradient_mlp_cuda). Messages: core/pipeline_parallel/p2p_communication.py ends each "
         "exchange with torch.cuda.synchronize, and schedules.py joins those of an interleaved pair in "
-        "send_forward_backward_recv_forward_backward. The rest fitted on 59 calibration rows of up to 32 GPUs (READMEs, "
-        "SimuMax, Vocabulary Parallelism): median |error| 5.7%, mean 7.0%",
+        "send_forward_backward_recv_forward_backward. The rest fitted on 59 calibration rows of up to 32 GPUs "
+        "(READMEs, SimuMax, Vocabulary Parallelism): median |error| 5.7%, mean 7.0%",
     ),
     "megatron-core": Framework(
         accumulation=6.0,
