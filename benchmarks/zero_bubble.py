@@ -154,7 +154,8 @@ HEADER = [
     "profiled passes, not measured. 1F1B and 1F1B-I, which are Megatron's own, complete their messages before they "
     "launch anything (`p2p_overlap: false`), as the authors' script of 2024 says (`--no-overlap-p2p-communication`; "
     "that of 2023 does not say); their own runtime posts messages and goes on. Bubble rates leave that out, as theirs "
-    "do. Throughputs that come in another order do so because ZB-1p is predicted with fewer bubbles than published.",
+    "do. Of what puts ZB-1p before 1F1B-I where it was published behind, a third to a half is that its bubbles are "
+    "predicted smaller than published by more than those of 1F1B-I; the rest is not explained.",
 ]
 
 
