@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from simulator.cost.workspace import workspace
 from simulator.model.graph import INPUT
-from simulator.model.layers import CrossEntropy
 from simulator.model.layers.base import FLOAT_BYTES, INDEX_BYTES, count
-from simulator.model.layers.vocabulary import VocabularySum
-from simulator.plan.framework_memory import FRAMEWORK_MEMORY, PLAIN, FrameworkMemory
+from simulator.plan.framework_memory import FRAMEWORK_MEMORY, PLAIN
 from simulator.plan.plan import MASTER_BYTES, Plan
-from simulator.program.instructions import STREAM_OF, Instruction, Kind, Stream
+from simulator.program.instructions import Kind
 from simulator.program.liveness import held_after
 from simulator.program.program import Program
 from simulator.program.sharding import GATHERS
@@ -38,8 +37,8 @@ class Memory:
     comm_buffers
         Gradients being sent to the stage before; their micro-batch is gone. Where parameter gradients are
         reduced in each micro-batch, the bucket that is filled, and the one that travels beside.
-    loss
-        By how much the loss, while it is computed, holds more than all that at its worst moment.
+    workspace
+        With a framework, what is held while an instruction runs beyond the most that is held between two.
     """
 
     params: float
@@ -48,7 +47,7 @@ class Memory:
     activations: float
     data: float
     comm_buffers: float
-    loss: float = 0.0
+    workspace: float = 0.0
 
     @property
     def total(self) -> float:
@@ -79,40 +78,17 @@ def peak_memory(program: Program, pipeline_rank: int) -> Memory:
     kept = parameters if plan.gathers_updates else updated
     if plan.is_sharded and plan.has_master_weights and not framework.keeps_cast:
         kept = 0
-    held = held_after(program, pipeline_rank)
     gathered = _peak_gathered(program, pipeline_rank)
     master = MASTER_BYTES if plan.has_master_weights else 0
     return Memory(
         params=float(updated * master + (kept + gathered) * plan.itemsize),
         grads=float((updated if plan.reduces_each else parameters) * plan.gradient_itemsize),
         optimizer_state=float(updated * plan.optimizer.states * MASTER_BYTES),
-        activations=max(held, default=0.0),
+        activations=max(held_after(program, pipeline_rank), default=0.0),
         data=_data(program, pipeline_rank),
         comm_buffers=sum(program.tensor_bytes(stage.gradients_out) for stage in stages)
         + (_reduced_at_once(stages, plan) if plan.reduces_each else 0.0),
-        loss=_loss(program, pipeline_rank, held, framework),
-    )
-
-
-def _loss(program: Program, pipeline_rank: int, held: Sequence[float], framework: FrameworkMemory) -> float:
-    """Return by how much activations and what the loss holds beside exceed the most activations."""
-    computing = [each for each in program.lists[pipeline_rank] if STREAM_OF[each.kind] is Stream.COMPUTE]
-    peak = max(held, default=0.0)
-    moments = (
-        before + _loss_beside(program, instruction, framework)
-        for instruction, before in zip(computing, held, strict=True)
-        if instruction.kind is Kind.F
-    )
-    return max(peak, *moments) - peak
-
-
-def _loss_beside(program: Program, instruction: Instruction, framework: FrameworkMemory) -> float:
-    """Return the bytes that a forward with a loss over classes in it holds for a while."""
-    graph, size = program.graph, program.plan.microbatch_size
-    return sum(
-        framework.loss[isinstance(node.layer, VocabularySum)] * size * count(graph.input_shapes(node)[0])
-        for node in program.segment(instruction).nodes
-        if isinstance(node.layer, CrossEntropy | VocabularySum)
+        workspace=workspace(program, pipeline_rank),
     )
 
 
