@@ -20,10 +20,14 @@ class FrameworkMemory:
     keeps_cast
         Whether a rank keeps its part of sharded parameters in the training dtype too; otherwise each gathering casts
         the fp32 part anew.
+    staging
+        Sharded parameters arrive in a buffer from which they are copied, and gradients are copied into one that is
+        reduced.
     """
 
     loss: tuple[float, float] = (0.0, 0.0)
     keeps_cast: bool = True
+    staging: bool = False
 
 
 TORCH_LOSS = (10.0, 12.0)
@@ -40,9 +44,11 @@ the largest, which becomes the softmax (4): 10, of which the softmax, and shared
 PLAIN = FrameworkMemory()
 """Nothing beside."""
 
-SHARDED = FrameworkMemory(loss=TORCH_LOSS, keeps_cast=False)
-"""FSDP keeps fp32 parts alone and casts what it gathers (torch/distributed/fsdp/_fully_shard/_fsdp_param.py:
-``sharded_param`` in the original dtype, ``all_gather_inputs`` cast to ``param_dtype``)."""
+SHARDED = FrameworkMemory(loss=TORCH_LOSS, keeps_cast=False, staging=True)
+"""FSDP2 (torch/distributed/fsdp/_fully_shard) keeps fp32 parts alone and casts what it gathers (_fsdp_param.py:
+``sharded_param`` in the original dtype, ``all_gather_inputs`` cast to ``param_dtype``); ``foreach_all_gather_copy_out``
+copies each parameter out of the gathered buffer, and ``foreach_reduce`` gradients into the one that is reduced
+(_fsdp_collectives.py). FSDP1 gathers into the parameters' own flat tensor: for it this is a block too much."""
 
 FRAMEWORK_MEMORY = {
     "fsdp": SHARDED,

@@ -35,8 +35,11 @@ def test_a_stage_without_the_loss_holds_the_gradients_of_its_widest_layer() -> N
 
 
 @pytest.mark.parametrize("framework", ["none", "fsdp"])
-def test_fsdp_keeps_no_part_in_the_training_dtype(framework: str) -> None:
+def test_fsdp_keeps_fp32_parts_alone_and_copies_what_travels(framework: str) -> None:
     settings = ("plan.dp=4", "plan.dtype=bf16", "plan.sharding=fsdp", f"plan.framework={framework}")
     gpt = inputs("gpt-tiny", *settings, devices=4)
     block, part = 12 * H**2 + 13 * H, gpt.graph.num_parameters // 4
-    assert peak_memory(gpt.program, 0).params == part * (4 if framework == "fsdp" else 6) + 2 * block * 2
+    memory = peak_memory(gpt.program, 0)
+    assert memory.params == part * (4 if framework == "fsdp" else 6) + 2 * block * 2
+    # Gradients of two blocks are copied into what is reduced, parameters of one out of what was gathered.
+    assert memory.comm_buffers == (3 * block * 2 if framework == "fsdp" else 0)
