@@ -56,5 +56,7 @@ def _of_gradients(program: Program, backward: Instruction) -> float:
         names = [name for name in dict.fromkeys(node.inputs) if graph.trainable[name] and node is not graph.loss]
         if not node.layer.passes_gradient:
             names += [node.name] if node.name not in segment.outputs else []
-            most = max(most, sum(program.tensor_bytes((name,)) for name in names))
+            shapes = graph.input_shapes(node)
+            inside = node.layer.gradient_bytes_inside(shapes, program.plan.microbatch_size, program.plan.itemsize)
+            most = max(most, inside + sum(program.tensor_bytes((name,)) for name in names))
     return most
