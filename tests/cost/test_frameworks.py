@@ -12,6 +12,7 @@ from simulator.errors import InputError
 from simulator.load import Inputs, load
 from simulator.model.layers import CrossEntropy
 from simulator.model.layers.base import Phase, fused_attention
+from simulator.model.layers.vocabulary import VocabularyMax, VocabularySum
 from simulator.plan.frameworks import FRAMEWORKS, NONE, TORCH_LOSS, Framework
 from simulator.program.instructions import Instruction
 
@@ -89,6 +90,22 @@ def test_cross_entropy_of_torch_moves_the_bytes_that_were_counted() -> None:
     for phase, counted in zip((Phase.FORWARD, Phase.INPUT_GRAD), TORCH_LOSS, strict=True):
         (kernel,) = framework_kernels(graph, node, phase, 3, 2, FRAMEWORKS["fsdp"])
         assert kernel.elements * 2 >= counted * 3 * sequence * classes
+
+
+@pytest.mark.parametrize("phase", [Phase.FORWARD, Phase.INPUT_GRAD])
+def test_a_loss_that_ranks_share_moves_as_much_of_each_logit(phase: Phase) -> None:
+    """What a rank's kernels of the loss move of its logits; targets and sums have a number a position."""
+    moved = {}
+    for tp in (1, 2):
+        graph = inputs("plan.dtype=bf16", f"plan.tp={tp}", "model.vocab_size=65536", devices=2).program.graph
+        kernels = [
+            kernel
+            for node in graph.nodes
+            if isinstance(node.layer, CrossEntropy | VocabularyMax | VocabularySum)
+            for kernel in framework_kernels(graph, node, phase, 3, 2, FRAMEWORKS["megatron"])
+        ]
+        moved[tp] = sum(kernel.elements for kernel in kernels)
+    assert moved[2] == moved[1] / 2
 
 
 def test_older_attention_takes_longer_the_newer_the_device() -> None:
