@@ -12,7 +12,7 @@ from simulator.topology.fabrics import Fabric
 from simulator.topology.layout import Ints, Layout
 from simulator.topology.link import Route, Routes
 from simulator.topology.links import Links
-from simulator.topology.protocols import Collectives
+from simulator.topology.protocols import Collectives, Scope
 from simulator.topology.routes import Router
 
 
@@ -70,6 +70,12 @@ class Topology:
     def devices_per_node(self) -> int:
         """Number of ranks on each node; on the largest one, where nodes differ."""
         return max(ranks for _, ranks in self.layout.groups)
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """Where its groups can be: within a node, between nodes, or both."""
+        node: tuple[Scope, ...] = ("node",) if self.devices_per_node > 1 else ()
+        return (*node, "cluster") if self.num_nodes > 1 else node
 
     def node(self, rank: int) -> int:
         """Index of the node that holds the rank."""
