@@ -48,7 +48,7 @@ class CollectivesSchema(StrictModel):
     origin: Name | None = Field(
         default=None,
         alias="from",
-        description="A shipped topology whose protocols hold here too, but for algorithms and scopes that have own ones.",
+        description="A shipped topology whose protocols hold here for each algorithm and scope without own ones.",
     )
     source: Text | None = Field(default=None, description="Why these protocols, or why none.")
     choice: dict[OperationName, AlgorithmName] = Field(
