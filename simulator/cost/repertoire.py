@@ -70,7 +70,9 @@ def shape_of(topology: Topology, ranks: Sequence[int]) -> GroupShape:
     groups = shape.by_node()
     # Routes inside nodes of one kind are alike.
     unlike = {(int(kinds[group[0]]), *(shape.local_ranks[each] for each in group)): group for group in groups}
-    summing = bool(topology.reducers) and all(_sums(topology, [ranks[each] for each in group]) for group in unlike.values())
+    summing = bool(topology.reducers) and all(
+        _sums(topology, [ranks[each] for each in group]) for group in unlike.values()
+    )
     meshed = len(groups) == 1 and len(ranks) <= SMALL_GROUP
     return replace(
         shape,
