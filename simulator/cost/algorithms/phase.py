@@ -72,7 +72,7 @@ class GroupShape:
     def by_node(self) -> list[list[int]]:
         """Members of each node in order of their local ranks; nodes in order of appearance."""
         nodes = np.array(self.nodes)
-        order = np.lexsort((self.local_ranks, nodes))
+        order = np.lexsort((np.array(self.local_ranks), nodes))
         parts = np.split(order, np.flatnonzero(np.diff(nodes[order])) + 1)
         return sorted((part.tolist() for part in parts), key=min)
 
