@@ -12,7 +12,8 @@ POSTED = {"optimizer_barrier": False, "p2p_overlap": True}
 
 NAMES: tuple[tuple[str, dict[str, object]], ...] = (
     (r"vocab|interlaced", {"vocab_pipeline": True}),
-    (r"v.?half|v.?min", {"schedule": "v_half"}),
+    (r"v.?half", {"schedule": "v_half", **POSTED}),
+    (r"v.?min", {"schedule": "v_min", **POSTED}),
     (r"zb.?2p", {"schedule": "zb_auto", "held": 2, **POSTED}),
     (r"zb.?1p", {"schedule": "zb_auto", "held": 1, **POSTED}),
     (r"zb.?h1", {"schedule": "zb_h1", **POSTED}),
@@ -89,4 +90,4 @@ def put_stages(plan: Draft, layers: int | None, ranks: int) -> None:
 
 
 def _usual(plan: Draft) -> int:
-    return 2 if plan.data.get("schedule") in ("zbv", "dualpipe_v") else 1
+    return 2 if plan.data.get("schedule") in ("zbv", "v_half", "v_min", "dualpipe_v") else 1

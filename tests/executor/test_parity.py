@@ -68,6 +68,8 @@ SCHEDULES = (
     "zb_h2",
     "interleaved_zero_bubble",
     "zbv",
+    "v_half",
+    "v_min",
     "dualpipe_v",
     "chimera",
     "hanayo",
