@@ -85,6 +85,8 @@ class Plan:
         ``flash`` (fused) or ``math`` (scores in memory) for all attention; empty: as the layers of the model are.
     vocab_parallel
         Tensor-parallel ranks share the vocabulary: rows of the embedding, columns of the logits.
+    vocab_pipeline
+        The ranks of a pipeline share the vocabulary instead.
     sequence_parallel
         Tensor-parallel ranks share the sequence between their regions.
     recompute
@@ -137,6 +139,7 @@ class Plan:
     schedule_text: str = ""
     attention: str = ""
     vocab_parallel: bool = False
+    vocab_pipeline: bool = False
     sequence_parallel: bool = False
     recompute: str = "none"
     recompute_blocks: int | None = None

@@ -60,6 +60,12 @@ class Kind(StrEnum):
     """Exchange the gradient of a tensor with the expert-parallel group."""
     EP_R = "EP_R"
     """Exchange a tensor with the expert-parallel group again, in a forward that runs again."""
+    PP_F = "PP_F"
+    """Exchange a tensor with the pipeline's ranks in forward, where all of them share a stage."""
+    PP_B = "PP_B"
+    """Exchange the gradient of a tensor with the pipeline's ranks."""
+    PP_R = "PP_R"
+    """Exchange a tensor with the pipeline's ranks again, in a forward that runs again."""
     SEND_F = "SEND_F"
     """Send a stage's outputs to the next stage."""
     RECV_F = "RECV_F"
@@ -106,6 +112,9 @@ STREAM_OF = {
     Kind.EP_F: Stream.EP,
     Kind.EP_B: Stream.EP,
     Kind.EP_R: Stream.EP,
+    Kind.PP_F: Stream.PP,
+    Kind.PP_B: Stream.PP,
+    Kind.PP_R: Stream.PP,
     Kind.GATHER_PARAM: Stream.DP_GATHER,
     Kind.GATHER_EXPERT_PARAM: Stream.DP_EXPERT,
     Kind.UNSHARD: Stream.DP_GATHER,
@@ -131,6 +140,7 @@ EXCHANGES = {
     "tp": (Kind.TP_F, Kind.TP_B, Kind.TP_R),
     "cp": (Kind.CP_F, Kind.CP_B, Kind.CP_R),
     "ep": (Kind.EP_F, Kind.EP_B, Kind.EP_R),
+    "pp": (Kind.PP_F, Kind.PP_B, Kind.PP_R),
 }
 """For each mesh axis that layers are split over the kinds of its exchanges: forward, backward, forward again."""
 
@@ -153,6 +163,9 @@ COLLECTIVE_AXIS = {
     Kind.EP_F: "ep",
     Kind.EP_B: "ep",
     Kind.EP_R: "ep",
+    Kind.PP_F: "pp",
+    Kind.PP_B: "pp",
+    Kind.PP_R: "pp",
     Kind.GATHER_PARAM: "dp_shard",
     Kind.GATHER_EXPERT_PARAM: "dp_expert",
     Kind.UNSHARD: "dp_shard",
