@@ -98,7 +98,7 @@ def _logits(head: Node, ranks: int, root: int, size: int) -> list[Node]:
     """Return what brings the last block's output, a rank's logits, and what is summed of them."""
     layer = head.layer
     assert isinstance(layer, Linear)
-    handed = Exchange(axis="pp", forward="broadcast", backward="all_reduce", num_ranks=ranks, root=root)
+    handed = Exchange(axis="pp_root", forward="broadcast", backward="all_reduce", num_ranks=ranks, root=root)
     before = Node(name=f"{head.name}+f", layer=handed, inputs=head.inputs, block=head.block)
     cut = replace(layer, out_features=rows_of(layer.out_features, ranks))
     local = replace(head, layer=cut, inputs=(before.name,), shard=Shard.VOCABULARY, whole=layer.out_features)
