@@ -159,6 +159,9 @@ EXCHANGES = {
 EXCHANGES_F, EXCHANGES_B, EXCHANGES_R = (frozenset(kinds) for kinds in zip(*EXCHANGES.values(), strict=True))
 """Exchanges forward, backward, and forward again, of any axis."""
 
+SHARED_EXCHANGES = frozenset((*EXCHANGES["pp"], *EXCHANGES["pp_root"]))
+"""Exchanges of stages that all ranks of a pipeline share."""
+
 MESSAGES = (Stream.SEND_F, Stream.RECV_F, Stream.SEND_B, Stream.RECV_B)
 """Streams of messages between stages."""
 
