@@ -224,8 +224,9 @@ class Runtime(Interpreter):
         name = self.program.graph.values[node.inputs[0]]
         if name not in microbatch.values:
             # Another rank has it, and hands it to all.
-            microbatch.values[name] = self.empty(name)
-        tensor = microbatch.values.pop(name) if segment.consumed else microbatch.values[name]
+            tensor = self.empty(name)
+        else:
+            tensor = microbatch.values.pop(name) if segment.consumed else microbatch.values[name]
         self.lanes.keep(tensor)
         if isinstance(layer, ExpertExchange):
             route = self._route(instruction, microbatch)

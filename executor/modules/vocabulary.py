@@ -81,9 +81,11 @@ def statistics(
     # A rank with nothing but padding adds nothing; its largest must be a number all the same.
     largest_BS = largest_BS.clamp(min=torch.finfo(torch.float32).min)
     total_BS = total(ops, layer, parameters, logits_BSV, largest_BS, rank)
-    zero_BS = torch.zeros_like(largest_BS)
-    target_BS = target(ops, layer, parameters, logits_BSV, zero_BS, target_BS, rank)
-    own_BS3 = torch.stack([largest_BS, total_BS, target_BS], -1)
+    own_BS, inside_BS = _own(target_BS, logits_BSV.shape[-1], rank)
+    # Not gather, whose backward would keep the logits.
+    rows = torch.arange(own_BS.numel(), device=own_BS.device)
+    logit_BS = logits_BSV.flatten(0, -2)[rows, own_BS.flatten()].view_as(own_BS).float()
+    own_BS3 = torch.stack([largest_BS, total_BS, logit_BS.masked_fill(~inside_BS, 0)], -1)
     return functional.pad(own_BS3.unsqueeze(-2), (0, 0, rank, layer.num_ranks - 1 - rank))
 
 

@@ -51,8 +51,8 @@ def kernel_seconds(
     flash
         Implementation of fused attention.
     casts
-        Whether the first operand of an fp8 or fp4 product is cast before it: that of a weight gradient was cast for the input
-        gradient already, with its transpose in the same pass (Transformer Engine's cast_transpose).
+        Whether the first operand of an fp8 or fp4 product is cast before it: that of a weight gradient was cast for the
+        input gradient already, with its transpose in the same pass (Transformer Engine's cast_transpose).
     """
     if kernel.kind == "attention":
         work = attention_seconds(kernel, device, BESIDE_NARROW if dtype in NARROW else dtype) * _slower(device, flash)

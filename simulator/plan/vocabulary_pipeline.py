@@ -81,9 +81,7 @@ def _embedding(table: Node, ranks: int, root: int) -> list[Node]:
     """Return the lookup of a rank's rows, and the sum over the ranks; its gradient comes from the first stage."""
     layer = table.layer
     assert isinstance(layer, Embedding)
-    own = VocabularyEmbedding(
-        vocab_size=layer.vocab_size, hidden=layer.hidden, rows=rows_of(layer.vocab_size, ranks)
-    )
+    own = VocabularyEmbedding(vocab_size=layer.vocab_size, hidden=layer.hidden, rows=rows_of(layer.vocab_size, ranks))
     local = replace(table, layer=own, shard=Shard.VOCABULARY, whole=layer.vocab_size)
     together = Exchange(axis="pp", forward="all_reduce", backward="broadcast", num_ranks=ranks, root=root)
     nodes = [local, Node(name=f"{table.name}+g", layer=together, inputs=(table.name,), block=table.block)]

@@ -62,7 +62,9 @@ class _Life:
         Of tensors at borders.
     """
 
-    def __init__(self, program: Program, rank: int, holders: dict[tuple[int, int], Tensors], gradients: Tensors) -> None:
+    def __init__(
+        self, program: Program, rank: int, holders: dict[tuple[int, int], Tensors], gradients: Tensors
+    ) -> None:
         self.program = program
         self.rank = rank
         self.holders = holders

@@ -8,6 +8,7 @@ p + 2 micro-batches in place of 1F1B's p.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterable, Iterator
 
 from simulator.program.instructions import Instruction, Kind
@@ -25,7 +26,8 @@ TICKS = {Kind.F: 1, Kind.I: 1, Kind.W: 1, Kind.B: 2}
 LOGITS, LOSS = 3, 2
 """Ticks for each stage of a rank from the last forward to S, and on to T: a turn of one F and one B, and its B.
 
-So ranks compute something else while they meet: behind S of a micro-batch comes B of the one before, behind T the next F.
+So ranks compute something else while they meet: behind S of a micro-batch comes B of the one before, behind T the
+next F.
 """
 
 
@@ -80,7 +82,7 @@ class _Run:
         """Run to the end."""
         now = 0
         while any(self.left) or any(begun < len(self.passes) for begun in self.begun):
-            while any([self._act(rank, now) for rank in range(len(self.left))]):
+            while sum(self._act(rank, now) for rank in range(len(self.left))):
                 pass
             now += 1
         return tuple(map(tuple, self.result))
@@ -119,9 +121,9 @@ class _Run:
         kind, stage, microbatch, _ = passes[0]
         if (kind, stage) == (Kind.F, self.stages + 1):
             loss = self.stages + 2
-            whole = Instruction(Kind.F, loss, microbatch), Instruction(Kind.B, loss, microbatch)
-            whole += (Instruction(Kind.B, self.stages + 1, microbatch),)
-            self._add(whole, now + LOSS * self.per_rank)
+            works = (Kind.F, loss), (Kind.B, loss), (Kind.B, self.stages + 1)
+            rest = tuple(Instruction(each, place, microbatch) for each, place in works)
+            self._add(rest, now + LOSS * self.per_rank)
 
     def _follow(self, action: Instruction, now: int) -> None:
         """Add the pass that an action makes due."""
@@ -136,6 +138,6 @@ class _Run:
 
     def _add(self, passes: tuple[Instruction, ...], due: int) -> None:
         """Put a pass behind those that are due no later; none of them has begun that is due after now."""
-        place = next((index for index, other in enumerate(self.due) if other > due), len(self.due))
+        place = bisect(self.due, due)
         self.passes.insert(place, passes)
         self.due.insert(place, due)

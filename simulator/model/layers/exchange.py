@@ -34,7 +34,8 @@ class Exchange(Layer):
         Whose groups: ``tp``, ``cp``, ``ep`` or ``pp``; ``pp_root`` the latter from one member to all.
     forward, backward
         Operation on the tensor, and on the gradient on its way back: a key of ``BACKWARDS`` and one of its values.
-        ``broadcast`` hands on what the ``root`` has. ``shift`` sends to the next rank of the group, receives from the one before; backward the other way round.
+        ``broadcast`` hands on what the ``root`` has. ``shift`` sends to the next rank of the group, receives from the
+        one before; backward the other way round.
     num_ranks
         Members of a group.
     root

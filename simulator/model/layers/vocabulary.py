@@ -203,9 +203,9 @@ class VocabularyStatistics(Layer):
         return (memory(elements, elements), memory(2 * elements, 4 * elements))
 
     def extra_saved_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
-        """Return bytes of the exponentials, and of the targets' numbers on this rank and of the mask."""
-        elements = batch * count(inputs[0])
-        return float(FLOAT_BYTES * elements + (INDEX_BYTES + FLAG_BYTES) * batch * count(inputs[0][:-1]))
+        """Return bytes of the exponentials, of where the targets' logits stand, and of the mask of those here."""
+        elements, positions = batch * count(inputs[0]), batch * count(inputs[0][:-1])
+        return float(FLOAT_BYTES * elements + (2 * INDEX_BYTES + FLAG_BYTES) * positions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
