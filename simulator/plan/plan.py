@@ -12,8 +12,8 @@ DTYPE_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 2, "fp4": 2}
 """Bytes of one element of parameters, activations and gradients in each training dtype.
 
 tf32 multiplies what is stored as fp32; fp8 and fp4 multiply what is stored as bf16, cast just before (arXiv
-2209.05433). Two bytes or fewer come with fp32 master weights. The narrow copies of weights and activations that a framework may
-keep are not counted.
+2209.05433). Two bytes or fewer come with fp32 master weights. The narrow copies of weights and activations that a
+framework may keep are not counted.
 """
 
 NEEDED = {"fp8": ("fp8", "bf16"), "fp4": ("fp4", "bf16")}
@@ -61,8 +61,8 @@ class Plan:
     microbatch_size, num_microbatches
         Samples of a micro-batch, and micro-batches of one replica in a step.
     dtype
-        ``fp32``, ``tf32``, ``bf16``, ``fp16``, ``fp8`` or ``fp4``: what products are computed in. Parameters, activations
-        and gradients take ``itemsize`` bytes, master weights (for all but fp32 and tf32) and optimizer state four.
+        ``fp32``, ``tf32``, ``bf16``, ``fp16``, ``fp8`` or ``fp4``: what products are computed in. Parameters,
+        activations and gradients take ``itemsize`` bytes, master weights (for all but fp32 and tf32) and optimizer state four.
     dp_overlap
         All-reduce gradient buckets while backward goes on; otherwise all at its end.
     bucket_size
