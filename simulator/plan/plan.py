@@ -62,7 +62,8 @@ class Plan:
         Samples of a micro-batch, and micro-batches of one replica in a step.
     dtype
         ``fp32``, ``tf32``, ``bf16``, ``fp16``, ``fp8`` or ``fp4``: what products are computed in. Parameters,
-        activations and gradients take ``itemsize`` bytes, master weights (for all but fp32 and tf32) and optimizer state four.
+        activations and gradients take ``itemsize`` bytes, master weights (for all but fp32 and tf32) and optimizer
+        state four.
     dp_overlap
         All-reduce gradient buckets while backward goes on; otherwise all at its end.
     bucket_size
