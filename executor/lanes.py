@@ -25,7 +25,7 @@ MILLISECOND = parse_seconds("1 ms")
 AWAITED = (*RECEIVES, Kind.UNSHARD, *PARAMETER_GATHERS.values())
 """Kinds that come long before they are needed, so that a thread of their own must tell when they were there."""
 
-WATCHED = (*SENDS, Kind.ROOT_B)
+WATCHED = (*SENDS, Kind.PP_F, Kind.ROOT_B)
 """Kinds after which a rank may have nothing left to wait for."""
 
 Finish = Callable[[], None]
