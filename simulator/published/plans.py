@@ -98,8 +98,8 @@ def _put_precision_of_sums(plan: Draft, row: Row, framework: Framework) -> None:
     if mode:
         low = mode[1] == "pure"
         plan.put("gradient_dtype", plan.data.get("dtype", "bf16") if low else "fp32", f'"{mode[0]}"')
-    if plan.data.get("gradient_dtype") == "fp8":
-        plan.put("gradient_dtype", "bf16", "gradients of fp8 layers are bf16")
+    if plan.data.get("gradient_dtype") in ("fp8", "fp4"):
+        plan.put("gradient_dtype", "bf16", f"gradients of {plan.data['gradient_dtype']} layers are bf16")
 
 
 def _put_batch(plan: Draft, row: Row, framework: Framework) -> None:
