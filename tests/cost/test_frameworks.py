@@ -13,7 +13,7 @@ from simulator.load import Inputs, load
 from simulator.model.layers import CrossEntropy
 from simulator.model.layers.base import Phase, fused_attention
 from simulator.model.layers.vocabulary import VocabularyMax, VocabularySum
-from simulator.plan.frameworks import FRAMEWORKS, NONE, Accumulation, TORCH_LOSS, Framework
+from simulator.plan.frameworks import FRAMEWORKS, NONE, TORCH_LOSS, Accumulation, Framework
 from simulator.program.instructions import Instruction
 
 CONSTANTS = [field.name for field in fields(Framework) if field.name not in ("source", "pairs_messages")]
