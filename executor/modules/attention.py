@@ -29,12 +29,13 @@ def attention(ops: Operations, layer: Attention, parameters: Parameters, qkv_BSH
     shared = layer.num_heads // layer.num_kv_heads
     heads_BASD = qkv_BSH.view(batch, sequence, -1, layer.head_dim).transpose(1, 2)
     q_BASD, k_BASD, v_BASD = heads_BASD.split([layer.num_heads, layer.num_kv_heads, layer.num_kv_heads], 1)
+    mask = _unseen(sequence, layer.window, q_BASD.device) if layer.causal else None
     if layer.flash:
+        seen = None if mask is None or layer.window is None else ~mask
         context_BASD = functional.scaled_dot_product_attention(
-            q_BASD, k_BASD, v_BASD, is_causal=layer.causal, enable_gqa=shared > 1
+            q_BASD, k_BASD, v_BASD, seen, is_causal=layer.causal and seen is None, enable_gqa=shared > 1
         )
     else:
-        mask = _future(sequence, q_BASD.device) if layer.causal else None
         context_BASD = _materialised(q_BASD, _repeated(k_BASD, shared), _repeated(v_BASD, shared), mask)
     return context_BASD.transpose(1, 2).reshape(batch, sequence, layer.width)
 
@@ -97,6 +98,12 @@ def _hidden(places: Places, distance: int | None, device: torch.device) -> Tenso
 
 def _future(sequence: int, device: torch.device) -> Tensor:
     return torch.ones(sequence, sequence, dtype=torch.bool, device=device).triu(1)
+
+
+def _unseen(sequence: int, window: int | None, device: torch.device) -> Tensor:
+    """Return which keys lie in the future of each query, or before its window."""
+    future = _future(sequence, device)
+    return future if window is None else future | torch.ones_like(future).tril(-window)
 
 
 def _repeated(heads_BASD: Tensor, times: int) -> Tensor:

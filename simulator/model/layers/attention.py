@@ -35,6 +35,9 @@ class Attention(Layer):
         Mask the future. FLOPs are counted for the full square either way, as PaLM appendix B and torchtitan do.
     flash
         Whether one kernel does it all without writing the scores to memory.
+    window
+        Keys that a query sees, its own the last of them (sliding window, arXiv 2004.05150); None for all before it. A
+        fused kernel computes the band alone, a materialised one the whole square.
 
     Notes
     -----
@@ -49,6 +52,7 @@ class Attention(Layer):
     head_dim: int
     causal: bool = True
     flash: bool = False
+    window: int | None = None
 
     kind: ClassVar[str] = "attention"
     shards: ClassVar[tuple[int, ...]] = (0,)
@@ -85,7 +89,8 @@ class Attention(Layer):
         if self.flash:
             shape = {"batch": groups, "queries": queries, "keys": keys, "size": self.head_dim}
             shape |= {"value_size": self.head_dim, "shared": self.num_heads // self.num_kv_heads}
-            return (fused_attention(**shape, causal=self.causal, backward=phase is Phase.INPUT_GRAD),)
+            band = {"causal": self.causal, "window": self.window}
+            return (fused_attention(**shape, **band, backward=phase is Phase.INPUT_GRAD),)
         square = groups * queries * keys
         scores = matmul(queries, keys, self.head_dim, groups)
         context = matmul(queries, self.head_dim, keys, groups)
