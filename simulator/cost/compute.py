@@ -199,8 +199,8 @@ class ComputeCost:
     def _kernels(self, node: Node, kind: Kind) -> Iterator[tuple[Phase, Kernel]]:
         graph, plan = self.program.graph, self.program.plan
         for phase in phases(graph, node, kind):
-            size, itemsize = plan.microbatch_size, plan.itemsize
-            for kernel in framework_kernels(graph, node, phase, size, itemsize, self.framework):
+            size, sizes = plan.microbatch_size, (plan.itemsize, plan.gradient_itemsize)
+            for kernel in framework_kernels(graph, node, phase, size, *sizes, self.framework):
                 yield phase, kernel
 
     def _median_ratio(self) -> float:

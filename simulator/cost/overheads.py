@@ -12,7 +12,13 @@ from simulator.plan.frameworks import Framework
 
 
 def framework_kernels(
-    graph: LayerGraph, node: Node, phase: Phase, batch: int, itemsize: int, framework: Framework
+    graph: LayerGraph,
+    node: Node,
+    phase: Phase,
+    batch: int,
+    itemsize: int,
+    gradient_itemsize: int,
+    framework: Framework,
 ) -> Iterator[Kernel]:
     """Yield the kernels of one phase of a layer as a framework runs them.
 
@@ -22,8 +28,8 @@ def framework_kernels(
         What is run.
     batch
         Samples of a micro-batch.
-    itemsize
-        Bytes of an element of the plan's dtype.
+    itemsize, gradient_itemsize
+        Bytes of an element of the plan's dtype, and of a summed gradient.
     framework
         What is added; nothing by `none`, and never less than nothing.
     """
@@ -36,5 +42,6 @@ def framework_kernels(
             yield replace(kernel, elements=max(kernel.elements * framework.elementwise, least))
         else:
             yield kernel
-    if phase is Phase.WEIGHT_GRAD and framework.accumulation and node.layer.num_parameters:
-        yield memory(framework.accumulation * node.layer.num_parameters / itemsize)
+    added = framework.accumulation + (2 * gradient_itemsize - itemsize if framework.main_grad else 0)
+    if phase is Phase.WEIGHT_GRAD and added and node.layer.num_parameters:
+        yield memory(added * node.layer.num_parameters / itemsize)

@@ -37,6 +37,9 @@ class Framework:
         Bytes of a logit that the loss moves forward and backward, for those that do not fuse it; (0, 0): fused.
     accumulation
         Bytes of a parameter, in each micro-batch, that gradients move besides the product that makes them.
+    main_grad
+        Whether that product adds to a sum in the plan's ``gradient_dtype``, which it reads and writes in place of its
+        own result (gradient_accumulation_fusion).
     update
         Bytes of a parameter that the optimizer moves besides one fused pass: casts, scaling, norm.
     source
@@ -49,6 +52,7 @@ class Framework:
     elementwise: float = 1.0
     loss: tuple[float, float] = (0.0, 0.0)
     accumulation: float = 0.0
+    main_grad: bool = False
     update: float = 0.0
     source: str
 
@@ -83,16 +87,16 @@ FRAMEWORKS = {
         step=parse_seconds("10 ms"),
         elementwise=1.25,
         loss=MEGATRON_LOSS,
-        accumulation=6.0,
+        main_grad=True,
         update=MEGATRON_UPDATE,
-        source="loss and update counted; the weight gradient's product reads and writes an fp32 main_grad (4 + 4 in "
-        "place of 2; fused_weight_gradient_mlp_cuda). The rest fitted on 40 calibration rows of Megatron SC21, the "
+        source="loss and update counted; the weight gradient's product reads and writes main_grad "
+        "(fused_weight_gradient_mlp_cuda). The rest fitted on 40 calibration rows of Megatron SC21, the "
         "READMEs and Vocabulary Parallelism (MLSys25): median |error| 7.7%, mean 9.9%",
     ),
     "megatron-core": Framework(
-        accumulation=6.0,
+        main_grad=True,
         update=4.0,
-        source="accumulation as megatron; the loss is fused (cross_entropy_loss_fusion of the recipes); the norm of "
+        source="main_grad as megatron; the loss is fused (cross_entropy_loss_fusion of the recipes); the norm of "
         "the fp32 gradients reads them once (4)",
     ),
     "fsdp": Framework(
