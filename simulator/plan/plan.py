@@ -119,6 +119,8 @@ class Plan:
         Whose overheads are added, a key of ``FRAMEWORKS``.
     flash_kernel
         Implementation of fused attention.
+    cuda_graphs
+        The framework's host replays recorded kernels, so that it holds no device up.
     dataset_size, epochs
         Samples of the training set (0 = not named) and passes over it.
     """
@@ -157,6 +159,7 @@ class Plan:
     stages: str | tuple[str, ...] = "auto"
     framework: str = NONE
     flash_kernel: str = "newest"
+    cuda_graphs: bool = False
     dataset_size: int = 0
     epochs: int = 1
 

@@ -34,6 +34,7 @@ AS_WRITTEN = (
     "recompute_blocks",
     "framework",
     "flash_kernel",
+    "cuda_graphs",
     "epochs",
 )
 """Keys of the file that a plan takes over as they are."""
@@ -148,7 +149,9 @@ def _check_expert_tp(spec: PlanSchema, problems: Problems) -> None:
         message = f"{spec.expert_tp} is neither 1 nor tp({spec.tp})"
         problems.add("plan.expert_tp", message, "an expert is whole or cut as the rest of the model is: leave it out")
     elif spec.expert_tp == 1 and spec.tp > 1 and not spec.sequence_parallel:
-        message = f"1 gives the tp({spec.tp}) ranks other experts, but without sequence_parallel they have the same tokens"
+        message = (
+            f"1 gives the tp({spec.tp}) ranks other experts, but without sequence_parallel they have the same tokens"
+        )
         problems.add("plan.expert_tp", message, "set sequence_parallel: true, or leave expert_tp out")
 
 

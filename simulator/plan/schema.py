@@ -152,5 +152,9 @@ class PlanSchema(StrictModel):
         Literal["newest", "flash2", "triton", "flash1"],
         Field(description="implementation of fused attention; newest: whatever reached the device's rates"),
     ] = "newest"
+    cuda_graphs: Annotated[
+        bool,
+        Field(description="the framework's host replays graphs instead of launching kernels: it holds no device up"),
+    ] = False
     dataset_size: Annotated[PositiveInt | None, Field(description="samples of the training set")] = None
     epochs: PositiveInt = 1

@@ -36,9 +36,7 @@ from simulator.plan.divisors import divisors, neighbours
 Region = list[Node]
 
 
-def shard_graph(
-    graph: LayerGraph, tp: int, problems: Problems, *, whole_experts: bool = False
-) -> LayerGraph | None:
+def shard_graph(graph: LayerGraph, tp: int, problems: Problems, *, whole_experts: bool = False) -> LayerGraph | None:
     """Return the graph of one tensor-parallel rank; the same graph for ``tp`` = 1.
 
     Parameters

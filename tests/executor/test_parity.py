@@ -418,7 +418,9 @@ def gather(inputs, ranks: list[dict]) -> dict[str, torch.Tensor]:
                 experts = program.group(rank, "ep") if parameter == "expert_weight" else (rank,)
                 joined = [
                     join_shards(
-                        nodes[node], parameter, [ranks[other]["values"][name] for other in cut_over(inputs, each, parameter)]
+                        nodes[node],
+                        parameter,
+                        [ranks[other]["values"][name] for other in cut_over(inputs, each, parameter)],
                     )
                     for each in experts
                 ]
