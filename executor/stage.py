@@ -257,6 +257,6 @@ def _check_experts(nodes: Iterable[Node], plan: Plan) -> None:
     cut = [node.name for node in nodes if isinstance(node.layer, GroupedLinear)]
     if cut and plan.sequence_parallel and not plan.folds_experts:
         raise ExecutionError(
-            f"{cut[0]}: its parts on the ranks of tp would read tokens that each rank has sorted by itself, which cannot "
-            "be run yet; set expert_tp: 1, or sequence_parallel: false"
+            f"{cut[0]}: its parts on the ranks of tp would read tokens that each rank has sorted by itself, which "
+            "cannot be run yet; set expert_tp: 1, or sequence_parallel: false"
         )

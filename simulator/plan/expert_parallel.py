@@ -1,11 +1,14 @@
 """Expert parallelism as a rewriting of the graph: each rank holds some of the experts, and rows travel to theirs.
 
 One all-to-all takes the rows of each rank's tokens to the ranks that hold their experts, behind ``dispatch``; another
-brings them back before ``combine`` (Lepikhin et al. 2020, arXiv 2006.16668; Megatron's all-to-all token dispatcher). With
-``expert_dispatch: deep_ep`` the same rows arrive, but a token travels once to each node and rank that has some of its
-experts (`simulator/cost/algorithms/expert_dispatch.py`).
-Backward goes the same ways in the other direction. Experts that are cut inside by tensor parallelism are shared out all
-the same: each tensor-parallel rank exchanges rows, on their way back partial sums, with those that have its part.
+brings them back before ``combine`` (Lepikhin et al. 2020, arXiv 2006.16668; Megatron's all-to-all token dispatcher).
+Backward goes the same ways in the other direction. With ``expert_dispatch: deep_ep`` the same rows arrive, but a token
+travels once to each node and rank that has some of its experts (`simulator/cost/algorithms/expert_dispatch.py`).
+
+Experts that are cut inside by tensor parallelism are shared out all the same: each tensor-parallel rank exchanges rows,
+on their way back partial sums, with those that have its part. With ``expert_tp: 1`` they are whole, and tensor-parallel
+ranks, which have a part of the sequence each, are expert-parallel ranks too (Megatron's parallel folding, Liu et al.
+2025, arXiv 2504.14960).
 """
 
 from __future__ import annotations

@@ -157,7 +157,6 @@ def _check_expert_tp(spec: PlanSchema, problems: Problems) -> None:
 
 def _divides_experts(spec: PlanSchema, dp: int, problems: Problems) -> bool:
     """Return whether a dp x cp plane can be cut into groups of ep neighbours, or report why not; and into shards."""
-    replicas = dp * spec.cp
     if spec.dp_shard and (rest := dp % spec.dp_shard):
         hint = f"legal neighbour: dp_shard {neighbours(spec.dp_shard, divisors(dp))}"
         problems.add("plan.dp_shard", f"{spec.dp_shard} does not divide dp({dp}) (remainder {rest})", hint)

@@ -35,7 +35,7 @@ PROTOCOLS = (
         overhead=parse_seconds("20 us"),
         efficiency=0.69,
         source=f"{_SOURCE}: on 8 B200 and 16, 24, 32 and 36 GB200 with 16 SMs 543 to 750 GB/s, of which 7/8 to 35/36 "
-        "cross a 900 GB/s link: 59 to 73 %. The middle of what remains is 0 %. Overhead: as NCCL's calls, which are fitted",
+        "cross a 900 GB/s link: 59 to 73 %. Overhead: as NCCL's calls, which are fitted",
     ),
     Protocol(
         algorithm="deep_ep",

@@ -87,10 +87,18 @@ class Attention(Layer):
         if phase is Phase.WEIGHT_GRAD:
             return ()
         if self.flash:
-            shape = {"batch": groups, "queries": queries, "keys": keys, "size": self.head_dim}
-            shape |= {"value_size": self.head_dim, "shared": self.num_heads // self.num_kv_heads}
-            band = {"causal": self.causal, "window": self.window}
-            return (fused_attention(**shape, **band, backward=phase is Phase.INPUT_GRAD),)
+            fused = fused_attention(
+                batch=groups,
+                queries=queries,
+                keys=keys,
+                size=self.head_dim,
+                value_size=self.head_dim,
+                shared=self.num_heads // self.num_kv_heads,
+                causal=self.causal,
+                backward=phase is Phase.INPUT_GRAD,
+                window=self.window,
+            )
+            return (fused,)
         square = groups * queries * keys
         scores = matmul(queries, keys, self.head_dim, groups)
         context = matmul(queries, self.head_dim, keys, groups)
