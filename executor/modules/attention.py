@@ -39,9 +39,9 @@ def attention(
     shared = layer.num_heads // layer.num_kv_heads
     heads_BASD = qkv_BSH.view(batch, sequence, -1, layer.head_dim).transpose(1, 2)
     q_BASD, k_BASD, v_BASD = heads_BASD.split([layer.num_heads, layer.num_kv_heads, layer.num_kv_heads], 1)
-    mask = _unseen(sequence, layer.window, q_BASD.device) if layer.causal else None
 
     def materialised(q_BASD: Tensor, k_BASD: Tensor, v_BASD: Tensor) -> Tensor:
+        mask = _unseen(sequence, layer.window, q_BASD.device) if layer.causal else None
         drop = _dropping(layer, samples, draws, torch.arange(sequence), torch.arange(sequence))
         return _materialised(q_BASD, _repeated(k_BASD, shared), _repeated(v_BASD, shared), mask, drop)
 
@@ -51,7 +51,7 @@ def attention(
         # The fused kernel draws numbers of its own; like it, this keeps nothing of the scores.
         context_BASD = checkpoint(materialised, q_BASD, k_BASD, v_BASD, use_reentrant=False, preserve_rng_state=False)
     else:
-        seen = None if mask is None or layer.window is None else ~mask
+        seen = ~_unseen(sequence, layer.window, q_BASD.device) if layer.causal and layer.window else None
         context_BASD = functional.scaled_dot_product_attention(
             q_BASD, k_BASD, v_BASD, seen, is_causal=layer.causal and seen is None, enable_gqa=shared > 1
         )

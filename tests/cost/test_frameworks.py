@@ -10,12 +10,12 @@ from simulator.cost.overheads import framework_kernels
 from simulator.engine.run import simulate
 from simulator.errors import InputError
 from simulator.load import Inputs, load
-from simulator.model.layers import CrossEntropy
+from simulator.model.layers import CrossEntropy, Linear
 from simulator.model.layers.base import Phase, fused_attention
 from simulator.plan.frameworks import FRAMEWORKS, NONE, TORCH_LOSS, Framework
 from simulator.program.instructions import Instruction
 
-CONSTANTS = [field.name for field in fields(Framework) if field.name != "source"]
+CONSTANTS = [field.name for field in fields(Framework) if field.name not in ("source", "mixture")]
 
 
 def inputs(*changes: str, topology: str = "dgx-a100", devices: int = 1) -> Inputs:
@@ -57,8 +57,35 @@ def test_cross_entropy_of_torch_moves_the_bytes_that_were_counted() -> None:
     node = next(node for node in graph.nodes if isinstance(node.layer, CrossEntropy))
     sequence, classes = graph.input_shapes(node)[0]
     for phase, counted in zip((Phase.FORWARD, Phase.INPUT_GRAD), TORCH_LOSS, strict=True):
-        (kernel,) = framework_kernels(graph, node, phase, 3, 2, FRAMEWORKS["fsdp"])
+        (kernel,) = framework_kernels(graph, node, phase, 3, 2, 4, FRAMEWORKS["fsdp"])
         assert kernel.elements * 2 >= counted * 3 * sequence * classes
+
+
+@pytest.mark.parametrize(("gradients", "counted"), [(4, 4 + 4 - 2), (2, 2 + 2 - 2)])
+def test_a_product_that_adds_to_main_grad_reads_and_writes_it_in_place_of_its_result(
+    gradients: int, counted: int
+) -> None:
+    graph = inputs("plan.dtype=bf16").program.graph
+    node = next(node for node in graph.nodes if isinstance(node.layer, Linear))
+    *_, added = framework_kernels(graph, node, Phase.WEIGHT_GRAD, 3, 2, gradients, FRAMEWORKS["megatron-core"])
+    assert added.elements * 2 == counted * node.layer.num_parameters
+
+
+def mixture_step(*changes: str) -> float:
+    changes = ("plan.dtype=bf16", "plan.framework=ddp", "plan.num_microbatches=1", *changes)
+    sizes = ("model.num_hidden_layers=2", "model.sequence_length=64")
+    run = load(
+        "mixtral-8x7b", "dgx-h100", "single", ["topology.node.count=2", "plan.dp=2", "plan.ep=2", *sizes, *changes]
+    )
+    return simulate(run.program, run.topology, Calibration())[0].step_time
+
+
+def test_the_host_of_a_mixture_holds_the_device_up_unless_graphs_are_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two mixtures, forward and backward, of a step that takes far less than a second."""
+    bare = mixture_step()
+    monkeypatch.setitem(FRAMEWORKS, "ddp", replace(FRAMEWORKS["ddp"], mixture=1.0))
+    assert 4.0 < mixture_step() < 4.0 + bare
+    assert mixture_step("plan.cuda_graphs=true") == pytest.approx(bare, rel=1e-9)
 
 
 def test_older_attention_takes_longer_the_newer_the_device() -> None:
