@@ -124,8 +124,15 @@ class ComputeCost:
         key = (work.kind, apart, self.program.alike[work.stage][work.part])
         if key not in self._alike:
             self._alike[key] = self._price_pass(work, apart)
-        waits = self.program.plan.pp > 1 and self.begins_slot(work)
-        return self._alike[key] + (self.framework.slot if waits else 0.0)
+        return self._alike[key] + (self.framework.slot if self.waits(work) else 0.0)
+
+    def waits(self, work: Instruction) -> bool:
+        """Return whether the host completes messages before it launches an instruction, so that the device runs dry."""
+        plan = self.program.plan
+        if plan.pp == 1 or plan.p2p_overlap or not self.begins_slot(work):
+            return False
+        paired = self.framework.pairs_messages and plan.schedule == "interleaved_1f1b"
+        return work.kind is Kind.F or not paired
 
     def begins_slot(self, work: Instruction) -> bool:
         """Return whether an instruction is the first of a forward or a backward of a stage."""
@@ -212,8 +219,8 @@ class ComputeCost:
     def _kernels(self, node: Node, kind: Kind) -> Iterator[tuple[Phase, Kernel]]:
         graph, plan = self.program.graph, self.program.plan
         for phase in phases(graph, node, kind):
-            size, sizes = plan.microbatch_size, (plan.itemsize, plan.gradient_itemsize)
-            for kernel in framework_kernels(graph, node, phase, size, *sizes, self.framework):
+            size, itemsize, sums = plan.microbatch_size, plan.itemsize, plan.gradient_itemsize
+            for kernel in framework_kernels(graph, node, phase, size, itemsize, self.framework, sums):
                 yield phase, kernel
 
     def _median_ratio(self) -> float:
