@@ -41,7 +41,7 @@ def attention(
     q_BASD, k_BASD, v_BASD = heads_BASD.split([layer.num_heads, layer.num_kv_heads, layer.num_kv_heads], 1)
 
     def materialised(q_BASD: Tensor, k_BASD: Tensor, v_BASD: Tensor) -> Tensor:
-        mask = _future(sequence, q_BASD.device) if layer.causal else None
+        mask = _unseen(sequence, layer.window, q_BASD.device) if layer.causal else None
         drop = _dropping(layer, samples, draws, torch.arange(sequence), torch.arange(sequence))
         return _materialised(q_BASD, _repeated(k_BASD, shared), _repeated(v_BASD, shared), mask, drop)
 
@@ -51,8 +51,9 @@ def attention(
         # The fused kernel draws numbers of its own; like it, this keeps nothing of the scores.
         context_BASD = checkpoint(materialised, q_BASD, k_BASD, v_BASD, use_reentrant=False, preserve_rng_state=False)
     else:
+        seen = ~_unseen(sequence, layer.window, q_BASD.device) if layer.causal and layer.window else None
         context_BASD = functional.scaled_dot_product_attention(
-            q_BASD, k_BASD, v_BASD, is_causal=layer.causal, enable_gqa=shared > 1
+            q_BASD, k_BASD, v_BASD, seen, is_causal=layer.causal and seen is None, enable_gqa=shared > 1
         )
     return context_BASD.transpose(1, 2).reshape(batch, sequence, layer.width)
 
@@ -133,6 +134,12 @@ def _dropping(
 
 def _future(sequence: int, device: torch.device) -> Tensor:
     return torch.ones(sequence, sequence, dtype=torch.bool, device=device).triu(1)
+
+
+def _unseen(sequence: int, window: int | None, device: torch.device) -> Tensor:
+    """Return which keys lie in the future of each query, or before its window."""
+    future = _future(sequence, device)
+    return future if window is None else future | torch.ones_like(future).tril(-window)
 
 
 def _repeated(heads_BASD: Tensor, times: int) -> Tensor:

@@ -18,7 +18,7 @@ from executor.modules.vocabulary import RANKED
 from executor.places import Places
 from simulator.errors import ExecutionError
 from simulator.model.graph import Node, Shard
-from simulator.model.layers import GroupedLinear, Layer, Linear, Qkv, Router, Shape
+from simulator.model.layers import GroupedLinear, Layer, Linear, Qkv, Shape
 from simulator.model.layers.vocabulary import Positions
 
 WHOLE = ("q_norm", "k_norm")
@@ -99,11 +99,6 @@ def check_runnable(node: Node) -> None:
         raise ExecutionError(
             f"{node.name}: norms of queries and keys are whole on every rank of tp; their gradients would have "
             "to be summed over the ranks, which cannot be run yet; set tp 1 or qk_norm: false"
-        )
-    if isinstance(layer, Router) and node.shard is Shard.SEQUENCE:
-        raise ExecutionError(
-            f"{node.name}: experts would read tokens that each rank of tp has sorted by itself, which cannot "
-            "be run yet; set sequence_parallel: false or tp 1"
         )
     if isinstance(layer, Linear) and layer.copies:
         raise ExecutionError(

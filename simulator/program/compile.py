@@ -61,7 +61,7 @@ def _splits(graph: LayerGraph, plan: Plan, problems: Problems) -> bool:
         problems.add(f"plan.{axis}", message, f"leave {axis} out")
     if plan.ep > 1 and plan.is_sharded:
         message = f"{plan.sharding} shares every parameter out over dp * cp = {plan.replicas} ranks"
-        rule = f"an expert has dp * cp / ep = {plan.replicas // plan.ep} replicas"
+        rule = f"an expert has {' * '.join(plan.expert_plane)} / ep = {plan.expert_replicas} replicas"
         problems.add("plan.sharding", f"{message}, but {rule}", "set sharding: none, or leave ep out")
         return False
     return not idle
@@ -84,7 +84,7 @@ def _refuse_stages(plan: Plan, found: int, problems: Problems) -> None:
 
 def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Problems) -> Program | None:
     """Return the Program of a plan, or None after reporting why the model cannot be cut like that."""
-    local = shard_graph(graph, plan.tp, problems)
+    local = shard_graph(graph, plan.tp, problems, whole_experts=plan.folds_experts)
     if local and plan.vocab_parallel:
         local = cut_vocabulary(local, plan.tp)
     if local and plan.sequence_parallel:

@@ -54,7 +54,7 @@ class Message:
     Parameters
     ----------
     operation
-        ``all_reduce``, ``all_gather``, ``reduce_scatter`` or ``send``.
+        ``all_reduce``, ``all_gather``, ``reduce_scatter``, ``send`` or another that ``algorithms_of`` knows.
     size
         Bytes of each rank's buffer; where ranks hold parts, of all parts together.
     """
@@ -235,7 +235,7 @@ class Program:
         # The larger side: what is gathered, or what is summed and shared out.
         size = max(self.tensor_bytes(node.inputs), self.tensor_bytes((node.name,)))
         again = instruction.kind in EXCHANGES_B and exchange.transient
-        return Message(operation, 2 * size if again else size)
+        return Message(*exchange.sent(operation, 2 * size if again else size))
 
     @cached_property
     def collectives(self) -> Mapping[Stream, tuple[Message, ...]]:
@@ -264,14 +264,14 @@ class Program:
 
         ``dp`` joins all replicas of a parameter: those along dp and cp. Of these, ``dp_shard`` joins neighbours that
         share one copy out, all unless the plan is ``hsdp``, and ``dp_replicate`` those that hold the same part of
-        different copies; ``ep`` joins neighbours, which hold other experts each, and ``dp_expert`` the replicas of an
-        expert. With two pipelines a stage's copies are on rank
+        different copies; in the plan's ``expert_plane`` ``ep`` joins neighbours, which hold other experts each, and
+        ``dp_expert`` the replicas of an expert. With two pipelines a stage's copies are on rank
         c and on rank p - 1 - c of the pipeline, and their gradients are summed over both.
         """
         mesh, ep, sharers = self.plan.mesh, self.plan.ep, self.plan.replicas // self.plan.copies
         if axis in mesh.axes and axis != "dp":
             return mesh.group(rank, axis)
-        ranks = mesh.group(rank, "dp", "cp")
+        ranks = mesh.group(rank, *(self.plan.expert_plane if axis in ("ep", "dp_expert") else ("dp", "cp")))
         place = ranks.index(rank)
         if axis == "dp_replicate":
             return ranks[place % sharers :: sharers]
@@ -295,7 +295,7 @@ class Program:
         mesh, ep, copies = self.plan.mesh, self.plan.ep, self.plan.copies
         if axis in mesh.axes and axis != "dp":
             return mesh.group_table(axis)
-        table = mesh.group_table("dp", "cp")
+        table = mesh.group_table(*(self.plan.expert_plane if axis in ("ep", "dp_expert") else ("dp", "cp")))
         if axis == "dp_replicate":
             return table.reshape(len(table), copies, -1).transpose(0, 2, 1).reshape(-1, copies)
         if axis == "dp_shard":
