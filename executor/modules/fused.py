@@ -38,6 +38,11 @@ def _angles(sequence: int, size: int, device: torch.device, places_S: Tensor | N
     return angles_SD.cos(), angles_SD.sin()
 
 
+def forget_angles() -> None:
+    """Forget the tables of angles: those made under one mode of torch cannot be read under another."""
+    _angles.cache_clear()
+
+
 def _turned(x: Tensor, heads: int, size: int, direction: int, places_S: Tensor | None) -> Tensor:
     result = x.clone(memory_format=torch.contiguous_format)
     part = result[..., : heads * size].unflatten(-1, (heads, size))
