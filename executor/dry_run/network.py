@@ -29,6 +29,9 @@ SIZED_BY = {
 }
 """For each operation of torch's process groups its name, and which argument is the larger side of the message."""
 
+NORMS = (aten.native_layer_norm.default, aten.native_batch_norm.default)
+"""Operations that return statistics beside the result."""
+
 Noted = Callable[[str, Tensor, tuple[int, ...]], None]
 """Told of each message: its operation, its tensor, and the global ranks of its group, or the other end."""
 
@@ -37,7 +40,8 @@ class FakeNetwork(TorchDispatchMode):
     """Sees messages, and invents what depends on values that nobody has.
 
     Routing is data: which expert gets how many rows. Here all get equally many, as the Program has it, so those few
-    integers are real numbers; what the ranks tell each other of them is the same for all. A loss is nan.
+    integers are real numbers; what the ranks tell each other of them is the same for all. A loss is nan. Statistics of
+    norms are fp32, as GPUs keep them; torch's kernels for CPUs keep those of bf16 in bf16.
 
     Parameters
     ----------
@@ -58,14 +62,15 @@ class FakeNetwork(TorchDispatchMode):
     ) -> Any:
         """Run an operation; what has values keeps them."""
         if function is aten.bincount.default:
-            return _even(args[0].numel(), (kwargs or {}).get("minlength", 0))
+            return _even(args[0].numel(), *args[2:], **(kwargs or {}))
         if function is aten._local_scalar_dense.default and isinstance(args[0], FakeTensor):
             return math.nan if args[0].is_floating_point() else function(*args)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if function in SIZED_BY and isinstance(tensors[0], FakeTensor):
             self._note_message(function, args)
         if not tensors or any(isinstance(tensor, FakeTensor) for tensor in tensors):
-            return function(*args, **(kwargs or {}))
+            result = function(*args, **(kwargs or {}))
+            return [result[0], *(each.float() for each in result[1:])] if function in NORMS else result
         with unset_fake_temporarily():
             if function is c10d.alltoall_base_.default:
                 args[0].copy_(args[1])
@@ -81,7 +86,7 @@ class FakeNetwork(TorchDispatchMode):
         self._note(operation, tensor, ranks)
 
 
-def _even(rows: int, experts: int) -> Tensor:
+def _even(rows: int, minlength: int) -> Tensor:
     """Return how many rows each expert gets, as real numbers."""
     with unset_fake_temporarily():
-        return torch.arange(rows, rows + experts) // experts
+        return torch.arange(rows, rows + minlength) // minlength

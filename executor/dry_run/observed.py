@@ -15,7 +15,7 @@ from executor.dry_run.flops import FlopMeter
 from executor.dry_run.network import FakeNetwork
 from executor.lanes import HostLanes
 from executor.memory import StorageMeter
-from executor.modules.fused import forget_angles
+from executor.modules import tables
 from executor.runtime import Runtime
 from executor.transport import Transport
 from simulator.load import Inputs
@@ -27,13 +27,13 @@ def observed(inputs: Inputs, rank: int) -> Account:
     The first makes what is made once: the optimizer's state, tables of angles. No other process group may exist.
     """
     dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=inputs.plan.mesh.world_size)
-    forget_angles()
+    tables.forget()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             runtime = Runtime(inputs, rank, Transport(inputs.program), torch.device("cpu"))
             return _Observation(runtime).run()
     finally:
-        forget_angles()
+        tables.forget()
         dist.destroy_process_group()
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from executor.modules.fused import rotate
 from executor.modules.operations import Operations
+from executor.modules.tables import table
 from executor.places import Places
 from simulator.model.layers import Attention, BlockAttention, LatentAttention, MergeBlocks
 
@@ -60,8 +61,8 @@ def block_attention(
     )
     mask = _hidden(places, layer.distance, q_BSH.device) if layer.causal else None
     if layer.flash and layer.distance is None:
-        seen = None if mask is None else ~mask
-        context_BASD = functional.scaled_dot_product_attention(q_BASD, k_BASD, v_BASD, seen, enable_gqa=shared > 1)
+        added = _added(places, q_BSH.dtype, q_BSH.device) if layer.causal else None
+        context_BASD = functional.scaled_dot_product_attention(q_BASD, k_BASD, v_BASD, added, enable_gqa=shared > 1)
         return _joined(context_BASD)
     k_BASD, v_BASD = _repeated(k_BASD, shared), _repeated(v_BASD, shared)
     if layer.distance is None:
@@ -93,6 +94,13 @@ def _hidden(places: Places, distance: int | None, device: torch.device) -> Tenso
     """Return which keys, of all ranks or of one so far behind, lie in the future of each of a rank's own queries."""
     keys = places.gathered if distance is None else places.of((places.rank - distance) % places.num_ranks)
     return keys.to(device) > places.own.to(device).unsqueeze(-1)
+
+
+@table
+def _added(places: Places, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return what a fused kernel adds to the scores of all ranks' keys: of a mask it would keep a copy like this."""
+    hidden = _hidden(places, None, device)
+    return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill(hidden, float("-inf"))
 
 
 def _future(sequence: int, device: torch.device) -> Tensor:
