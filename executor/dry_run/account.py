@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from simulator.program.instructions import Instruction, Stream
+from simulator.program.instructions import Instruction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,13 +16,13 @@ class Message:
     Parameters
     ----------
     operation
-        ``all_reduce``, ``all_gather``, ``reduce_scatter``, ``all_to_all``, ``shift``, ``send`` or ``receive``.
+        ``all_reduce``, ``all_gather``, ``reduce_scatter``, ``all_to_all``, ``send`` or ``receive``.
     size
         Bytes of the rank's buffer; where ranks hold parts, of all parts together.
     ranks
         Global ranks that take part; of a send or a receive the one at the other end.
     axis
-        Of their group; empty for sends and receives.
+        Of their group; empty for messages between stages.
     """
 
     operation: str
@@ -30,10 +30,15 @@ class Message:
     ranks: tuple[int, ...]
     axis: str = ""
 
+    @property
+    def way(self) -> str:
+        """Over which axis, or with which rank."""
+        return self.axis or f"rank {self.ranks[0]}"
+
     def __str__(self) -> str:
-        with_whom = f"over {self.axis}" if self.axis else f"rank {self.ranks[0]}"
-        others = f" ({self.ranks[0]} to {self.ranks[-1]}, {len(self.ranks)} ranks)" if self.axis else ""
-        return f"{self.operation} {self.size:.0f} B {with_whom}{others}"
+        first, number = self.ranks[0], len(self.ranks)
+        whom = f"rank {first}" if number == 1 else f"{number} ranks from {first} to {self.ranks[-1]}"
+        return f"{self.operation} {self.size:.0f} B {f'over {self.axis}, ' if self.axis else ''}{whom}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,27 +71,25 @@ class Account:
     entries
         By instruction, in the order of the list.
     memory
-        Bytes by what they hold: ``parameters``, ``gradients``, ``optimizer_state``.
+        Bytes by what they hold: ``parameters`` at their most, ``gradients``, ``optimizer state``.
     """
 
     rank: int
     entries: Mapping[Instruction, Entry]
     memory: Mapping[str, float]
 
-    def quantities(self) -> dict[str, float]:
-        """Return the sums that are compared: FLOPs by kind, messages and bytes by operation and axis or peer, bytes."""
-        sums: Counter[str] = Counter()
+    def quantities(self) -> dict[str, dict[str, float]]:
+        """Return the sums that a table shows, by what they are sums of.
+
+        FLOPs by kind of instruction; messages and their bytes by operation and axis or peer; bytes held.
+        """
+        flops, messages = defaultdict[str, float](float), defaultdict[str, float](float)
         for instruction, entry in self.entries.items():
-            if instruction.stream is Stream.COMPUTE and entry.flops:
-                sums[f"FLOPs of {instruction.kind.value}"] += entry.flops
+            if entry.flops:
+                flops[f"{instruction.kind.value}, FLOPs"] += entry.flops
             for message in entry.messages:
-                where = message.axis or f"rank {message.ranks[0]}"
-                sums[f"{message.operation} {where}, messages"] += 1
-                sums[f"{message.operation} {where}, bytes"] += message.size
-        sums["activations at their peak, bytes"] = peak(self.entries.values())
-        return {**sums, **{f"{name.replace('_', ' ')}, bytes": size for name, size in self.memory.items()}}
-
-
-def peak(entries: Iterable[Entry]) -> float:
-    """Return the most bytes of activations that are held after any instruction."""
-    return max((entry.held for entry in entries if entry.held is not None), default=0.0)
+                messages[f"{message.operation} {message.way}, messages"] += 1
+                messages[f"{message.operation} {message.way}, bytes"] += message.size
+        held = max((entry.held for entry in self.entries.values() if entry.held is not None), default=0.0)
+        memory = {name: {f"{name}, bytes": size} for name, size in self.memory.items()}
+        return {"FLOPs": flops, "messages": messages, "activations": {"activations at most, bytes": held}, **memory}

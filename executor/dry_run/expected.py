@@ -23,7 +23,7 @@ def expected(program: Program, rank: int) -> Account:
         for instruction in program.instructions(rank)
     }
     memory = peak_memory(program, place)
-    terms = {"parameters": memory.params, "gradients": memory.grads, "optimizer_state": memory.optimizer_state}
+    terms = {"parameters": memory.params, "gradients": memory.grads, "optimizer state": memory.optimizer_state}
     return Account(rank=rank, entries=entries, memory=terms)
 
 

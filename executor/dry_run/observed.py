@@ -21,6 +21,7 @@ from executor.transport import Transport
 from simulator.load import Inputs
 from simulator.program.instructions import COLLECTIVE_AXIS, Instruction
 
+
 def observed(inputs: Inputs, rank: int) -> Account:
     """Run two steps of a rank of any world in this process; return the account of the second.
 
@@ -96,7 +97,7 @@ class _Observation:
         states = [state for update in runtime.updates.values() for state in update.states()]
         sums = [flat for gradients in runtime.gradients.values() for flat in gradients.all]
         sums += [b.sum for buckets in runtime.shared.values() for b in buckets if b.sum is not None]
-        return {"parameters": self.parameters, "gradients": _bytes(sums), "optimizer_state": _bytes(states)}
+        return {"parameters": self.parameters, "gradients": _bytes(sums), "optimizer state": _bytes(states)}
 
     def _parameters(self) -> Iterator[Tensor]:
         """Yield all that holds parameters: whole ones, parts, and fp32 masters."""
@@ -114,4 +115,3 @@ def _bytes(tensors: Iterable[Tensor]) -> float:
     """Return the bytes of the storages behind some tensors, each once."""
     storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
     return float(sum(storages.values()))
-

@@ -66,9 +66,13 @@ class LayerModule(nn.Module):
         self.operations: Operations = PLAIN
         self.weights = nn.ParameterDict(
             {
-                # Contiguous, because fused optimizers walk parameter, gradient and state side by side in memory; a copy,
-                # because a view of the whole would keep the other ranks' parts alive.
-                name: nn.Parameter(self._initial(name, shape, tp_rank, tp).to(device, dtype, copy=True, memory_format=torch.contiguous_format))
+                # Contiguous, because fused optimizers walk parameter, gradient and state side by side in memory; and
+                # copied, because a view of the whole would keep the other ranks' parts alive.
+                name: nn.Parameter(
+                    self._initial(name, shape, tp_rank, tp).to(
+                        device, dtype, copy=True, memory_format=torch.contiguous_format
+                    )
+                )
                 for name, shape in node.layer.parameters().items()
             }
         )
