@@ -68,7 +68,12 @@ MORE: dict[str, tuple[str, int, int, tuple[str, ...]]] = {
     },
     "cp-tp": ("llama", 128, 2, ("plan.cp=2", "plan.tp=2", "plan.context_parallel=all_gather", *GPT)),
     "ep-pp": ("mixtral", 256, 2, ("plan.ep=4", "plan.pp=2")),
-    "ep-tp-recompute": ("mixtral", 128, 2, ("plan.ep=2", "plan.tp=2", "plan.recompute=full")),
+    "ep-tp-recompute": (
+        "mixtral",
+        128,
+        2,
+        ("plan.ep=2", "plan.tp=2", "plan.recompute=full", "plan.vocab_parallel=false"),
+    ),
     "ep-split": ("mixtral", 64, 4, ("plan.ep=4", "plan.pp=2", ZB)),
     "ep-latent": ("deepseek", 64, 2, ("plan.ep=4", MATH)),
     "fsdp-moe": ("mixtral", 128, 2, ("plan.sharding=fsdp",)),
