@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from executor.dry_run.__main__ import dry_run
+from executor.dry_run.account import Account
+from executor.dry_run.compare import compare
+from executor.dry_run.expected import expected
+from executor.dry_run.observed import observed
 from executor.dry_run.ranks import representatives
+from executor.runtime import Runtime
 from simulator.errors import ExecutionError, InputError
 from simulator.load import Inputs, load
+from simulator.model.layers import Activation, Qkv
 from simulator.plan.mesh import Mesh
+from simulator.program.instructions import COLLECTIVE_AXIS, STREAMS_OF_GROUPS, Instruction, Kind, Stream
+from simulator.program.program import Program
 from tests.model.small import SMALL, changes
 
 GPT = ("model.num_hidden_layers=4", "model.vocab_size=512", "model.sequence_length=16")
@@ -176,3 +185,81 @@ def test_representatives_are_the_corners_of_the_first_the_middle_and_the_last_st
     mesh = Mesh(("pp", "dp", "cp", "tp"), (4, 4, 1, 2))
     assert representatives(mesh) == (0, 7, 16, 23, 24, 31)
     assert representatives(Mesh(("pp", "dp", "tp"), (1, 1, 1))) == (0,)
+
+
+TP_PP = ("gpt", 64, 2, ("plan.tp=2", "plan.pp=2", "plan.vocab_parallel=false"))
+
+
+def told(inputs: Inputs, found: Account, program: Program | None = None) -> set[tuple[str, str]]:
+    """Return where (kind of instruction) and in what an account differs from a Program."""
+    result = compare(inputs, expected(program or inputs.program, found.rank), found)
+    assert not result.agrees
+    assert not result.to_json()["agrees"]
+    return {(each.instruction.kind if each.instruction else "", each.what) for each in result.differences()}
+
+
+@pytest.fixture(scope="module")
+def seen() -> tuple[Inputs, Account]:
+    """What the executor does for a plan."""
+    inputs = built(*TP_PP)
+    return inputs, observed(inputs, 0)
+
+
+def test_a_lost_collective_is_found(seen: tuple[Inputs, Account]) -> None:
+    inputs, _ = seen
+    lists = tuple(tuple(each for each in order if each.kind is not Kind.BARRIER) for order in inputs.program.lists)
+    found = observed(replace(inputs, program=replace(inputs.program, lists=lists)), 0)
+    assert told(inputs, found) == {("BARRIER", "messages")}
+
+
+def test_a_doubled_size_is_found(seen: tuple[Inputs, Account], monkeypatch: pytest.MonkeyPatch) -> None:
+    true = Program.message
+
+    def doubled(self: Program, instruction: Instruction) -> object:
+        message = true(self, instruction)
+        return replace(message, size=2 * message.size) if instruction.kind is Kind.REDUCE_GRAD else message
+
+    monkeypatch.setattr(Program, "message", doubled)
+    assert told(*seen) == {("REDUCE_GRAD", "messages")}
+
+
+def test_a_wrong_axis_is_found(seen: tuple[Inputs, Account], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COLLECTIVE_AXIS, Kind.REDUCE_GRAD, "tp")
+    assert told(*seen) == {("REDUCE_GRAD", "messages")}
+
+
+def test_an_executor_that_sums_over_the_wrong_ranks_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STREAMS_OF_GROUPS, Stream.TP, "dp_shard")
+    inputs = built(*TP_PP)
+    assert told(inputs, observed(inputs, 0)) == {("TP_F", "messages"), ("TP_B", "messages")}
+
+
+def test_a_wrong_peer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = built(*TP_PP)
+    true = Runtime.peer
+    monkeypatch.setattr(Runtime, "peer", lambda self, instruction: true(self, instruction) + 1)
+    # Rank 33 is in another pipeline: the group of rank 0's has no such rank.
+    with pytest.raises(ValueError, match="33"):
+        observed(inputs, 0)
+
+
+def test_a_kernel_that_is_left_out_is_found(seen: tuple[Inputs, Account], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Qkv, "kernels", lambda *_: ())
+    assert told(*seen) == {("F", "FLOPs"), ("B", "FLOPs")}
+
+
+def test_an_activation_that_is_left_out_is_found(seen: tuple[Inputs, Account], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Activation, "saves_input", False)
+    inputs, found = seen
+    fresh = replace(inputs.program, passes=inputs.program.passes)
+    assert {what for _, what in told(inputs, found, fresh)} == {"activations"}
+
+
+def test_a_part_that_updates_the_whole_is_found() -> None:
+    inputs = built("gpt", 64, 1, ("plan.sharding=zero1",))
+    found = observed(inputs, 0)
+    alone = built("gpt", 64, 1, ("plan.sharding=none",)).program
+    result = compare(inputs, expected(alone, 0), found)
+    assert ("", "optimizer state") in {
+        (str(each.instruction or ""), each.what) for each in result.differences() if not result.reason(each)
+    }
