@@ -49,6 +49,8 @@ def _known(inputs: Inputs) -> Iterator[Known]:
         yield Known("FLOPs", BACKWARD, wide)
         yield Known("activations", (), wide)
     if any(isinstance(node.layer, Attention) and node.layer.flash and node.layer.draws for node in nodes):
-        yield Known("FLOPs", BACKWARD, "with dropout the executor materialises fused attention and makes the context again")
+        yield Known(
+            "FLOPs", BACKWARD, "with dropout the executor materialises fused attention and makes the context again"
+        )
     if plan.reduces_each:
         yield Known("gradients", (), "the executor keeps gradients whole beside the part of their sum")
