@@ -79,6 +79,9 @@ SCHEDULES = (
 CUSTOM = sorted(Path(__file__).with_name("schedules").glob("*.csv"))
 """Rows for two ranks and four micro-batches; those called mixed have whole and split backwards on both ranks."""
 
+FOUR_RANKS = Path(__file__).with_name("schedules") / "four-ranks" / "mixed.csv"
+"""Rows for four ranks and eight micro-batches: 1F1B of which every rank splits every other backward."""
+
 # name: (world size, model, micro-batch size, further settings)
 CASES: dict[str, tuple[int, str, int, list[str]]] = {
     **{f"{model}-single": (1, model, 4, [SGD]) for model in FIRST},
@@ -142,6 +145,14 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
         )
         for model in ("gpt", "mlp")
         for rows in CUSTOM
+    },
+    **{
+        f"gpt-pp4-{name}": (4, "gpt", 1, ["plan.pp=4", "model.num_hidden_layers=8", *keys, SGD])
+        for name, keys in {
+            "1f1b": [],
+            "gpipe": ["plan.schedule=gpipe"],
+            "custom": ["plan.schedule=custom", f"plan.schedule_file={FOUR_RANKS}"],
+        }.items()
     },
     "gpt-tp2-pp2-zb_h1": (4, "gpt", 1, ["plan.tp=2", "plan.pp=2", "plan.schedule=zb_h1", SGD]),
     "gpt-dp2-pp2-zbv": (
@@ -397,9 +408,9 @@ def test_training_equals_one_process(trained: Path, case: str) -> None:
 
 
 def test_mixed_rows_are_mixed() -> None:
-    for rows in CUSTOM:
+    for rows in (*CUSTOM, FOUR_RANKS):
         kinds = [set("BIW") & set(line) for line in rows.read_text().splitlines()]
-        assert kinds == [set("BIW") if rows.stem == "mixed" else {"B"}] * 2
+        assert kinds == [set("BIW") if rows.stem == "mixed" else {"B"}] * (4 if rows == FOUR_RANKS else 2)
 
 
 def gather(inputs, ranks: list[dict]) -> dict[str, torch.Tensor]:

@@ -93,7 +93,9 @@ def test_dropped_scores_are_kept_twice_with_a_mask_unless_attention_is_fused() -
     for phase, passes in ((F, 2.5), (I, 2.5), (W, 0)):
         moved = [each.bytes_moved(phase, inputs, 3, 2) for each in (dropping, layer)]
         assert moved[0] - moved[1] == 2 * passes * square
+    assert layer.gradient_bytes_inside(inputs, 3, 2) == 2 * 2 * square
     fused, dropped = replace(layer, flash=True), replace(dropping, flash=True)
+    assert fused.gradient_bytes_inside(inputs, 3, 2) == 0
     assert dropped.extra_saved_bytes(inputs, 3, 2) == fused.extra_saved_bytes(inputs, 3, 2)
 
 

@@ -116,6 +116,11 @@ class Attention(Layer):
         dropped = (MASK_BYTES + itemsize) * square if self.dropout else 0
         return float(itemsize * (copied + square) + dropped + MASK_BYTES * mask)
 
+    def gradient_bytes_inside(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
+        """Return bytes of the gradients towards the softmax output and the scores; fused attention writes neither."""
+        square = batch * self.num_heads * inputs[0][0] * inputs[-1][0]
+        return 0.0 if self.flash else float(2 * itemsize * square)
+
 
 class AttentionSpec(LayerSpec):
     """``kind: attention``, with its projections; the hidden size follows from the input."""

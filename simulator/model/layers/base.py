@@ -197,6 +197,10 @@ class Layer:
         """Return bytes that the weight gradient alone needs beyond the input and the gradient of the output."""
         return 0.0
 
+    def gradient_bytes_inside(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
+        """Return bytes of gradients between the kernels of the layer's own backward, the most that live at once."""
+        return 0.0
+
     def parts(self, parameter: str) -> tuple[int, ...]:
         """Return the rows of the matrices that stand below each other in a parameter; each is cut on its own."""
         return (self.parameters()[parameter][0],)
