@@ -52,7 +52,7 @@ class Entry:
     messages
         In the order in which they begin.
     held
-        Bytes of activations after it; None of what does not compute.
+        Bytes of activations after it; None of what does not pass over layers.
     """
 
     flops: float = 0.0

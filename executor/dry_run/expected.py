@@ -13,12 +13,13 @@ from simulator.program.program import Program
 def expected(program: Program, rank: int) -> Account:
     """Return the account of a rank; raises nothing, for a Program has been verified."""
     place = program.plan.mesh.coordinate(rank, "pp")
-    held = iter(held_after(program, place))
+    computing = (each for each in program.instructions(rank) if each.stream is Stream.COMPUTE)
+    held = dict(zip(computing, held_after(program, place), strict=True))
     entries = {
         instruction: Entry(
             flops=_flops(program, instruction),
             messages=_messages(program, rank, instruction),
-            held=next(held) if instruction.stream is Stream.COMPUTE else None,
+            held=held[instruction] if instruction.kind in PASSES else None,
         )
         for instruction in program.instructions(rank)
     }

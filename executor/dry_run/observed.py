@@ -18,6 +18,7 @@ from executor.memory import StorageMeter
 from executor.modules import tables
 from executor.runtime import Runtime
 from executor.transport import Transport
+from simulator.cost.compute import PASSES
 from simulator.load import Inputs
 from simulator.program.instructions import COLLECTIVE_AXIS, Instruction
 
@@ -61,7 +62,9 @@ class _Observation:
                     nonlocal before
                     lanes.hear()
                     entry = self._entry()
-                    entry.flops, entry.held = float(flops.total - before), meter.read()
+                    entry.flops = float(flops.total - before)
+                    # Beside an update, sums of gradients may still lie in buffers.
+                    entry.held = meter.read() if self._instruction().kind in PASSES else None
                     before = flops.total
                     self.parameters = max(self.parameters, _bytes(self._parameters()))
 
@@ -71,9 +74,13 @@ class _Observation:
         return Account(rank=runtime.rank, entries=self.entries, memory=self._memory())
 
     def _entry(self) -> Entry:
+        return self.entries.setdefault(self._instruction(), Entry())
+
+    def _instruction(self) -> Instruction:
+        """Return the instruction that is running."""
         span = self.runtime.lanes.current
         assert span
-        return self.entries.setdefault(span.instruction, Entry())
+        return span.instruction
 
     def _note(self, operation: str, tensor: Tensor, ranks: tuple[int, ...]) -> None:
         """Add a message to the instruction that is running."""
@@ -83,11 +90,10 @@ class _Observation:
 
     def _axis(self, ranks: tuple[int, ...], to_one: bool) -> str:
         """Return the axis whose group a message went over, that of the instruction if it is one; none of a stage's."""
-        program, rank, span = self.runtime.program, self.runtime.rank, self.runtime.lanes.current
-        assert span
-        if span.instruction.kind not in COLLECTIVE_AXIS:
+        program, rank, kind = self.runtime.program, self.runtime.rank, self._instruction().kind
+        if kind not in COLLECTIVE_AXIS:
             return ""
-        own = COLLECTIVE_AXIS[span.instruction.kind]
+        own = COLLECTIVE_AXIS[kind]
         groups = {axis: program.group(rank, axis) for axis in (own, *COLLECTIVE_AXIS.values())}
         fits = (axis for axis, group in groups.items() if (ranks[0] in group if to_one else ranks == group))
         return next(fits, "no axis")
