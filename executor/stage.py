@@ -111,7 +111,7 @@ class StageModule(nn.Module):
         self.value_of, self.gradient_of = graph.values, graph.gradients
         nodes = [node for part in stage.computing for node in stage.segments[part].nodes]
         _check_experts(nodes, plan)
-        modules = [LayerModule(node, tp_rank, shards or plan.tp, dtype, ep_rank, places).to(device) for node in nodes]
+        modules = [LayerModule(node, tp_rank, shards or plan.tp, dtype, device, ep_rank, places) for node in nodes]
         self.layers = nn.ModuleList(modules)
         for module in self.layers:
             assert isinstance(module, LayerModule)

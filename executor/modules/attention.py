@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from executor.modules.dropout import Draws, Drop, Samples
 from executor.modules.fused import rotate
 from executor.modules.operations import Operations
+from executor.modules.tables import table
 from executor.places import Places
 from simulator.model.layers import Attention, BlockAttention, LatentAttention, MergeBlocks
 
@@ -82,8 +83,8 @@ def block_attention(
     mask = _hidden(places, layer.distance, q_BSH.device) if layer.causal else None
     drop = _dropping(layer, samples, draws, places.own, _keys(places, layer.distance))
     if layer.flash and layer.distance is None and not drop:
-        seen = None if mask is None else ~mask
-        context_BASD = functional.scaled_dot_product_attention(q_BASD, k_BASD, v_BASD, seen, enable_gqa=shared > 1)
+        added = _added(places, q_BSH.dtype, q_BSH.device) if layer.causal else None
+        context_BASD = functional.scaled_dot_product_attention(q_BASD, k_BASD, v_BASD, added, enable_gqa=shared > 1)
         return _joined(context_BASD)
     k_BASD, v_BASD = _repeated(k_BASD, shared), _repeated(v_BASD, shared)
     if layer.distance is None:
@@ -130,6 +131,13 @@ def _dropping(
         return None
     heads = draws.heads(layer.num_heads, exchanged=not isinstance(layer, BlockAttention))
     return draws.drop(layer.dropout, samples, heads, queries, keys)
+
+
+@table
+def _added(places: Places, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return what a fused kernel adds to the scores of all ranks' keys: of a mask it would keep a copy like this."""
+    hidden = _hidden(places, None, device)
+    return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill(hidden, float("-inf"))
 
 
 def _future(sequence: int, device: torch.device) -> Tensor:

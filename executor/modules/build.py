@@ -34,7 +34,7 @@ class LayerModule(nn.Module):
         The node of the local graph.
     tp_rank, tp
         Which shard, of how many.
-    dtype
+    dtype, device
         Of the parameters.
     ep_rank
         Which of the expert-parallel ranks.
@@ -48,6 +48,7 @@ class LayerModule(nn.Module):
         tp_rank: int,
         tp: int,
         dtype: torch.dtype,
+        device: torch.device,
         ep_rank: int = 0,
         places: Places | None = None,
     ) -> None:
@@ -68,8 +69,13 @@ class LayerModule(nn.Module):
         self.operations: Operations = PLAIN
         self.weights = nn.ParameterDict(
             {
-                # Contiguous, because fused optimizers walk parameter, gradient and state side by side in memory.
-                name: nn.Parameter(self._initial(name, shape, tp_rank, tp).to(dtype).contiguous())
+                # Contiguous, because fused optimizers walk parameter, gradient and state side by side in memory; and
+                # copied, because a view of the whole would keep the other ranks' parts alive.
+                name: nn.Parameter(
+                    self._initial(name, shape, tp_rank, tp).to(
+                        device, dtype, copy=True, memory_format=torch.contiguous_format
+                    )
+                )
                 for name, shape in node.layer.parameters().items()
             }
         )

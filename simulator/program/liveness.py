@@ -218,7 +218,8 @@ def _for_weights(program: Program, segment: Segment) -> Tensors:
         if not layer.has_weights:
             continue
         if layer.saves_input:
-            kept |= _tensors(program, node.inputs)
+            # What stands behind the first input, as the gates of experts, says where rows go; no product reads it.
+            kept |= _tensors(program, node.inputs[:1])
         kept |= _gradients(program, [_gradient_storage(graph, node, inside)])
         kept[f"in {node.name}"] = layer.extra_weight_bytes(
             graph.input_shapes(node), plan.microbatch_size, plan.itemsize

@@ -186,6 +186,15 @@ class Program:
         counts = Counter((kind, stage, part) for kind, stage, _, part in self.lists[pipeline_rank])
         return Counter({Instruction(kind, stage, -1, part): times for (kind, stage, part), times in counts.items()})
 
+    def kept_parameters(self, stage: int) -> int:
+        """Return the scalars of a stage's parameters, with those that fill up buckets that are shared out."""
+        its = self.stages[stage]
+        if not self.plan.updates_parts:
+            return its.num_parameters
+        shared = {name for bucket in its.buckets for name in bucket.nodes}
+        alone = sum(node.layer.num_parameters for node in its.nodes if node.name not in shared)
+        return alone + sum(bucket.elements for bucket in its.buckets)
+
     def updated_parameters(self, stage: int) -> int:
         """Return the scalars that one rank updates for a stage: all, or its part of each bucket that is shared out."""
         its, plan = self.stages[stage], self.plan
