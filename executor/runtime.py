@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from executor.places import places_of
 from executor.routing import Route, routed_by
 from executor.sharding import SharedBucket
 from executor.stage import TARGET, Microbatch, StageModule
+from executor.tracing.imported import Imported
 from executor.transport import Transport
 from simulator.load import Inputs
 from simulator.model.graph import INPUT
@@ -47,10 +49,10 @@ class Runtime(Interpreter):
         splits = any(instruction.kind is Kind.W for instruction in self.instructions)
         tp_rank, ep_rank = mesh.coordinate(rank, "tp"), program.group(rank, "ep").index(rank)
         places = places_of(program.graph, plan, mesh.coordinate(rank, "cp"))
+        imported = Imported(inputs.graph, plan, self.dtype, device) if inputs.graph.module else None
+        of_rank: dict[str, Any] = {"ep_rank": ep_rank, "places": places, "imported": imported}
         self.stages = {
-            stage.index: StageModule(
-                stage, program.graph, plan, tp_rank, self.dtype, device, splits, ep_rank=ep_rank, places=places
-            )
+            stage.index: StageModule(stage, program.graph, plan, tp_rank, self.dtype, device, splits, **of_rank)
             for stage in program.stages_of(mesh.coordinate(rank, "pp"))
         }
         self.gradients = {

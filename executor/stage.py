@@ -17,6 +17,7 @@ from executor.modules import LayerModule
 from executor.modules.operations import PLAIN, Closure, Deferred
 from executor.places import Places
 from executor.routing import Route
+from executor.tracing.imported import Imported
 from simulator.errors import ExecutionError
 from simulator.model.graph import INPUT, LayerGraph
 from simulator.model.layers import GroupedLinear
@@ -81,6 +82,8 @@ class StageModule(nn.Module):
         Whether input and weight gradients run apart.
     ep_rank, places
         Which experts, and which places of the sequence, this rank has.
+    imported
+        The module that the graph is one of, if it is somebody else's.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class StageModule(nn.Module):
         splits: bool = False,
         ep_rank: int = 0,
         places: Places | None = None,
+        imported: Imported | None = None,
     ) -> None:
         super().__init__()
         self.deferred = Deferred() if splits else None
@@ -104,7 +108,7 @@ class StageModule(nn.Module):
         # Exchanges change no value by themselves: they have names of their own, and messages.
         self.value_of, self.gradient_of = graph.values, graph.gradients
         nodes = [node for part in stage.computing for node in stage.segments[part].nodes]
-        modules = [LayerModule(node, tp_rank, plan.tp, dtype, ep_rank, places).to(device) for node in nodes]
+        modules = [LayerModule(node, tp_rank, plan.tp, dtype, ep_rank, places, imported).to(device) for node in nodes]
         self.layers = nn.ModuleList(modules)
         for module in self.layers:
             assert isinstance(module, LayerModule)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from simulator.errors import ExecutionError
 from simulator.model.graph import Node, Shard
 from simulator.model.layers import GroupedLinear, Layer, Linear, Qkv, Router, Shape
 from simulator.model.layers.vocabulary import Positions
+
+if TYPE_CHECKING:
+    from executor.tracing.imported import Imported
 
 WHOLE = ("q_norm", "k_norm")
 """Parameters of cut layers that every rank has whole."""
@@ -39,6 +42,8 @@ class LayerModule(nn.Module):
         Which of the expert-parallel ranks.
     places
         Of the sequence, where this rank has only some.
+    imported
+        The module that the layer is a part of, if it is somebody else's.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class LayerModule(nn.Module):
         dtype: torch.dtype,
         ep_rank: int = 0,
         places: Places | None = None,
+        imported: Imported | None = None,
     ) -> None:
         super().__init__()
         check_runnable(node)
@@ -60,7 +66,8 @@ class LayerModule(nn.Module):
         self._ep_rank = ep_rank
         self._context = {"places": places} if places and node.layer.kind in PLACED else {}
         self.node = node
-        run = forward_of(node.layer)
+        self._imported = imported if imported and imported.has(node) else None
+        run = self._imported.forward_of(node) if self._imported else forward_of(node.layer)
         self.run = partial(run, rank=tp_rank) if node.layer.kind in RANKED else run
         self.operations: Operations = PLAIN
         self.weights = nn.ParameterDict(
@@ -78,6 +85,8 @@ class LayerModule(nn.Module):
         return self.run(self.operations, self.node.layer, self.local, *inputs, **self._context)
 
     def _initial(self, name: str, shape: Shape, tp_rank: int, tp: int) -> Tensor:
+        if self._imported:
+            return self._imported.value(self.node, name)
         full = list(shape)
         axis = shard_axis(self.node, name)
         if axis is not None:

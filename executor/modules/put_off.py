@@ -232,3 +232,38 @@ def _now_or_later(ctx: Any, of_weight: Callable[[], Tensor]) -> Tensor | None:
     parameter = ctx.weight
     ctx.operations.queue.append(lambda: _add_to(parameter, of_weight()))
     return None
+
+
+class Whole(torch.autograd.Function):
+    """Any function of tensors and weights; its own graph stays until the weights' gradient is computed."""
+
+    @staticmethod
+    def forward(ctx: Any, operations: Deferred, function: Callable[..., Tensor], reads: int, *given: Tensor) -> Tensor:
+        """Run the function on leaves of its own."""
+        ctx.operations, ctx.reads, ctx.weights = operations, reads, given[reads:]
+        with torch.enable_grad():
+            ctx.leaves = [
+                each.detach().requires_grad_(needed)
+                for each, needed in zip(given, ctx.needs_input_grad[3:], strict=True)
+            ]
+            ctx.output = function(*ctx.leaves)
+        return ctx.output.detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of what was read; leave those of the weights in the queue."""
+        output, leaves, weights, reads = ctx.output, ctx.leaves, ctx.weights, ctx.reads
+        del ctx.output, ctx.leaves, ctx.weights
+        wanted = [leaf for leaf in leaves[:reads] if leaf.requires_grad]
+        found = torch.autograd.grad(output, wanted, gradient, retain_graph=True, allow_unused=True) if wanted else ()
+
+        def later() -> None:
+            with torch.enable_grad():
+                gradients = torch.autograd.grad(output, leaves[reads:], gradient)
+            for weight, own in zip(weights, gradients, strict=True):
+                _add_to(weight, own)
+
+        ctx.operations.queue.append(later)
+        each = iter(found)
+        of_reads = [next(each) if leaf.requires_grad else None for leaf in leaves[:reads]]
+        return None, None, None, *of_reads, *([None] * len(weights))

@@ -178,8 +178,12 @@ def _activations(program: Program, segment: Segment) -> Tensors:
 
 def _saved(program: Program, segment: Segment) -> Tensors:
     """Return the tensors that the layers of a segment save."""
-    inputs = [name for node in segment.nodes if node.layer.saves_input for name in node.inputs]
+    inputs = [name for node in segment.nodes for name in _saved_inputs(node)]
     return _tensors(program, [*inputs, *(node.name for node in segment.nodes if node.layer.saves_output)])
+
+
+def _saved_inputs(node: Node) -> list[str]:
+    return [name for position, name in enumerate(node.inputs) if node.layer.saves(position)]
 
 
 def _made_again(program: Program, segment: Segment) -> Tensors:
@@ -198,8 +202,7 @@ def _for_weights(program: Program, segment: Segment) -> Tensors:
         layer = node.layer
         if not layer.has_weights:
             continue
-        if layer.saves_input:
-            kept |= _tensors(program, node.inputs)
+        kept |= _tensors(program, _saved_inputs(node))
         kept |= _gradients(program, [_gradient_storage(graph, node, inside)])
         kept[f"in {node.name}"] = layer.extra_weight_bytes(
             graph.input_shapes(node), plan.microbatch_size, plan.itemsize

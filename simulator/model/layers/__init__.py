@@ -22,6 +22,7 @@ from simulator.model.layers.pool import Pool, PoolSpec
 from simulator.model.layers.qkv import Qkv
 from simulator.model.layers.slice import Slice
 from simulator.model.layers.tokens import FirstToken, Tokens
+from simulator.model.layers.traced import Operation, Traced, TracedLoss, TracedSpec
 
 AnyLayerSpec = (
     LinearSpec
@@ -35,6 +36,7 @@ AnyLayerSpec = (
     | AddSpec
     | PoolSpec
     | FlattenSpec
+    | TracedSpec
 )
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "MeanSquaredError",
     "MergeBlocks",
     "Norm",
+    "Operation",
     "Phase",
     "Pool",
     "Qkv",
@@ -73,5 +76,8 @@ __all__ = [
     "ShapeError",
     "Slice",
     "Tokens",
+    "Traced",
+    "TracedLoss",
+    "TracedSpec",
     "count",
 ]

@@ -194,6 +194,10 @@ class Layer:
         """Return bytes that the weight gradient alone needs beyond the input and the gradient of the output."""
         return 0.0
 
+    def saves(self, position: int) -> bool:
+        """Return whether backward needs one of the inputs, by its place."""
+        return self.saves_input
+
     def parts(self, parameter: str) -> tuple[int, ...]:
         """Return the rows of the matrices that stand below each other in a parameter; each is cut on its own."""
         return (self.parameters()[parameter][0],)
@@ -218,10 +222,11 @@ class Layer:
 
 
 class LayerSpec(StrictModel):
-    """YAML keys that every entry of an explicit ``layers:`` list has."""
+    """YAML keys that every entry of an explicit ``layers:`` list has; without ``block`` a layer is one by itself."""
 
     name: str | None = None
     inputs: list[str] | None = None
+    block: str | None = None
 
     def expand(self, inputs: tuple[Shape, ...]) -> tuple[tuple[str, Layer], ...]:
         """Return what the entry stands for: (suffix of the name, layer), each reading the one before."""

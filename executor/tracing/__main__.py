@@ -1,0 +1,38 @@
+"""``python -m executor.tracing``: what ``plancast model import`` starts, for only the executor knows torch.
+
+Prints the operations and layers of a module as JSON, or what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from dataclasses import asdict
+
+from torch._subclasses import FakeTensorMode
+
+from executor.tracing.document import document
+from executor.tracing.source import build
+from simulator.errors import InputError
+from simulator.model.module import module_source
+
+
+def main(given: str) -> int:
+    """Trace the module that a JSON text describes."""
+    try:
+        source = module_source(**json.loads(given))
+        # What the user's code prints must not end up in the answer.
+        with contextlib.redirect_stdout(sys.stderr):
+            with FakeTensorMode():
+                module = build(source.path)
+            found = document(module, source)
+    except InputError as error:
+        print(json.dumps({"problems": [asdict(problem) for problem in error.diagnostics]}))
+        return 2
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
