@@ -84,6 +84,10 @@ class LayerModule(nn.Module):
         """Run the layer."""
         return self.run(self.operations, self.node.layer, self.local, *inputs, **self._context)
 
+    def full_name(self, parameter: str) -> str:
+        """Return a parameter's name in the whole model; in somebody else's module, what it is called there."""
+        return self._imported.full_name(self.node, parameter) if self._imported else self.node.parameter_name(parameter)
+
     def _initial(self, name: str, shape: Shape, tp_rank: int, tp: int) -> Tensor:
         if self._imported:
             return self._imported.value(self.node, name)

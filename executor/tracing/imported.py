@@ -112,7 +112,7 @@ class Imported:
             return given
         before = sum(each.size for each in self.source.inputs[:place])
         own = self.source.inputs[place]
-        return given[:, before : before + own.size].reshape(-1, *own.shape)
+        return given[:, before : before + own.size].unflatten(1, own.shape)
 
     def _constant(self, node: fx.Node) -> Tensor:
         """Return a value that is the same in every step, computed once; buffers are the module's own."""

@@ -48,6 +48,7 @@ def operation(records: Sequence[Record], shape: list[int], refuse: Refuse) -> di
         "keeps": _line(few.keeps, more.keeps, refuse, REAL_BYTES),
         "keeps_bytes": _line(few.keeps_bytes, more.keeps_bytes, refuse),
         "view": few.view,
+        "passes_gradient": few.passes_gradient,
     }
     return {key: value for key, value in keys.items() if value}
 

@@ -33,6 +33,8 @@ class Record:
         Bytes of real numbers, and of others, that it keeps beside them.
     view
         Whether the output lies in the storage of the first input.
+    passes_gradient
+        Whether the inputs' gradients lie where the output's does.
     """
 
     shape: tuple[int, ...]
@@ -44,6 +46,7 @@ class Record:
     keeps: int = 0
     keeps_bytes: int = 0
     view: bool = False
+    passes_gradient: bool = False
 
 
 class _Recorder(TorchDispatchMode):
@@ -102,16 +105,17 @@ def _backward(found: Record, output: Tensor, reads: Sequence[Tensor], parameters
         return
     gradient = torch.empty_like(output)
 
-    def halves(wanted: Sequence[Tensor]) -> list[RawKernel]:
+    def half(wanted: Sequence[Tensor]) -> tuple[list[RawKernel], list[Tensor]]:
         if not wanted:
-            return []
+            return [], []
         with _Recorder() as recorder:
-            torch.autograd.grad(output, wanted, gradient, retain_graph=True, allow_unused=True)
-        return recorder.kernels
+            made = torch.autograd.grad(output, wanted, gradient, retain_graph=True, allow_unused=True)
+        return recorder.kernels, [each for each in made if each is not None]
 
-    found.input_grad = halves(reads)
+    found.input_grad, made = half(reads)
+    found.passes_gradient = bool(made) and all(_storage(each) == _storage(gradient) for each in made)
     seen = Counter(kernel.key for kernel in found.input_grad)
-    for kernel in halves(parameters):
+    for kernel in half(parameters)[0]:
         if seen[kernel.key]:
             seen[kernel.key] -= 1
         else:

@@ -107,6 +107,8 @@ class Operation(StrictModel):
         What it keeps beside them: elements of the dtype's size, and bytes that do not depend on the dtype.
     view
         The output lies in the storage of the first input.
+    passes_gradient
+        Backward hands the gradient of the output on as it is.
     gradient
         Whether the output has one.
     draws
@@ -123,6 +125,7 @@ class Operation(StrictModel):
     keeps: Line = Line()
     keeps_bytes: Line = Line()
     view: bool = False
+    passes_gradient: bool = False
     gradient: bool = True
     draws: str = ""
 
@@ -165,6 +168,11 @@ class Traced(Layer):
     def is_view(self) -> bool:  # type: ignore[override]
         """Whether the output is a view."""
         return self.does.view
+
+    @property
+    def passes_gradient(self) -> bool:  # type: ignore[override]
+        """Whether backward makes no tensor of its own."""
+        return self.does.passes_gradient
 
     @property
     def has_gradient(self) -> bool:  # type: ignore[override]
