@@ -139,7 +139,7 @@ class Runtime(Interpreter):
         """
         with self.gathered():
             return {
-                module.node.parameter_name(name): (module.node.name, name, value.detach().clone())
+                module.full_name(name): (module.node.name, name, value.detach().clone())
                 for stage in self.stages.values()
                 for segment in stage.segments
                 for module in segment

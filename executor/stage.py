@@ -100,7 +100,7 @@ class StageModule(nn.Module):
         imported: Imported | None = None,
     ) -> None:
         super().__init__()
-        self.deferred = Deferred() if splits else None
+        self.deferred = Deferred(weights_leave=plan.is_sharded) if splits else None
         self.stage = stage
         self.loss = graph.loss.name
         # Every micro-batch and replica contributes its mean; together they must be the mean of the global batch.

@@ -275,10 +275,13 @@ class Whole(torch.autograd.Function):
         """Return the gradients of what was read; leave those of the weights in the queue."""
         ended, begun, own, weights = ctx.ended, ctx.begun, ctx.own, ctx.weights
         del ctx.ended, ctx.begun, ctx.own, ctx.weights
-        found = iter(torch.autograd.grad(ended, begun, gradient, retain_graph=True) if begun else ())
+        now = own if ctx.operations.weights_leave else []
+        made = torch.autograd.grad(ended, [*begun, *now], gradient, retain_graph=True) if begun or now else ()
+        found, known = iter(made), made[len(begun) :]
 
         def later() -> None:
-            for weight, each in zip(weights, torch.autograd.grad(ended, own, gradient), strict=True):
+            of_weights = known or torch.autograd.grad(ended, own, gradient)
+            for weight, each in zip(weights, of_weights, strict=True):
                 _add_to(weight, each)
 
         ctx.operations.queue.append(later)

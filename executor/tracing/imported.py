@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from executor.modules import put_off
+from executor.modules.functions import FORWARD
 from executor.modules.operations import PLAIN, Operations
 from executor.tracing.export import Exported, export
 from executor.tracing.functions import function_of
@@ -19,6 +20,9 @@ from simulator.model.graph import INPUT, LayerGraph, Node
 from simulator.model.layers import Traced
 from simulator.model.module import ModuleSource
 from simulator.plan.plan import Plan
+
+SPLIT = ("linear", "conv2d", "embedding")
+"""Kinds whose weights' gradient is put off as in our own models; that of others, with a graph of their own."""
 
 
 class Imported:
@@ -85,6 +89,8 @@ class Imported:
             weights = [parameters[name] for name in order]
             if ops is PLAIN or not weights:
                 return function(*reads, *weights, *constants)
+            if node.layer.kind in SPLIT:
+                return FORWARD[node.layer.kind](ops, node.layer, parameters, *reads)
             return put_off.Whole.apply(ops, lambda *given: function(*given, *constants), len(reads), *reads, *weights)
 
         return forward
