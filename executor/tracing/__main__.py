@@ -10,10 +10,8 @@ import json
 import sys
 from dataclasses import asdict
 
-from torch._subclasses import FakeTensorMode
-
 from executor.tracing.document import document
-from executor.tracing.source import build
+from executor.tracing.source import build_fake
 from simulator.errors import InputError
 from simulator.model.module import module_source
 
@@ -24,9 +22,7 @@ def main(given: str) -> int:
         source = module_source(**json.loads(given))
         # What the user's code prints must not end up in the answer.
         with contextlib.redirect_stdout(sys.stderr):
-            with FakeTensorMode():
-                module = build(source.path)
-            found = document(module, source)
+            found = document(build_fake(source.path), source)
     except InputError as error:
         print(json.dumps({"problems": [asdict(problem) for problem in error.diagnostics]}))
         return 2

@@ -30,7 +30,7 @@ def document(module: nn.Module, source: ModuleSource) -> Entry:
     Parameters
     ----------
     module
-        Of fake tensors: nothing is computed.
+        Of fake tensors, if it could be built of them: nothing is computed.
     source
         What goes in.
     """

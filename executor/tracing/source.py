@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 
 import torch
 from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from simulator.errors import Diagnostic, InputError
 
@@ -50,6 +52,21 @@ def build(path: str) -> nn.Module:
     if not isinstance(module, nn.Module):
         refuse(path, f"returned a {type(module).__name__}, not a torch.nn.Module", "return the module itself")
     return module.train()
+
+
+def build_fake(path: str) -> nn.Module:
+    """Return the module of fake tensors, which take no memory; real where its constructor reads numbers out of tensors.
+
+    Some initialisations do, as ``trunc_normal_``.
+    """
+    try:
+        with FakeTensorMode():
+            return build(path)
+    except InputError as error:
+        if not isinstance(error.__context__, DataDependentOutputException):
+            raise
+        print(f"{path}: the constructor reads numbers out of tensors, so the weights are made", file=sys.stderr)
+        return build(path)
 
 
 def _called(path: str, function: Callable[[], Any]) -> Any:

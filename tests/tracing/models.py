@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses import FakeTensorMode
 from torch.nn import functional
 
 from executor.data import global_batch
 from executor.tracing.document import document
-from executor.tracing.source import build
+from executor.tracing.source import build, build_fake
 from simulator.load import Inputs
 from simulator.model.graph import LayerGraph
 from simulator.model.module import module_source
@@ -31,14 +30,18 @@ SOURCES: dict[str, dict[str, Any]] = {
     "pair": {"path": f"{NETS}:Pair", "inputs": ["6", "beside=2x2"], "loss": "mse"},
     "own_loss": {"path": f"{NETS}:OwnLoss", "inputs": [TOKENS], "target": f"labels={TOKENS}", "loss": "module"},
 }
+HUGGING_FACE: dict[str, dict[str, Any]] = {
+    name: {"path": f"tests.tracing.hugging_face_nets:{name}", "inputs": ["3x8x8" if name == "vit" else TOKENS]}
+    for name in ("llama", "qwen2", "gpt2", "bert", "vit")
+}
 
 
 @cache
 def keys(name: str) -> dict[str, Any]:
     """Return the model file of a network as plain data."""
-    given = {"target": None, "loss": "cross_entropy", **SOURCES[name]}
-    with FakeTensorMode():
-        module = build(given["path"])
+    known = SOURCES | {f"hf_{model}": source for model, source in HUGGING_FACE.items()}
+    given = {"target": None, "loss": "cross_entropy", **known[name]}
+    module = build_fake(given["path"])
     path, target = given.pop("path"), given.pop("target")
     found = document(module, module_source(path, given["inputs"], target, given["loss"]))
     return {"name": name, "module": path, **({"target": target} if target else {}), **given, **found}
