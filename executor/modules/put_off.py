@@ -276,13 +276,15 @@ class Whole(torch.autograd.Function):
         ended, begun, own, weights = ctx.ended, ctx.begun, ctx.own, ctx.weights
         del ctx.ended, ctx.begun, ctx.own, ctx.weights
         now = own if ctx.operations.weights_leave else []
-        made = torch.autograd.grad(ended, [*begun, *now], gradient, retain_graph=True) if begun or now else ()
+        wanted, options = [*begun, *now], {"retain_graph": True, "allow_unused": True}
+        made = torch.autograd.grad(ended, wanted, gradient, **options) if wanted else ()
         found, known = iter(made), made[len(begun) :]
 
         def later() -> None:
-            of_weights = known or torch.autograd.grad(ended, own, gradient)
+            of_weights = known or torch.autograd.grad(ended, own, gradient, allow_unused=True)
             for weight, each in zip(weights, of_weights, strict=True):
-                _add_to(weight, each)
+                if each is not None:
+                    _add_to(weight, each)
 
         ctx.operations.queue.append(later)
         of_reads = [next(found) if wanted else None for wanted in ctx.wanted]

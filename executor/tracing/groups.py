@@ -74,8 +74,8 @@ class Grouping:
         for node in reversed(self.order):
             if self.is_standing(node):
                 self._groups[node] = self._joined(node)
-        roots = [node for node in self.order if self._groups.get(node) is node]
-        self.groups = {root: self._group(root) for root in roots}
+        roots = [node for node in self.order if node in self._groups and self._groups[node] is node]
+        self.groups: dict[fx.Node, Group] = {root: self._group(root) for root in roots}
 
     @cached_property
     def _needed(self) -> set[fx.Node]:

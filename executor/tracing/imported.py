@@ -89,7 +89,7 @@ class Imported:
             weights = [parameters[name] for name in order]
             if ops is PLAIN or not weights:
                 return function(*reads, *weights, *constants)
-            if node.layer.kind in SPLIT:
+            if node.layer.kind in SPLIT and group.nodes == [group.root]:
                 return FORWARD[node.layer.kind](ops, node.layer, parameters, *reads)
             return put_off.Whole.apply(ops, lambda *given: function(*given, *constants), len(reads), *reads, *weights)
 

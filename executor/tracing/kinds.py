@@ -10,19 +10,15 @@ from torch import fx
 from executor.tracing.groups import ATEN, Grouping
 from executor.tracing.layers import TracedLayer
 from executor.tracing.parameters import argument, packet
-from simulator.model.layers import (
-    ActivationSpec,
-    AddSpec,
-    BatchNormSpec,
-    Conv2dSpec,
-    EmbeddingSpec,
-    LinearSpec,
-    NormSpec,
-    PoolSpec,
-    Shape,
-    ShapeError,
-)
-from simulator.model.layers.base import LayerSpec
+from simulator.model.layers.activation import ActivationSpec
+from simulator.model.layers.add import AddSpec
+from simulator.model.layers.base import LayerSpec, Shape, ShapeError
+from simulator.model.layers.batch_norm import BatchNormSpec
+from simulator.model.layers.conv2d import Conv2dSpec
+from simulator.model.layers.embedding import EmbeddingSpec
+from simulator.model.layers.linear import LinearSpec
+from simulator.model.layers.norm import NormSpec
+from simulator.model.layers.pool import PoolSpec
 
 ACTIVATIONS = {ATEN.relu: "relu", ATEN.gelu: "gelu", ATEN.tanh: "tanh", ATEN.sigmoid: "sigmoid", ATEN.silu: "silu"}
 

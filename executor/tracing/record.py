@@ -109,7 +109,9 @@ def _backward(found: Record, output: Tensor, reads: Sequence[Tensor], parameters
         if not wanted:
             return [], []
         with _Recorder() as recorder:
-            made = torch.autograd.grad(output, wanted, gradient, retain_graph=True, allow_unused=True)
+            made: tuple[Tensor | None, ...] = torch.autograd.grad(
+                output, wanted, gradient, retain_graph=True, allow_unused=True
+            )
         return recorder.kernels, [each for each in made if each is not None]
 
     found.input_grad, made = half(reads)
