@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sys
 from dataclasses import asdict
 
@@ -19,6 +20,8 @@ from simulator.model.module import module_source
 def main(given: str) -> int:
     """Trace the module that a JSON text describes."""
     try:
+        # What torch logs of an error is said once more, in the error.
+        logging.disable(logging.CRITICAL)
         source = module_source(**json.loads(given))
         # What the user's code prints must not end up in the answer.
         with contextlib.redirect_stdout(sys.stderr):

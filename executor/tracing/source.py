@@ -92,7 +92,10 @@ def _import(path: str, name: str) -> ModuleType:
 
 @contextmanager
 def told(path: str, verb: str, hint: str = "") -> Iterator[None]:
-    """Turn whatever the user's code raises into an error that shows the innermost line of the user's."""
+    """Turn whatever the user's code raises into an error that shows the innermost line of the user's.
+
+    The hint is for control flow that depends on data.
+    """
     try:
         yield
     except InputError:
@@ -101,7 +104,8 @@ def told(path: str, verb: str, hint: str = "") -> Iterator[None]:
         said = str(error).strip().splitlines() or [""]
         place, source = _innermost(error)
         shown = f" (at: {source})" if source else ""
-        refuse(place or path, f"{path} {verb} {type(error).__name__}: {said[0]}{shown}", hint)
+        by_data = "data-dependent" in str(error)
+        refuse(place or path, f"{path} {verb} {type(error).__name__}: {said[0]}{shown}", hint if by_data else "")
 
 
 def _innermost(error: Exception) -> tuple[str, str]:

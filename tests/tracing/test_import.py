@@ -71,7 +71,7 @@ def test_no_prediction_among_the_outputs(tmp_path: Path) -> None:
         (["tests.tracing.nets:mlp", "--input", "4x"], "'4x' is no tensor; write 3x224x224"),
         (["tests.tracing.nets:mlp", "--input", "4", "--input", "3:int:5"], "travel as one tensor"),
         (["tests.tracing.nets:mlp", "--input", "4", "--loss", "module"], "needs a target"),
-        (["tests.tracing.nets:mlp", "--input", "5"], "shapes cannot be multiplied"),
+        (["tests.tracing.nets:mlp", "--input", "5"], "[2, 5] X [12, 16]"),
     ],
 )
 def test_mistakes_end_with_exit_code_2(
