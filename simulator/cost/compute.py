@@ -111,8 +111,15 @@ class ComputeCost:
         key = (work.kind, apart, self.program.alike[work.stage][work.part])
         if key not in self._alike:
             self._alike[key] = self._price_pass(work, apart)
-        waits = self.program.plan.pp > 1 and self.begins_slot(work)
-        return self._alike[key] + (self.framework.slot if waits else 0.0)
+        return self._alike[key] + (self.framework.slot if self.waits(work) else 0.0)
+
+    def waits(self, work: Instruction) -> bool:
+        """Return whether the host completes messages before it launches an instruction, so that the device runs dry."""
+        plan = self.program.plan
+        if plan.pp == 1 or plan.p2p_overlap or not self.begins_slot(work):
+            return False
+        paired = self.framework.pairs_messages and plan.schedule == "interleaved_1f1b"
+        return work.kind is Kind.F or not paired
 
     def begins_slot(self, work: Instruction) -> bool:
         """Return whether an instruction is the first of a forward or a backward of a stage."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from simulator.model.graph import LayerGraph, Node
 from simulator.model.layers import CrossEntropy
 from simulator.model.layers.base import Kernel, Phase, count, memory
+from simulator.model.layers.vocabulary import VocabularySum
 from simulator.plan.frameworks import Framework
 
 
@@ -29,8 +30,12 @@ def framework_kernels(
     """
     inputs = graph.input_shapes(node)
     least = 0.0
-    if isinstance(node.layer, CrossEntropy):
-        least = framework.loss[phase is not Phase.FORWARD] * batch * count(inputs[0]) / itemsize
+    if isinstance(node.layer, CrossEntropy | VocabularySum):
+        logits = batch * count(inputs[0])
+        least = framework.loss[phase is not Phase.FORWARD] * logits / itemsize
+        if isinstance(node.layer, VocabularySum) and phase is Phase.FORWARD:
+            # Where ranks share the logits, finding the largest has read them once already.
+            least -= framework.elementwise * logits
     for kernel in node.layer.kernels(phase, inputs, batch):
         if kernel.kind == "memory":
             yield replace(kernel, elements=max(kernel.elements * framework.elementwise, least))

@@ -105,9 +105,8 @@ class TaskCost:
     def __init__(self, script: Script, cost: ComputeCost) -> None:
         self.seconds = cost.seconds
         self.segments = [self._segments(script.of(task)) for task in script.examples]
-        pipelined = cost.program.plan.pp > 1
         self.hosts = [
-            (cost.host_seconds(first), first.kind is Kind.OPTIM or (pipelined and cost.begins_slot(first)))
+            (cost.host_seconds(first), first.kind is Kind.OPTIM or cost.waits(first))
             for first in (script.of(task)[0] for task in script.examples)
         ]
 

@@ -32,9 +32,14 @@ def held_after(program: Program, pipeline_rank: int) -> list[float]:
 
 
 def _held_after(program: Program, pipeline_rank: int) -> list[float]:
-    held = accumulate(changes(program, pipeline_rank))
     kinds = (kind for kind, _, _, _ in program.lists[pipeline_rank])
+    held = held_after_each(program, pipeline_rank)
     return [size for kind, size in zip(kinds, held, strict=True) if STREAM_OF[kind] is Stream.COMPUTE]
+
+
+def held_after_each(program: Program, pipeline_rank: int) -> list[float]:
+    """Return the bytes of activations on a rank after each instruction, also those that exchange."""
+    return program.keep(("held, each", pipeline_rank), lambda: list(accumulate(changes(program, pipeline_rank))))
 
 
 def changes(program: Program, pipeline_rank: int) -> Iterator[float]:

@@ -55,7 +55,7 @@ def put_plan(plan: Draft, row: Row, layers: int | None) -> int | None:
     put_dtype(plan, row)
     put_sharding(plan, row, framework)
     _put_precision_of_sums(plan, row)
-    _put_batch(plan, row)
+    _put_batch(plan, row, framework)
     _put_recompute(plan, row, layers)
     plan.put("optimizer", {"kind": "adam"}, "default")
     plan.keep(PlanSchema, "plan", ABSENT, row.problems)
@@ -96,7 +96,7 @@ def _put_precision_of_sums(plan: Draft, row: Row) -> None:
         plan.put("gradient_dtype", "bf16", "gradients of fp8 layers are bf16")
 
 
-def _put_batch(plan: Draft, row: Row) -> None:
+def _put_batch(plan: Draft, row: Row, framework: Framework) -> None:
     size, whole = row.count("micro_batch"), row.count("global_batch")
     replicas = int(plan.data.get("dp", 1))
     if whole is None and size is None:
@@ -107,12 +107,20 @@ def _put_batch(plan: Draft, row: Row) -> None:
     else:
         plan.put("global_batch_size", whole)
     if size is None and whole is not None:
-        share = whole // replicas or 1
-        limit = 1 if int(plan.data.get("pp", 1)) > 1 else LARGEST_SHARE
-        size = next(number for number in range(min(limit, share), 0, -1) if share % number == 0)
-        plan.put("microbatch_size", size, f"default: not stated; a pipeline takes 1, others at most {LARGEST_SHARE}")
+        plan.put("microbatch_size", *_share(plan, whole // replicas or 1, framework))
     elif size is not None:
         plan.put("microbatch_size", size)
+
+
+def _share(plan: Draft, share: int, framework: Framework) -> tuple[int, str]:
+    """Return the samples of a micro-batch out of a replica's share, and why so many."""
+    ranks = int(plan.data.get("pp", 1))
+    stages = ranks * int(plan.data.get("num_stages_per_rank", 1))
+    if framework.cuts_by_stages and ranks > 1 and share % stages == 0:
+        return share // stages, f"default of {framework.name}: as many micro-batches as stages, {stages}"
+    limit = 1 if ranks > 1 else LARGEST_SHARE
+    size = next(number for number in range(min(limit, share), 0, -1) if share % number == 0)
+    return size, f"default: not stated; a pipeline takes 1, others at most {LARGEST_SHARE}"
 
 
 def _put_recompute(plan: Draft, row: Row, layers: int | None) -> None:

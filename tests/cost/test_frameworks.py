@@ -12,18 +12,21 @@ from simulator.errors import InputError
 from simulator.load import Inputs, load
 from simulator.model.layers import CrossEntropy
 from simulator.model.layers.base import Phase, fused_attention
+from simulator.model.layers.vocabulary import VocabularyMax, VocabularySum
 from simulator.plan.frameworks import FRAMEWORKS, NONE, TORCH_LOSS, Framework
 from simulator.program.instructions import Instruction
 
-CONSTANTS = [field.name for field in fields(Framework) if field.name != "source"]
+CONSTANTS = [field.name for field in fields(Framework) if field.name not in ("source", "pairs_messages")]
+BLOCKING = "plan.p2p_overlap=false"
 
 
 def inputs(*changes: str, topology: str = "dgx-a100", devices: int = 1) -> Inputs:
     return load("gpt-tiny", topology, "single", [f"topology.node.count={devices}", "plan.dp=auto", *changes])
 
 
-def step(name: str, axis: str = "pp") -> float:
-    run = inputs(f"plan.framework={name}", "plan.dtype=bf16", *([] if axis == "dp" else [f"plan.{axis}=2"]), devices=2)
+def step(name: str, axis: str = "pp", *changes: str) -> float:
+    split = [] if axis == "dp" else [f"plan.{axis}=2"]
+    run = inputs(f"plan.framework={name}", "plan.dtype=bf16", *split, *changes, devices=2)
     return simulate(run.program, run.topology, Calibration())[0].step_time
 
 
@@ -39,11 +42,39 @@ def test_a_larger_constant_never_makes_a_step_faster(constant: str, monkeypatch:
     bare = step(NONE)
     monkeypatch.setitem(FRAMEWORKS, "ddp", replace(FRAMEWORKS[NONE], **{constant: large}))
     if constant == "slot":
-        assert step("ddp") >= bare + 2e3  # Two stages, one after the other, forward and backward.
+        # Two stages, one after the other, forward and backward; posted messages let the host go ahead of the device.
+        assert step("ddp", "pp", BLOCKING) >= bare + 2e3
+        assert step("ddp") == bare
     elif constant != "host_launch":
         assert step("ddp") > bare
     else:
         assert step("ddp") > 1e3
+
+
+@pytest.mark.parametrize(
+    ("changes", "waiting"),
+    [
+        (["plan.schedule=1f1b", BLOCKING], "FB"),
+        (["plan.schedule=interleaved_1f1b", BLOCKING], "F"),
+        (["plan.schedule=zb_h1", BLOCKING], "FI"),
+        (["plan.schedule=interleaved_1f1b"], ""),
+    ],
+)
+def test_the_device_runs_dry_before_what_follows_the_messages_that_are_completed(
+    changes: list[str], waiting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interleaved forward and the backward after it share one exchange; nothing comes before weight gradients."""
+    run = inputs("plan.framework=ddp", "plan.pp=2", *changes, devices=2)
+    work = [each for each in run.program.instructions(0) if each.kind.value in "FBIW"]
+    device = run.topology.device(0)
+    bare = replace(FRAMEWORKS[NONE], pairs_messages=True)
+    seconds = []
+    for framework in (bare, replace(bare, slot=1.0)):
+        monkeypatch.setitem(FRAMEWORKS, "ddp", framework)
+        cost = ComputeCost(run.program, device, Calibration())
+        seconds.append([cost.seconds(each) for each in work])
+    added = {each.kind.value: late - early for each, early, late in zip(work, *seconds, strict=True)}
+    assert added == {kind: pytest.approx(float(kind in waiting), abs=1e-9) for kind in added}
 
 
 def test_the_host_is_ahead_of_the_device_where_it_launches_faster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +90,22 @@ def test_cross_entropy_of_torch_moves_the_bytes_that_were_counted() -> None:
     for phase, counted in zip((Phase.FORWARD, Phase.INPUT_GRAD), TORCH_LOSS, strict=True):
         (kernel,) = framework_kernels(graph, node, phase, 3, 2, FRAMEWORKS["fsdp"])
         assert kernel.elements * 2 >= counted * 3 * sequence * classes
+
+
+@pytest.mark.parametrize("phase", [Phase.FORWARD, Phase.INPUT_GRAD])
+def test_a_loss_that_ranks_share_moves_as_much_of_each_logit(phase: Phase) -> None:
+    """What a rank's kernels of the loss move of its logits; targets and sums have a number a position."""
+    moved = {}
+    for tp in (1, 2):
+        graph = inputs("plan.dtype=bf16", f"plan.tp={tp}", "model.vocab_size=65536", devices=2).program.graph
+        kernels = [
+            kernel
+            for node in graph.nodes
+            if isinstance(node.layer, CrossEntropy | VocabularyMax | VocabularySum)
+            for kernel in framework_kernels(graph, node, phase, 3, 2, FRAMEWORKS["megatron"])
+        ]
+        moved[tp] = sum(kernel.elements for kernel in kernels)
+    assert moved[2] == moved[1] / 2
 
 
 def test_older_attention_takes_longer_the_newer_the_device() -> None:

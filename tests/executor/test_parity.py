@@ -58,6 +58,8 @@ HSDP = ("plan.sharding=hsdp", "plan.dp_shard=2")
 EARLY = "plan.overlap_param_gather=true"
 STAYS = "plan.reshard_after_forward=false"
 EACH = "plan.gradient_sync=each"
+DROPOUT = "model.dropout=0.25"
+
 FP32_SUMS = "plan.gradient_dtype=fp32"
 
 SCHEDULES = (
@@ -76,6 +78,9 @@ SCHEDULES = (
 
 CUSTOM = sorted(Path(__file__).with_name("schedules").glob("*.csv"))
 """Rows for two ranks and four micro-batches; those called mixed have whole and split backwards on both ranks."""
+
+FOUR_RANKS = Path(__file__).with_name("schedules") / "four-ranks" / "mixed.csv"
+"""Rows for four ranks and eight micro-batches: 1F1B of which every rank splits every other backward."""
 
 # name: (world size, model, micro-batch size, further settings)
 CASES: dict[str, tuple[int, str, int, list[str]]] = {
@@ -140,6 +145,14 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
         )
         for model in ("gpt", "mlp")
         for rows in CUSTOM
+    },
+    **{
+        f"gpt-pp4-{name}": (4, "gpt", 1, ["plan.pp=4", "model.num_hidden_layers=8", *keys, SGD])
+        for name, keys in {
+            "1f1b": [],
+            "gpipe": ["plan.schedule=gpipe"],
+            "custom": ["plan.schedule=custom", f"plan.schedule_file={FOUR_RANKS}"],
+        }.items()
     },
     "gpt-tp2-pp2-zb_h1": (4, "gpt", 1, ["plan.tp=2", "plan.pp=2", "plan.schedule=zb_h1", SGD]),
     "gpt-dp2-pp2-zbv": (
@@ -322,6 +335,26 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
             "fsdp-each-stays": [FSDP, EACH, STAYS],
         }.items()
     },
+    **{
+        f"gpt-{name}-dropout": (world, "gpt", size, [*keys, DROPOUT, SGD])
+        for name, (world, size, keys) in {
+            "single": (1, 4, []),
+            "single-flash": (1, 2, ["plan.attention=flash"]),
+            "single-recompute": (1, 2, [RECOMPUTE]),
+            "dp2": (2, 2, ["plan.dp=2"]),
+            "dp2-fsdp-selective": (2, 2, ["plan.dp=2", FSDP, SELECTIVE]),
+            "tp2": (2, 4, ["plan.tp=2"]),
+            "tp2-sequence": (2, 4, ["plan.tp=2", SEQUENCE]),
+            "tp2-sequence-recompute": (2, 4, ["plan.tp=2", SEQUENCE, RECOMPUTE]),
+            "pp2-zbv": (2, 1, ["plan.pp=2", "plan.schedule=zbv", "model.num_hidden_layers=4"]),
+            "pp2-chimera": (2, 1, ["plan.pp=2", "plan.schedule=chimera"]),
+            "dp2-tp2-flash": (4, 2, ["plan.dp=2", "plan.tp=2", "plan.attention=flash", VOCABULARY]),
+            "tp2-pp2-zb_h1-selective": (4, 2, ["plan.tp=2", "plan.pp=2", "plan.schedule=zb_h1", SEQUENCE, SELECTIVE]),
+            "cp2-tp2-ring": (4, 4, ["plan.cp=2", "plan.tp=2"]),
+            "cp2-tp2-all_gather": (4, 4, ["plan.cp=2", "plan.tp=2", GATHERED, "plan.attention=flash"]),
+            "cp2-tp2-all_to_all": (4, 4, ["plan.cp=2", "plan.tp=2", "plan.context_parallel=all_to_all"]),
+        }.items()
+    },
     "gpt-bf16-pp2": (2, "gpt", 2, ["plan.pp=2", "plan.dtype=bf16", MOMENTUM]),
 }
 
@@ -375,9 +408,9 @@ def test_training_equals_one_process(trained: Path, case: str) -> None:
 
 
 def test_mixed_rows_are_mixed() -> None:
-    for rows in CUSTOM:
+    for rows in (*CUSTOM, FOUR_RANKS):
         kinds = [set("BIW") & set(line) for line in rows.read_text().splitlines()]
-        assert kinds == [set("BIW") if rows.stem == "mixed" else {"B"}] * 2
+        assert kinds == [set("BIW") if rows.stem == "mixed" else {"B"}] * (4 if rows == FOUR_RANKS else 2)
 
 
 def gather(inputs, ranks: list[dict]) -> dict[str, torch.Tensor]:
