@@ -83,13 +83,16 @@ class Imported:
         constants = [self._constant(each) for each in group.constants]
         names = {placeholder: name for name, placeholder in layer.parameters.items()}
         order = [names[each] for each in group.parameters]
+        # Not with views beside it, and no look-up with a row that is never trained.
+        is_plain = group.nodes == [group.root] and (node.layer.kind != "embedding" or len(group.root.args) == 2)
+        splits_as_ours = is_plain and node.layer.kind in SPLIT
 
         def forward(ops: Operations, _: Any, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
             reads = self._reads(layer, inputs)
             weights = [parameters[name] for name in order]
             if ops is PLAIN or not weights:
                 return function(*reads, *weights, *constants)
-            if node.layer.kind in SPLIT and group.nodes == [group.root]:
+            if splits_as_ours:
                 return FORWARD[node.layer.kind](ops, node.layer, parameters, *reads)
             return put_off.Whole.apply(ops, lambda *given: function(*given, *constants), len(reads), *reads, *weights)
 
