@@ -78,8 +78,8 @@ class StageModule(nn.Module):
     ----------
     stage, graph, plan
         From the Program.
-    tp_rank
-        Which shard this rank holds.
+    tp_rank, shards
+        Which shard this rank holds, of how many; of a stage that a pipeline shares, one for each of its ranks.
     dtype, device
         Of parameters and activations.
     splits
@@ -101,6 +101,7 @@ class StageModule(nn.Module):
         splits: bool = False,
         ep_rank: int = 0,
         places: Places | None = None,
+        shards: int = 0,
         imported: Imported | None = None,
     ) -> None:
         super().__init__()
@@ -112,7 +113,8 @@ class StageModule(nn.Module):
         # Exchanges change no value by themselves: they have names of their own, and messages.
         self.value_of, self.gradient_of = graph.values, graph.gradients
         nodes = [node for part in stage.computing for node in stage.segments[part].nodes]
-        modules = [LayerModule(node, tp_rank, plan.tp, dtype, ep_rank, places, imported).to(device) for node in nodes]
+        of_rank = (shards or plan.tp, dtype, ep_rank, places, imported)
+        modules = [LayerModule(node, tp_rank, *of_rank).to(device) for node in nodes]
         self.layers = nn.ModuleList(modules)
         for module in self.layers:
             assert isinstance(module, LayerModule)

@@ -63,6 +63,12 @@ class Transport:
         operation = dist.ReduceOp.MAX if maximum else dist.ReduceOp.SUM
         return _handle(dist.all_reduce(tensor, operation, group=self._groups[stream], async_op=True))
 
+    def broadcast(self, stream: Stream, tensor: Tensor, root: int) -> Handle:
+        """Fill ``tensor`` with that of a member of a stream's group."""
+        group = self._groups[stream]
+        source = dist.get_process_group_ranks(group)[root]
+        return _handle(dist.broadcast(tensor, source, group=group, async_op=True))
+
     def all_gather(self, stream: Stream, whole: Tensor, part: Tensor) -> Handle:
         """Fill ``whole`` with the parts of a stream's group, rank by rank."""
         return _handle(_all_gather(whole, part, group=self._groups[stream], async_op=True))

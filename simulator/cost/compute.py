@@ -27,6 +27,7 @@ from simulator.plan.plan import MASTER_BYTES, Plan
 from simulator.program import instructions
 from simulator.program.instructions import Instruction, Kind
 from simulator.program.program import Program
+from simulator.program.vocabulary_passes import SHARED
 from simulator.topology import Device
 
 PASSES = (*instructions.FORWARD, *instructions.BACKWARD)
@@ -122,8 +123,8 @@ class ComputeCost:
         return work.kind is Kind.F or not paired
 
     def begins_slot(self, work: Instruction) -> bool:
-        """Return whether an instruction is the first of a forward or a backward of a stage."""
-        if work.kind not in (Kind.F, Kind.B, Kind.I):
+        """Return whether an instruction is the first of a forward or a backward of a stage that has messages."""
+        if work.kind not in (Kind.F, Kind.B, Kind.I) or self.program.pipeline_rank(work.stage) == SHARED:
             return False
         computing = self.program.stages[work.stage].computing
         return work.part < 0 or work.part == computing[0 if work.kind is Kind.F else -1]
@@ -206,8 +207,8 @@ class ComputeCost:
     def _kernels(self, node: Node, kind: Kind) -> Iterator[tuple[Phase, Kernel]]:
         graph, plan = self.program.graph, self.program.plan
         for phase in phases(graph, node, kind):
-            size, itemsize = plan.microbatch_size, plan.itemsize
-            for kernel in framework_kernels(graph, node, phase, size, itemsize, self.framework):
+            size, itemsize, sums = plan.microbatch_size, plan.itemsize, plan.gradient_itemsize
+            for kernel in framework_kernels(graph, node, phase, size, itemsize, self.framework, sums):
                 yield phase, kernel
 
     def _median_ratio(self) -> float:
@@ -236,7 +237,7 @@ class ComputeCost:
 
     def _first_stage(self, stage: int) -> int:
         """Return the first stage on the rank of a stage."""
-        rank = self.program.pipeline_rank(stage)
+        rank = max(0, self.program.pipeline_rank(stage))
         return self.program.stages_of(rank)[0].index
 
     def _update_traffic(self, plan: Plan, parameters: int) -> float:

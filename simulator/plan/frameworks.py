@@ -15,6 +15,20 @@ NONE = "none"
 """Value of the key that adds nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Accumulation:
+    """How often gradients move in each micro-batch besides the product that makes them, in their two dtypes."""
+
+    summed: float = 0.0
+    """Passes over gradients as they are summed up (``gradient_dtype``)."""
+    computed: float = 0.0
+    """Passes over gradients as products write them (``dtype``); less than 0: what a fused product need not write."""
+
+    def bytes(self, summed: int, computed: int) -> float:
+        """Return the bytes of a parameter for elements of so many bytes."""
+        return self.summed * summed + self.computed * computed
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Framework:
     """What one framework adds.
@@ -39,7 +53,7 @@ class Framework:
     loss
         Bytes of a logit that the loss moves forward and backward, for those that do not fuse it; (0, 0): fused.
     accumulation
-        Bytes of a parameter, in each micro-batch, that gradients move besides the product that makes them.
+        How gradients are summed up over micro-batches.
     update
         Bytes of a parameter that the optimizer moves besides one fused pass: casts, scaling, norm.
     source
@@ -52,7 +66,7 @@ class Framework:
     step: float = 0.0
     elementwise: float = 1.0
     loss: tuple[float, float] = (0.0, 0.0)
-    accumulation: float = 0.0
+    accumulation: Accumulation = Accumulation()
     update: float = 0.0
     source: str
 
@@ -86,9 +100,9 @@ FRAMEWORKS = {
         step=parse_seconds("9.1 ms"),
         elementwise=1.03,
         loss=MEGATRON_LOSS,
-        accumulation=6.0,
+        accumulation=Accumulation(2, 1),
         update=MEGATRON_UPDATE,
-        source="loss and update counted; gradients accumulate in fp16: read twice, written once. The rest fitted on 60 "
+        source="loss and update counted; what a product wrote is read, the sum read and written. The rest fitted on 60 "
         "calibration rows of vTrain (VIA-Research, 2 to 8 A100), vocabulary parallel: median |error| 7.9%, mean 7.9%",
     ),
     "megatron": Framework(
@@ -97,16 +111,16 @@ FRAMEWORKS = {
         step=parse_seconds("48 ms"),
         elementwise=1.08,
         loss=MEGATRON_LOSS,
-        accumulation=6.0,
+        accumulation=Accumulation(2, -1),
         update=MEGATRON_UPDATE,
-        source="loss and update counted; the weight gradient's product reads and writes an fp32 main_grad (4 + 4 in "
-        "place of 2; fused_weight_gradient_mlp_cuda). Messages: core/pipeline_parallel/p2p_communication.py ends each "
+        source="loss and update counted; the weight gradient's product reads and writes main_grad in place of the "
+        "gradient (fused_weight_gradient_mlp_cuda). Messages: core/pipeline_parallel/p2p_communication.py ends each "
         "exchange with torch.cuda.synchronize, and schedules.py joins those of an interleaved pair in "
         "send_forward_backward_recv_forward_backward. The rest fitted on 59 calibration rows of up to 32 GPUs "
         "(READMEs, SimuMax, Vocabulary Parallelism): median |error| 5.6%, mean 6.8%",
     ),
     "megatron-core": Framework(
-        accumulation=6.0,
+        accumulation=Accumulation(2, -1),
         update=4.0,
         source="accumulation as megatron; the loss is fused (cross_entropy_loss_fusion of the recipes); the norm of "
         "the fp32 gradients reads them once (4)",
@@ -114,11 +128,11 @@ FRAMEWORKS = {
     "fsdp": Framework(
         elementwise=1.87,
         loss=TORCH_LOSS,
-        accumulation=10.0,
+        accumulation=Accumulation(1, 3),
         update=12.0,
-        source="loss counted; FSDP joins gradients into a flat one (2 + 2) and casts it to fp32 for its reduction "
-        "(2 + 4; torch/distributed/fsdp/_runtime_utils.py); clipping reads gradients for their norm (4) and scales "
-        "them (4 + 4). Element-wise fitted on 40 calibration rows of llm-foundry and torchtitan: "
+        source="loss counted; FSDP joins gradients into a flat one (read, written) and casts it for its reduction "
+        "(read, written; torch/distributed/fsdp/_runtime_utils.py); clipping reads gradients for their norm (4) and "
+        "scales them (4 + 4). Element-wise fitted on 40 calibration rows of llm-foundry and torchtitan: "
         "median |error| 4.7%, mean 6.2%",
     ),
     "fsdp-compiled": Framework(

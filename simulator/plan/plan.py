@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from simulator.plan.frameworks import NONE
 from simulator.plan.mesh import Mesh
 
-DTYPE_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 2}
+DTYPE_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 2, "fp4": 2}
 """Bytes of one element of parameters, activations and gradients in each training dtype.
 
-tf32 multiplies what is stored as fp32; fp8 multiplies what is stored as bf16, cast just before (arXiv 2209.05433). Two
-bytes or fewer come with fp32 master weights. The fp8 copies of weights and activations that a framework may keep are
-not counted.
+tf32 multiplies what is stored as fp32; fp8 and fp4 multiply what is stored as bf16, cast just before (arXiv
+2209.05433). Two bytes or fewer come with fp32 master weights. The narrow copies of weights and activations that a
+framework may keep are not counted.
 """
 
-NEEDED = {"fp8": ("fp8", "bf16")}
+NEEDED = {"fp8": ("fp8", "bf16"), "fp4": ("fp4", "bf16")}
 """Dtypes that a device must have for a training dtype; itself where it is not here."""
 
 EXECUTED = ("fp32", "bf16")
-"""What the executor trains in: fp16 would need loss scaling, tf32 and fp8 a device's own kernels."""
+"""What the executor trains in: fp16 would need loss scaling, tf32, fp8 and fp4 a device's own kernels."""
 
 MASTER_BYTES = 4
 """Bytes of an fp32 value: optimizer state and master weights are fp32 under every dtype (arXiv 1710.03740)."""
@@ -61,8 +61,9 @@ class Plan:
     microbatch_size, num_microbatches
         Samples of a micro-batch, and micro-batches of one replica in a step.
     dtype
-        ``fp32``, ``tf32``, ``bf16``, ``fp16`` or ``fp8``: what products are computed in. Parameters, activations and
-        gradients take ``itemsize`` bytes, master weights (for all but fp32 and tf32) and optimizer state four.
+        ``fp32``, ``tf32``, ``bf16``, ``fp16``, ``fp8`` or ``fp4``: what products are computed in. Parameters,
+        activations and gradients take ``itemsize`` bytes, master weights (for all but fp32 and tf32) and optimizer
+        state four.
     dp_overlap
         All-reduce gradient buckets while backward goes on; otherwise all at its end.
     bucket_size
@@ -85,6 +86,8 @@ class Plan:
         ``flash`` (fused) or ``math`` (scores in memory) for all attention; empty: as the layers of the model are.
     vocab_parallel
         Tensor-parallel ranks share the vocabulary: rows of the embedding, columns of the logits.
+    vocab_pipeline
+        The ranks of a pipeline share the vocabulary instead.
     sequence_parallel
         Tensor-parallel ranks share the sequence between their regions.
     recompute
@@ -137,6 +140,7 @@ class Plan:
     schedule_text: str = ""
     attention: str = ""
     vocab_parallel: bool = False
+    vocab_pipeline: bool = False
     sequence_parallel: bool = False
     recompute: str = "none"
     recompute_blocks: int | None = None

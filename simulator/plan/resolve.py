@@ -17,6 +17,9 @@ from simulator.plan.schema import PlanSchema
 from simulator.plan.sharding import check_sharding, sharding_of
 from simulator.topology import Topology
 
+PIPELINE = "pipeline"
+"""Value of ``vocab_parallel`` with which the ranks of a pipeline share the vocabulary."""
+
 AS_WRITTEN = (
     "name",
     "schedule",
@@ -59,6 +62,7 @@ def resolve_plan(
     _check_dtype(spec, topology, problems)
     _check_sequence_parallel(spec, problems)
     _check_recompute(spec, problems)
+    _check_pipelined_vocabulary(spec, problems)
     _check_framework(spec, problems)
     batch = batch_of(spec, mesh.size("dp"), problems) if mesh else None
     text = schedule_text(spec, problems)
@@ -78,6 +82,7 @@ def resolve_plan(
         schedule_text=text,
         attention=spec.attention or "",
         vocab_parallel=_shares_vocabulary(spec, topology),
+        vocab_pipeline=spec.vocab_parallel == PIPELINE,
         stages=spec.stages if isinstance(spec.stages, str) else tuple(spec.stages),
         dataset_size=spec.dataset_size or 0,
         **sharding_of(spec),
@@ -127,7 +132,25 @@ def _mesh(spec: PlanSchema, world: int, problems: Problems) -> Mesh | None:
 def _shares_vocabulary(spec: PlanSchema, topology: Topology) -> bool:
     """Return whether the vocabulary is cut: as asked for, or else as Megatron does on its devices."""
     usual = spec.sequence_parallel or topology.device(0).backend == "cuda"
-    return spec.tp > 1 and (usual if spec.vocab_parallel is None else spec.vocab_parallel)
+    return spec.tp > 1 and (usual if spec.vocab_parallel is None else spec.vocab_parallel is True)
+
+
+def _check_pipelined_vocabulary(spec: PlanSchema, problems: Problems) -> None:
+    """Report with what the ranks of a pipeline cannot share the vocabulary."""
+    if spec.vocab_parallel != PIPELINE:
+        return
+    key = "plan.vocab_parallel"
+    if spec.pp == 1:
+        problems.add(key, "the ranks of a pipeline share the vocabulary, and pp(1) has one", "set pp to 2 or more")
+    sizes = {"tp": spec.tp, "cp": spec.cp}
+    for axis in [axis for axis, size in sizes.items() if size > 1]:
+        message = f"the vocabulary is shared by the ranks of a pipeline alone, not with {axis}({sizes[axis]})"
+        problems.add(key, message, f"set {axis} 1, or leave vocab_parallel out")
+    if spec.sharding not in ("none", "zero1"):
+        message = f"{spec.sharding} reduces or gathers a stage's parameters at its own time, not with a shared stage's"
+        problems.add(key, message, "set sharding: none or zero1, or leave vocab_parallel out")
+    if spec.recompute != "none":
+        problems.add(key, "what ranks share cannot run forward again", "set recompute: none, or leave it out")
 
 
 def _check_sequence_parallel(spec: PlanSchema, problems: Problems) -> None:

@@ -77,10 +77,10 @@ class PlanSchema(StrictModel):
         Field(description="fused, or with materialised scores; what the model says, or else flash on cuda devices"),
     ] = None
     vocab_parallel: Annotated[
-        bool | None,
+        bool | Literal["pipeline"] | None,
         Field(
-            description="embedding, output projection and loss cut by vocabulary over tp; absent: on cuda devices, and "
-            "with sequence_parallel"
+            description="embedding, output projection and loss cut by vocabulary over tp, or over the ranks of a "
+            "pipeline; absent: over tp on cuda devices, and with sequence_parallel"
         ),
     ] = None
     sequence_parallel: Annotated[

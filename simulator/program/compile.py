@@ -14,6 +14,7 @@ from simulator.plan.stages import cut_stages, roofline_seconds
 from simulator.plan.tensor_parallel import shard_graph
 from simulator.plan.tied_weights import copy_tied_weights
 from simulator.plan.vocabulary_parallel import cut_vocabulary
+from simulator.plan.vocabulary_pipeline import check_pipelined_vocabulary, share_vocabulary
 from simulator.program.passes.gather_params import insert_parameter_gathers
 from simulator.program.passes.optimizer import append_optimizer
 from simulator.program.passes.recompute import insert_recomputation
@@ -25,6 +26,7 @@ from simulator.program.passes.unshard import insert_unshards
 from simulator.program.program import Program
 from simulator.program.schedules import SCHEDULES, Options, Times
 from simulator.program.segments import build_stages
+from simulator.program.vocabulary_passes import with_vocabulary
 from simulator.topology import Device, Topology
 
 PASSES = (
@@ -113,6 +115,11 @@ def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Pr
             "set sharding: none, or another schedule",
         )
         return None
+    if plan.vocab_pipeline:
+        if not check_pipelined_vocabulary(local, plan, schedule.pipelines, problems):
+            return None
+        local, cuts = share_vocabulary(local, cuts, schedule.placement, plan.pp)
+        schedule = with_vocabulary(schedule, plan.num_microbatches)
     program = Program(
         graph=local,
         plan=plan,

@@ -26,6 +26,7 @@ from simulator.program.instructions import (
     Stream,
 )
 from simulator.program.stage import Bucket, Segment, Stage
+from simulator.program.vocabulary_passes import SHARED
 
 T = TypeVar("T")
 
@@ -79,7 +80,7 @@ class Program:
         For each pipeline coordinate the instructions in issue order. Instructions of one lane run in this order;
         across lanes only the dependencies count (``dependencies.py``).
     placement
-        Pipeline coordinate of each stage.
+        Pipeline coordinate of each stage; ``SHARED`` where all ranks of a pipeline run it together.
     pipelines
         Replicas of the model in one pipeline. With 2, the second half of the stages is the second replica, which runs
         the upper half of the micro-batches from the last rank to the first.
@@ -116,8 +117,16 @@ class Program:
         return self.placement[stage]
 
     def stages_of(self, pipeline_rank: int) -> tuple[Stage, ...]:
-        """Return the stages that a pipeline coordinate runs."""
-        return tuple(stage for stage in self.stages if self.placement[stage.index] == pipeline_rank)
+        """Return the stages that a pipeline coordinate runs, with those that all share."""
+        return tuple(stage for stage in self.stages if self.placement[stage.index] in (pipeline_rank, SHARED))
+
+    def leaves(self, stage: int, name: str, pipeline_rank: int) -> bool:
+        """Return whether a tensor goes over a border of a shared stage behind which a rank has nothing to run."""
+        if self.placement[stage] != SHARED:
+            return False
+        its = self.stages[stage]
+        other = stage + 1 if name in its.sends else stage - 1 if name in its.receives else stage
+        return self.placement[other] not in (pipeline_rank, SHARED)
 
     @property
     def has_barrier(self) -> bool:
@@ -157,7 +166,12 @@ class Program:
         return microbatch // size == stage // (len(self.stages) // self.pipelines)
 
     def hands_over(self, stage: int, following: int) -> bool:
-        """Return whether two stages of one pipeline are on one rank, so that nothing is sent between them."""
+        """Return whether two stages of one pipeline are on one rank, so that nothing is sent between them.
+
+        To and from shared stages nothing is sent either: what others need of it is exchanged inside them.
+        """
+        if SHARED in (self.placement[stage], self.placement[following]):
+            return True
         if self.placement[stage] != self.placement[following]:
             return False
         length = len(self.stages) // self.pipelines

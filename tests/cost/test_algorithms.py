@@ -9,7 +9,7 @@ from simulator.cost.algorithms import ALGORITHMS, OPERATIONS, GroupShape
 from simulator.cost.algorithms.ring import channels
 from simulator.cost.algorithms.ring_search import rings_over
 from simulator.cost.algorithms.tree import depth, parents, trees, twin
-from simulator.cost.group import collective_seconds
+from simulator.cost.group import Group, collective_seconds
 from simulator.topology import Topology
 from simulator.topology.protocols import AlgorithmName, OperationName
 
@@ -132,6 +132,21 @@ def test_in_network_sums_over_nodes_go_up_trees(built) -> None:  # type: ignore[
     # S 9 / 8 at ten times the speed.
     expected = 2 * 2e-6 + 2 * 5e-6 + S / 8 / 2e9
     assert collective_seconds(summing, range(16), "all_reduce", S, "in_network") == pytest.approx(expected)
+
+
+def test_in_network_sums_need_a_summing_switch_in_every_node(built) -> None:  # type: ignore[no-untyped-def]
+    def node(switch: str, reduces: str) -> str:
+        link = f"{{between: [device, {switch}], bandwidth: 20 GB/s, latency: 1 us, source: made up}}"
+        card = "{from: device, bandwidth: 2 GB/s, latency: 2 us, source: made up}"
+        switches = f"switches: [{switch}], reduces: [{reduces}], links: [{link}], uplinks: [{card}]"
+        return f"  - {{count: 2, node: {{device: gpu, count: 8, {switches}}}}}\n"
+
+    fabric = "fabric: {kind: switch, latency: 1 us, source: made up}\n"
+    topology = built(f"nodes:\n{node('sums', 'sums')}{node('forwards', '')}{fabric}")
+    found = [
+        {each.name for each in Group(topology, ranks).algorithms("all_reduce")} for ranks in (range(16), range(32))
+    ]
+    assert ["in_network" in names for names in found] == [True, False]
 
 
 def test_an_oversubscribed_leaf(leaves: Topology) -> None:

@@ -76,10 +76,11 @@ def test_a_rank_alone_holds_what_the_program_says_to_the_byte(
 def test_ranks_hold_what_the_program_says(tmp_path: Path) -> None:
     """Two ranks with whole and with split backwards, on every rank to 10 %."""
     plans = []
-    for schedule in ("1f1b", "zb_h1", "zbv"):
-        plans.append(tmp_path / f"{schedule}.yaml")
-        text = f"name: {schedule}\npp: 2\nschedule: {schedule}\nmicrobatch_size: 4\nnum_microbatches: 4\n"
-        plans[-1].write_text(text)
+    shared = ("1f1b", "vocab_parallel: pipeline\n")
+    for schedule, more in (("1f1b", ""), ("zb_h1", ""), ("zbv", ""), shared):
+        plans.append(tmp_path / f"{schedule}{len(plans)}.yaml")
+        text = f"name: {schedule}{len(plans)}\npp: 2\nschedule: {schedule}\nmicrobatch_size: 4\nnum_microbatches: 4\n"
+        plans[-1].write_text(text + more)
     launch = Launch(
         models=["gpt-tiny"],
         topology="local-cpu",

@@ -13,6 +13,7 @@ import torch
 
 from executor.modules.build import join_shards
 from simulator.load import load
+from simulator.model.graph import Shard
 from tests.executor.reference import train
 from tests.model.small import SMALL, changes
 
@@ -56,6 +57,7 @@ GATHERED = "plan.context_parallel=all_gather"
 ZERO1, ZERO2 = "plan.sharding=zero1", "plan.sharding=zero2"
 HSDP = ("plan.sharding=hsdp", "plan.dp_shard=2")
 EARLY = "plan.overlap_param_gather=true"
+LAYERS = "model.num_hidden_layers=8"
 STAYS = "plan.reshard_after_forward=false"
 EACH = "plan.gradient_sync=each"
 DROPOUT = "model.dropout=0.25"
@@ -70,6 +72,8 @@ SCHEDULES = (
     "zb_h2",
     "interleaved_zero_bubble",
     "zbv",
+    "v_half",
+    "v_min",
     "dualpipe_v",
     "chimera",
     "hanayo",
@@ -136,6 +140,21 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
         for model in ("gpt", "mlp")
         for schedule in SCHEDULES
     },
+    **{
+        f"gpt-pp{pp}-{schedule}-shared-vocabulary": (
+            pp,
+            "gpt",
+            1,
+            ["plan.vocab_parallel=pipeline", f"plan.pp={pp}", f"plan.schedule={schedule}", LAYERS, SGD],
+        )
+        for pp, schedule in ((2, "1f1b"), (2, "v_half"), (4, "zbv"), (4, "1f1b"))
+    },
+    "gpt-dp2-pp2-shared-vocabulary-buckets": (
+        4,
+        "gpt",
+        1,
+        ["plan.vocab_parallel=pipeline", "plan.pp=2", "plan.dp=2", ZERO1, BUCKETS, ADAM],
+    ),
     **{
         f"{model}-pp2-custom-{rows.stem}": (
             2,
@@ -421,10 +440,13 @@ def gather(inputs, ranks: list[dict]) -> dict[str, torch.Tensor]:
     for rank, saved in enumerate(ranks):
         if all(mesh.coordinate(rank, axis) == 0 for axis in ("tp", "dp", "cp")):
             for name, (node, parameter) in saved["nodes"].items():
+                # A vocabulary that a pipeline shares is cut over its ranks.
+                shares = inputs.plan.vocab_pipeline and nodes[node].shard is Shard.VOCABULARY
                 experts = program.group(rank, "ep") if parameter == "expert_weight" else (rank,)
+                axis = "pp" if shares else "tp"
                 joined = [
                     join_shards(
-                        nodes[node], parameter, [ranks[other]["values"][name] for other in mesh.group(each, "tp")]
+                        nodes[node], parameter, [ranks[other]["values"][name] for other in mesh.group(each, axis)]
                     )
                     for each in experts
                 ]
