@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simulator.errors import ExecutionError, RankLostError
+from simulator.errors import Diagnostic, ExecutionError, InputError, RankLostError
 from simulator.load import Inputs, load_jobs
 from simulator.plan.plan import EXECUTED
 from simulator.results.assemble import Recorded, assemble_all
@@ -132,6 +133,33 @@ def run(launch: Launch) -> dict[str, Inputs]:
         _recover_all(launch, jobs)
         raise _failure(process.returncode, told, others)
     return jobs
+
+
+def trace(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the layers of a ``torch.nn.Module`` as keys of a model file.
+
+    Parameters
+    ----------
+    source
+        What ``simulator.model.module.module_source`` takes.
+
+    Raises
+    ------
+    InputError
+        The module cannot be built or traced.
+    ExecutionError
+        torch is missing, or the process that traces failed.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise ExecutionError("tracing needs torch: pip install 'plancast[executor]'")
+    command = [sys.executable, "-m", "executor.tracing", json.dumps(dict(source))]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    answer: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+    if "problems" in answer:
+        raise InputError(Diagnostic(**problem) for problem in answer["problems"])
+    if done.returncode:
+        raise ExecutionError(f"tracing {source['path']} failed with exit code {done.returncode}")
+    return answer
 
 
 def emulated(topology: Topology) -> bool:

@@ -197,8 +197,12 @@ def _activations(program: Program, segment: Segment) -> Tensors:
 
 def _saved(program: Program, segment: Segment) -> Tensors:
     """Return the tensors that the layers of a segment save."""
-    inputs = [name for node in segment.nodes if node.layer.saves_input for name in node.inputs]
+    inputs = [name for node in segment.nodes for name in _saved_inputs(node)]
     return _tensors(program, [*inputs, *(node.name for node in segment.nodes if node.layer.saves_output)])
+
+
+def _saved_inputs(node: Node) -> list[str]:
+    return [name for position, name in enumerate(node.inputs) if node.layer.saves(position)]
 
 
 def _made_again(program: Program, segment: Segment) -> Tensors:
@@ -217,9 +221,8 @@ def _for_weights(program: Program, segment: Segment) -> Tensors:
         layer = node.layer
         if not layer.has_weights:
             continue
-        if layer.saves_input:
-            # What stands behind the first input, as the gates of experts, says where rows go; no product reads it.
-            kept |= _tensors(program, node.inputs[:1])
+        needed = [name for position, name in enumerate(node.inputs) if layer.saves_for_weights(position)]
+        kept |= _tensors(program, needed)
         kept |= _gradients(program, [_gradient_storage(graph, node, inside)])
         kept[f"in {node.name}"] = layer.extra_weight_bytes(
             graph.input_shapes(node), plan.microbatch_size, plan.itemsize
