@@ -217,7 +217,7 @@ class Walk:
         last = number + 1 == len(message)
         following = finish if last else partial(self.carry, message, number + 1, finish)
         if size:
-            after(self.env, latency, partial(self.network.start, weights, size, INFINITE, following))
+            self.network.start(weights, size, INFINITE, following, latency)
         else:
             after(self.env, latency, following)
 
