@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from simulator.program.coded import Coded, Ints, coded
+from simulator.program.coded import Coded, Ints
 from simulator.program.dependencies import Needs, needs_of
 from simulator.program.instructions import STREAM_OF, Instruction, Lane, Stream
 from simulator.program.merging import Merging, merged
@@ -53,11 +53,11 @@ class TaskList:
 def tasks(program: Program, pipeline_rank: int, merging: Merging) -> TaskList:
     """Return the tasks of a pipeline coordinate; they are worked out once for a program."""
     key = ("tasks", pipeline_rank, merging)
-    return program.keep(key, lambda: _task_list(program, program.lists[pipeline_rank], merging))
+    return program.keep(key, lambda: _task_list(program, pipeline_rank, merging))
 
 
-def _task_list(program: Program, instructions: tuple[Instruction, ...], merging: Merging) -> TaskList:
-    numbers = coded(instructions)
+def _task_list(program: Program, pipeline_rank: int, merging: Merging) -> TaskList:
+    instructions, numbers = program.lists[pipeline_rank], program.coded(pipeline_rank)
     needs = _once(numbers, needs_of(program, instructions, numbers))
     begins = merged(numbers, needs, merging)
     # Tasks are numbered by their first instructions.
