@@ -56,9 +56,9 @@ class Network:
     def start(
         self, weights: Mapping[int, float], size: float, limit: float, done: Callable[[], None], latency: float = 0.0
     ) -> None:
-        """Let ``latency`` seconds pass, then a flow of ``size`` units, never faster than ``limit``; at its end, done.
+        """Let ``latency`` seconds pass, then a flow of ``size`` units; call back at its end.
 
-        A flow that finds its resources empty takes them at once, for the end to be known; if somebody else comes before
+        ``limit`` is the rate that it gets when nobody else is there, see `alone`. A flow that finds its resources empty takes them at once, for the end to be known; if somebody else comes before
         its bytes flow, it gives them back until then.
         """
         flow = Flow(weights, size, limit, done, self._env.now + latency)
@@ -69,7 +69,7 @@ class Network:
         else:
             for resource in weights:
                 self._flows[resource][flow] = None
-            self._set_rate(flow, self.alone(weights, limit))
+            self._set_rate(flow, limit)
 
     def _join(self, flow: Flow, _: object = None) -> None:
         """Let a flow begin."""
@@ -82,7 +82,7 @@ class Network:
                 lonely = False
             others[flow] = None
         if lonely:
-            self._set_rate(flow, self.alone(flow.weights, flow.limit))
+            self._set_rate(flow, flow.limit)
         else:
             self._mark(flow.weights)
 
@@ -92,7 +92,7 @@ class Network:
             del self._flows[resource][flow]
         assert flow.timer
         flow.timer.cancel()
-        flow.timer = None
+        flow.timer, flow.rate = None, 0.0
         at(self._env, flow.since, partial(self._join, flow))
 
     def _mark(self, resources: Iterable[int]) -> None:

@@ -77,13 +77,9 @@ class Script:
         first = self._tasks.lanes[Stream.COMPUTE, -1][0]
         return lanes + ahead + [(task, first) for task in sorted(behind)]
 
-    def positions(self, task: int) -> tuple[int, ...]:
-        """Return where a task's instructions stand in the coordinate's list."""
-        return self._tasks.positions[task % self.length]
-
     def of(self, task: int) -> list[Instruction]:
         """Return the instructions of a task."""
-        return [self._instructions[position] for position in self.positions(task)]
+        return [self._instructions[position] for position in self._tasks.positions[task % self.length]]
 
 
 class TaskCost:

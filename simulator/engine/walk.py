@@ -60,8 +60,8 @@ class _Rank:
         self.log: Log = []
 
 
-_Message = tuple[tuple[float, Mapping[int, float], float], ...]
-"""Transfers in order: seconds before the bytes flow, what their flow loads, how many there are."""
+_Message = tuple[tuple[float, Mapping[int, float], float, float], ...]
+"""Transfers in order: seconds before bytes flow, what their flow loads, how many there are, their rate while alone."""
 
 _Present = Sequence[tuple[_Rank, int, float]]
 """Who takes part in a message: rank, task, when it was ready."""
@@ -143,13 +143,10 @@ class Walk:
             return
         present = self.present[index]
         present.append((rank, task, now))
-        if len(present) < self.participants[index]:
-            return
-        self.present[index] = []
-        if rank.works[shape]:
-            self.compute_together(index, present, now)
-        else:
-            self.communicate(index, present, now)
+        if len(present) == self.participants[index]:
+            self.present[index] = []
+            meet = self.compute_together if rank.works[shape] else self.communicate
+            meet(index, present, now)
 
     def lead(self, rank: _Rank, shape: int, issued: float) -> Course:
         """Return what a rank does by itself in a task; times count from when it is issued."""
@@ -167,7 +164,7 @@ class Walk:
         seconds = rank.works[shape][0].seconds * (self.noise.factor() if self.noise else 1.0)
         if own.weights and seconds:
             # One thread is never faster than one core.
-            self.network.start(own.weights, seconds * own.speed, own.speed, finish)
+            self.network.start(own.weights, seconds * own.speed, self.network.alone(own.weights, own.speed), finish)
         else:
             after(self.env, max(seconds, lead.host), finish)
 
@@ -200,24 +197,26 @@ class Walk:
         """Send the message for which all have come."""
         rank, task, _ = present[-1]
         shape = rank.shapes[task]
-        if shape not in rank.messages:
-            rank.messages[shape] = self.message(self.folded.media[index], rank.script.of(task)[0])
-        self.carry(rank.messages[shape], 0, partial(self.finish, present, now, ()))
+        message = rank.messages.get(shape)
+        if message is None:
+            message = rank.messages[shape] = self.message(self.folded.media[index], rank.script.of(task)[0])
+        self.carry(message, 0, partial(self.finish, present, now, ()))
 
     def message(self, medium: MediumClass, instruction: Instruction) -> _Message:
         """Return what a message does; where nobody else is on its way, time passes and that is all."""
         if medium.private:
-            return ((self.messages.seconds(medium, instruction), {}, 0.0),)
+            return ((self.messages.seconds(medium, instruction), {}, 0.0, INFINITE),)
         transfers = self.messages.transfers(medium.representative, instruction)
-        return tuple((each.latency, medium.legs[each.leg], each.size) for each in transfers)
+        ways = [(medium.legs[each.leg], each) for each in transfers]
+        return tuple((each.latency, way, each.size, self.network.alone(way, INFINITE)) for way, each in ways)
 
     def carry(self, message: _Message, number: int, finish: partial[None], _: object = None) -> None:
         """Let the latency of a transfer pass, then its bytes flow; then the transfer after it."""
-        latency, weights, size = message[number]
+        latency, weights, size, fastest = message[number]
         last = number + 1 == len(message)
         following = finish if last else partial(self.carry, message, number + 1, finish)
         if size:
-            self.network.start(weights, size, INFINITE, following, latency)
+            self.network.start(weights, size, fastest, following, latency)
         else:
             after(self.env, latency, following)
 
