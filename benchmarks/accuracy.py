@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+from accuracy_goals import goals, peers
 from accuracy_tables import row_line, summary, worst
 from scatter import scatter
 from sections import write_section
@@ -42,7 +43,9 @@ class Outcome:
     source: str
     hardware: str
     framework: str
+    model: str
     role: str
+    level: str
     status: str
     reason: str = ""
     scheme: str = ""
@@ -73,6 +76,11 @@ class Outcome:
         return {name: getattr(self, name) for name in (*names, *memory)}
 
 
+def _stated(row: Row) -> dict[str, str]:
+    names = ("source", "hardware", "framework", "model", "role")
+    return {name: row.text(name) for name in names} | {"level": row.text("spec_level").upper()}
+
+
 def _error(predicted: float | None, measured: float | None) -> float | None:
     return predicted / measured - 1 if predicted and measured else None
 
@@ -83,7 +91,7 @@ CONTEST = ("source", "model", "layers", "hidden", "seq_len", "vocab", "hardware"
 
 def evaluate(row: Row) -> Outcome:
     """Predict one row."""
-    fields = {name: row.text(name) for name in ("source", "hardware", "framework", "role")}
+    fields = _stated(row)
     measured = {"measured_s": step_seconds(row), "measured_peak_memory_bytes": peak_bytes(row)}
     try:
         run = convert(row)
@@ -146,7 +154,7 @@ def too_vague(row: Row, levels: str) -> Outcome | None:
         reason = "neither a time nor a throughput with its batch is stated"
     if not reason:
         return None
-    fields = {name: row.text(name) for name in ("source", "hardware", "framework", "role")}
+    fields = _stated(row)
     return Outcome(id=row.id, status="skipped", reason=reason, measured_s=step_seconds(row), **fields)
 
 
@@ -171,7 +179,7 @@ def main() -> None:
         found.append(vague[row.path, row.line] or next(predicted))
         if arguments.rows:
             print(row_line(found[-1]), flush=True)
-    body = summary(found)
+    body = "\n\n".join([goals(found), summary(found), peers(found)])
     print(body)
     if arguments.json:
         arguments.json.write_text(json.dumps([each.entry() for each in found], indent=1), encoding="utf-8")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from executor.modules.dropout import Samples
 from executor.places import Places
 from simulator.model.graph import LayerGraph
 from simulator.plan.plan import Plan
@@ -51,6 +52,7 @@ class Data:
     ) -> None:
         self._batches: list[list[Batch]] = []
         share = plan.microbatch_size * plan.num_microbatches
+        self._first, self._size = dp_rank * share, plan.microbatch_size
         for seed in range(DISTINCT_BATCHES):
             inputs, targets = global_batch(graph, plan.global_batch_size, seed)
             if places:
@@ -66,6 +68,10 @@ class Data:
     def microbatch(self, step: int, index: int) -> Batch:
         """Return a micro-batch of a step."""
         return self._batches[step % DISTINCT_BATCHES][index]
+
+    def samples(self, step: int, index: int) -> Samples:
+        """Return which samples a micro-batch of a step holds."""
+        return Samples(step, self._first + index * self._size)
 
 
 def global_batch(graph: LayerGraph, size: int, seed: int) -> tuple[Tensor, Tensor]:

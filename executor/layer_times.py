@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from executor.modules.dropout import Samples
 from executor.modules.operations import Closure
 from executor.stage import TARGET, StageModule
 from simulator.cost.calibration import BACKWARD, FORWARD, INNER_GRAD, INPUT_GRAD, WEIGHT_GRAD, WEIGHT_ONLY
@@ -112,9 +113,11 @@ def _forward(
     }
     began = start = clock()
     for module in stage.segments[part]:
-        inputs = [tensors[name] for name in module.node.inputs]
+        inputs: list[Any] = [tensors[name] for name in module.node.inputs]
         if module.node.layer.reads_targets:
             inputs.append(borders[TARGET])
+        if module.node.layer.draws:
+            inputs.append(Samples())
         output = module(*inputs)
         if output.requires_grad:
             output.register_hook(lambda _, node=module.node: reached(node))

@@ -151,7 +151,8 @@ class Runtime(Interpreter):
             values = {TARGET: batch.targets}
             if not self.program.stages[instruction.stage].receives:
                 values[INPUT] = batch.inputs
-            self.microbatches[key] = Microbatch(values)
+            samples = self.data.samples(self.step_index, instruction.microbatch)
+            self.microbatches[key] = Microbatch(values, samples=samples)
         return self.microbatches[key]
 
     def _neighbour(self, instruction: Instruction, step: int) -> Microbatch | None:

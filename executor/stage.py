@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from executor.modules import LayerModule
+from executor.modules.dropout import Samples
 from executor.modules.operations import PLAIN, Closure, Deferred
 from executor.places import Places
 from executor.routing import Route
@@ -46,6 +47,8 @@ class Microbatch:
         Whether the gradients of the stage's inputs have gone to the stage before.
     routes
         Ways of rows to expert-parallel ranks, by the router's tensor.
+    samples
+        Which of the step's they are.
     """
 
     values: dict[str, Tensor]
@@ -54,6 +57,7 @@ class Microbatch:
     weights: dict[int, list[Closure]] = field(default_factory=dict)
     delivered: bool = False
     routes: dict[str, Route] = field(default_factory=dict)
+    samples: Samples = field(default_factory=Samples)
 
     @property
     def finished(self) -> bool:
@@ -140,8 +144,8 @@ class StageModule(nn.Module):
     def forward_segment(self, microbatch: Microbatch, part: int, again: bool = False) -> None:
         """Run one segment forward; its outputs become border tensors.
 
-        What is recomputed keeps nothing but the inputs of its unit until it runs ``again``. No layer draws random
-        numbers, so the second run gives what the first one gave.
+        What is recomputed keeps nothing but the inputs of its unit until it runs ``again``, and draws the same random
+        numbers then.
         """
         keeps = again or not self.stage.segments[part].recomputed
         with torch.set_grad_enabled(keeps):
@@ -187,6 +191,8 @@ class StageModule(nn.Module):
                 inputs.append(microbatch.routes[self.value_of[module.node.inputs[1]]].sizes)
             if module.node.layer.reads_targets:
                 inputs.append(microbatch.values[TARGET])
+            if module.node.layer.draws:
+                inputs.append(microbatch.samples)
             tensors[module.node.name] = module(*inputs)
         return leaves, {name: tensors[name] for name in segment.outputs}
 

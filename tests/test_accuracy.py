@@ -4,12 +4,14 @@ import csv
 import json
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
-MODULES = ("accuracy", "accuracy_tables", "scatter", "sections")
+MODULES = ("accuracy", "accuracy_goals", "accuracy_tables", "scatter", "sections")
 ROW = {
     "source": "a paper",
     "hardware": "A100-SXM4-80GB",
@@ -121,15 +123,44 @@ def test_ranks_are_compared_as_spearman_does(
     assert tables.spearman(ours, theirs) == pytest.approx(correlation)
 
 
-def test_errors_are_signed_and_counted_by_group(accuracy: ModuleType, tables: ModuleType) -> None:
-    def outcome(source: str, predicted: float) -> object:
-        fields = {"hardware": "", "framework": "", "role": "test", "scheme": "dp", "contest": (source,)}
-        return accuracy.Outcome(id="", source=source, status="ok", predicted_s=predicted, measured_s=1.0, **fields)
+@pytest.fixture
+def outcome(accuracy: ModuleType) -> Callable[..., Any]:
+    """A row that took one second."""
 
+    def build(source: str, predicted: float, **others: str) -> Any:
+        fields = {"hardware": "", "framework": "", "model": "", "level": "", "role": "test", "scheme": "dp"} | others
+        return accuracy.Outcome(
+            id="", source=source, status="ok", predicted_s=predicted, measured_s=1.0, contest=(source,), **fields
+        )
+
+    return build
+
+
+def test_errors_are_signed_and_counted_by_group(tables: ModuleType, outcome: Callable[..., Any]) -> None:
     text = tables.summary([outcome("a", 1.1), outcome("a", 0.8), outcome("b", 1.0)])
     assert "| all | 3 | 10.0% | 18.0% | -3.3% |" in text
     assert "| a | 2 | 15.0% | 19.0% | -5.0% |" in text
     assert "| b | 1 | 0.0% | 0.0% | +0.0% |" in text
+
+
+def test_goals_say_what_is_missed(accuracy: ModuleType, outcome: Callable[..., Any]) -> None:
+    from accuracy_goals import goals
+
+    stated = {"hardware": "H100-SXM5-80GB", "level": "A"}
+    rows = [outcome("a", 1.05, **stated), outcome("a", 1.06, role="calibration", **stated)]
+    text = goals([*rows, outcome("a", 2.0, model="ResNet-50", **stated)])
+    assert "transformers, level A | median \\|error\\| | 6% | 5.5% of 2 | 5.0% of 1 |" in text
+    assert "transformers, level A | \\|bias\\| | 2% | 5.5% of 2 (missed) | 5.0% of 1 (missed) |" in text
+    assert "| CNN | median \\|error\\| | 10% | 100.0% of 1 (missed) | 100.0% of 1 (missed) |" in text
+    assert "| V100 | median \\|error\\| | 10% | no rows | no rows |" in text
+
+
+def test_peers_stand_beside_the_same_rows(accuracy: ModuleType, outcome: Callable[..., Any]) -> None:
+    from accuracy_goals import peers
+
+    text = peers([outcome("Korthikanti 2022", 1.02), outcome("Korthikanti 2022", 0.94)])
+    assert "| Calculon | mean abs error of step time | 3.65% of 8 | 8.87% | 4.0% of 2 | 6.0% |" in text
+    assert text.count("not here") == len(text.splitlines()) - 3
 
 
 def test_the_plot_has_a_dot_a_row_on_the_diagonal_where_both_agree(accuracy: ModuleType) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
+from executor.modules.dropout import Draws, Drop, Samples
 from executor.modules.fused import rotate
 from executor.modules.operations import Operations
 from executor.places import Places
@@ -23,19 +25,35 @@ UNSEEN = -1e30
 """Score of a key that a query does not see: its weight is zero, and a query that sees none of a block is no NaN."""
 
 
-def attention(ops: Operations, layer: Attention, parameters: Parameters, qkv_BSH: Tensor) -> Tensor:
+def attention(
+    ops: Operations,
+    layer: Attention,
+    parameters: Parameters,
+    qkv_BSH: Tensor,
+    samples: Samples | None = None,
+    *,
+    draws: Draws | None = None,
+) -> Tensor:
     """Scores, softmax and context, materialised or by torch's fused kernel."""
     batch, sequence, _ = qkv_BSH.shape
     shared = layer.num_heads // layer.num_kv_heads
     heads_BASD = qkv_BSH.view(batch, sequence, -1, layer.head_dim).transpose(1, 2)
     q_BASD, k_BASD, v_BASD = heads_BASD.split([layer.num_heads, layer.num_kv_heads, layer.num_kv_heads], 1)
-    if layer.flash:
+
+    def materialised(q_BASD: Tensor, k_BASD: Tensor, v_BASD: Tensor) -> Tensor:
+        mask = _future(sequence, q_BASD.device) if layer.causal else None
+        drop = _dropping(layer, samples, draws, torch.arange(sequence), torch.arange(sequence))
+        return _materialised(q_BASD, _repeated(k_BASD, shared), _repeated(v_BASD, shared), mask, drop)
+
+    if not layer.flash:
+        context_BASD = materialised(q_BASD, k_BASD, v_BASD)
+    elif draws:
+        # The fused kernel draws numbers of its own; like it, this keeps nothing of the scores.
+        context_BASD = checkpoint(materialised, q_BASD, k_BASD, v_BASD, use_reentrant=False, preserve_rng_state=False)
+    else:
         context_BASD = functional.scaled_dot_product_attention(
             q_BASD, k_BASD, v_BASD, is_causal=layer.causal, enable_gqa=shared > 1
         )
-    else:
-        mask = _future(sequence, q_BASD.device) if layer.causal else None
-        context_BASD = _materialised(q_BASD, _repeated(k_BASD, shared), _repeated(v_BASD, shared), mask)
     return context_BASD.transpose(1, 2).reshape(batch, sequence, layer.width)
 
 
@@ -45,8 +63,10 @@ def block_attention(
     parameters: Parameters,
     q_BSH: Tensor,
     kv_BSH: Tensor,
+    samples: Samples | None = None,
     *,
     places: Places | None = None,
+    draws: Draws | None = None,
 ) -> Tensor:
     """Attention of a rank's own queries over the keys and values of all ranks, or over one block of a ring.
 
@@ -59,18 +79,20 @@ def block_attention(
         x.unflatten(-1, (-1, layer.head_dim)).transpose(1, 2) for x in (q_BSH, *kv_BSH.chunk(2, -1))
     )
     mask = _hidden(places, layer.distance, q_BSH.device) if layer.causal else None
-    if layer.flash and layer.distance is None:
+    drop = _dropping(layer, samples, draws, places.own, _keys(places, layer.distance))
+    if layer.flash and layer.distance is None and not drop:
         seen = None if mask is None else ~mask
         context_BASD = functional.scaled_dot_product_attention(q_BASD, k_BASD, v_BASD, seen, enable_gqa=shared > 1)
         return _joined(context_BASD)
     k_BASD, v_BASD = _repeated(k_BASD, shared), _repeated(v_BASD, shared)
     if layer.distance is None:
-        return _joined(_materialised(q_BASD, k_BASD, v_BASD, mask))
+        return _joined(_materialised(q_BASD, k_BASD, v_BASD, mask, drop))
     scores_BASS = ((q_BASD / math.sqrt(layer.head_dim)) @ k_BASD.transpose(-1, -2)).float()
     if mask is not None:
         scores_BASS = scores_BASS.masked_fill(mask, UNSEEN)
     sums_BSA = scores_BASS.logsumexp(-1).transpose(1, 2)
-    context_BASD = scores_BASS.softmax(-1).to(v_BASD.dtype) @ v_BASD
+    weights_BASS = scores_BASS.softmax(-1).to(v_BASD.dtype)
+    context_BASD = (drop(weights_BASS) if drop else weights_BASS) @ v_BASD
     coarse_BSA = sums_BSA.detach().to(q_BSH.dtype)
     return torch.cat([_joined(context_BASD), coarse_BSA, (sums_BSA - coarse_BSA).to(q_BSH.dtype)], -1)
 
@@ -91,8 +113,22 @@ def _joined(context_BASD: Tensor) -> Tensor:
 
 def _hidden(places: Places, distance: int | None, device: torch.device) -> Tensor:
     """Return which keys, of all ranks or of one so far behind, lie in the future of each of a rank's own queries."""
-    keys = places.gathered if distance is None else places.of((places.rank - distance) % places.num_ranks)
-    return keys.to(device) > places.own.to(device).unsqueeze(-1)
+    return _keys(places, distance).to(device) > places.own.to(device).unsqueeze(-1)
+
+
+def _keys(places: Places, distance: int | None) -> Tensor:
+    """Return the places of all ranks' keys, or of those of one so far behind."""
+    return places.gathered if distance is None else places.of((places.rank - distance) % places.num_ranks)
+
+
+def _dropping(
+    layer: Attention, samples: Samples | None, draws: Draws | None, queries: Tensor, keys: Tensor
+) -> Drop | None:
+    """Return what drops some of the weights of the values, None where nothing is dropped."""
+    if not draws or not samples:
+        return None
+    heads = draws.heads(layer.num_heads, exchanged=not isinstance(layer, BlockAttention))
+    return draws.drop(layer.dropout, samples, heads, queries, keys)
 
 
 def _future(sequence: int, device: torch.device) -> Tensor:
@@ -104,11 +140,14 @@ def _repeated(heads_BASD: Tensor, times: int) -> Tensor:
     return heads_BASD.repeat_interleave(times, 1) if times > 1 else heads_BASD.contiguous()
 
 
-def _materialised(q_BASD: Tensor, k_BASD: Tensor, v_BASD: Tensor, mask_SS: Tensor | None) -> Tensor:
+def _materialised(
+    q_BASD: Tensor, k_BASD: Tensor, v_BASD: Tensor, mask_SS: Tensor | None, drop: Drop | None = None
+) -> Tensor:
     scores_BASS = (q_BASD / math.sqrt(q_BASD.shape[-1])) @ k_BASD.transpose(-1, -2)
     if mask_SS is not None:
         scores_BASS = scores_BASS.masked_fill(mask_SS, float("-inf"))
-    return scores_BASS.softmax(-1) @ v_BASD
+    weights_BASS = scores_BASS.softmax(-1)
+    return (drop(weights_BASS) if drop else weights_BASS) @ v_BASD
 
 
 def latent_attention(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from executor.modules.dropout import Draws
 from executor.modules.functions import FORWARD, PLACED, Forward
 from executor.modules.operations import PLAIN, Operations
 from executor.modules.vocabulary import RANKED
@@ -58,7 +59,9 @@ class LayerModule(nn.Module):
                 "set vocab_parallel: false and sequence_parallel: false, or cp 1"
             )
         self._ep_rank = ep_rank
-        self._context = {"places": places} if places and node.layer.kind in PLACED else {}
+        self._context: dict[str, Any] = {"places": places} if places and node.layer.kind in PLACED else {}
+        if node.layer.draws:
+            self._context["draws"] = Draws.of(node, tp_rank, places)
         self.node = node
         run = forward_of(node.layer)
         self.run = partial(run, rank=tp_rank) if node.layer.kind in RANKED else run

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from executor.modules import attention, experts, vocabulary
+from executor.modules import attention, dropout, experts, vocabulary
 from executor.modules.fused import gated, rotate
 from executor.modules.operations import Operations
 from executor.places import Places
@@ -157,6 +157,7 @@ PLACED = ("qkv", "embedding", "latent_attention", "block_attention")
 FORWARD: dict[str, Forward] = {
     **experts.FORWARD,
     **attention.FORWARD,
+    **dropout.FORWARD,
     **vocabulary.FORWARD,
     "batch_norm": batch_norm,
     "glu": glu,

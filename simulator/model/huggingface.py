@@ -1,7 +1,7 @@
 """Hugging Face ``config.json`` files in the words of the model families; read as JSON, nothing is downloaded.
 
-What costs nothing is left out: dropout, softcaps, scaling of embeddings, and sliding windows (attention is priced over
-the whole sequence).
+What costs nothing is left out: softcaps, scaling of embeddings, and sliding windows (attention is priced over the whole
+sequence). So is dropout, which pretraining sets or not whatever the file says.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from simulator.errors import Problems
 from simulator.inputs.fields import Name, NonNegativeInt, PositiveInt, StrictModel
 from simulator.model.layers import Norm
+from simulator.model.layers.dropout import DropRate
 from simulator.model.transformer_sizes import Experts, Heads, Latent, Transformer
 
 
@@ -56,6 +57,7 @@ class GptSchema(TransformerSchema):
     activation: Literal["gelu", "relu"] = "gelu"
     bias: bool = True
     parallel_residual: bool = False
+    dropout: DropRate = 0.0
 
     def check(self, problems: Problems) -> None:
         """Report a sequence that is longer than the table of positions too."""
@@ -86,6 +88,7 @@ class GptSchema(TransformerSchema):
             positions=(self.max_positions or self.sequence_length) if self.positions == "learned" else 0,
             tied=self.tie_embeddings,
             flash=self.flash,
+            dropout=self.dropout,
         )
 
 
@@ -97,6 +100,7 @@ class BertSchema(TransformerSchema):
     max_positions: PositiveInt | None = None
     token_types: NonNegativeInt = 2
     tie_embeddings: bool = True
+    dropout: DropRate = 0.0
 
     def check(self, problems: Problems) -> None:
         """Report a sequence that is longer than the table of positions too."""
@@ -121,6 +125,7 @@ class BertSchema(TransformerSchema):
             tied=self.tie_embeddings,
             causal=False,
             flash=self.flash,
+            dropout=self.dropout,
         )
 
 

@@ -13,6 +13,7 @@ from simulator.model.layers import (
     Combine,
     CrossEntropy,
     Dispatch,
+    Dropout,
     Embedding,
     Glu,
     GroupedLinear,
@@ -36,6 +37,7 @@ def build_transformer(name: str, sizes: Transformer) -> LayerGraph:
     chain.add("embedding", table)
     if sizes.embedding_norm:
         chain.add("embedding.norm", sizes.norm, block="embedding")
+    _dropped(chain, sizes, "embedding.dropout", "embedding")
     for index in range(sizes.num_layers):
         add_block(chain, sizes, index)
     if sizes.norms == "after":
@@ -66,11 +68,18 @@ def add_block(chain: Chain, sizes: Transformer, index: int) -> None:
 
 
 def _around(chain: Chain, sizes: Transformer, block: str, number: str, part: Callable[[], str]) -> str:
-    """Append attention or an MLP with the norms before and behind it; return the last node."""
+    """Append attention or an MLP with the norms before and behind it, and dropout; return the last node."""
     if sizes.norms != "after":
         chain.add(f"{block}.norm{number}", sizes.norm, block=block)
-    last = part()
-    return chain.add(f"{block}.post_norm{number}", sizes.norm, block=block) if sizes.norms == "both" else last
+    part()
+    if sizes.norms == "both":
+        chain.add(f"{block}.post_norm{number}", sizes.norm, block=block)
+    return _dropped(chain, sizes, f"{block}.dropout{number}", block)
+
+
+def _dropped(chain: Chain, sizes: Transformer, name: str, block: str) -> str:
+    """Append dropout, if there is any; return the last node."""
+    return chain.add(name, Dropout(rate=sizes.dropout), block=block) if sizes.dropout else chain.last
 
 
 def _added(chain: Chain, sizes: Transformer, block: str, number: str, stream: str, part: str) -> str:
@@ -85,7 +94,8 @@ def _attention(chain: Chain, sizes: Transformer, block: str) -> str:
     heads = {"num_heads": kind.num_heads, "num_kv_heads": kind.num_kv_heads, "head_dim": kind.head_dim}
     qkv = Qkv(hidden=sizes.hidden, **heads, bias=kind.qkv_bias, qk_norm=kind.qk_norm, rope=kind.rope)
     chain.add(f"{block}.qkv", qkv, block=block)
-    chain.add(f"{block}.attention", Attention(**heads, causal=sizes.causal, flash=sizes.flash), block=block)
+    core = Attention(**heads, causal=sizes.causal, flash=sizes.flash, dropout=sizes.dropout)
+    chain.add(f"{block}.attention", core, block=block)
     out = Linear(in_features=kind.num_heads * kind.head_dim, out_features=sizes.hidden, bias=kind.out_bias)
     return chain.add(f"{block}.out", out, block=block)
 

@@ -98,6 +98,8 @@ class Transformer:
         The output projection uses the embedding's weight.
     causal, flash
         Of attention.
+    dropout
+        Share that is dropped of the embedding, of attention's weights, and of what attention and MLP add to the stream.
     """
 
     num_layers: int
@@ -119,3 +121,4 @@ class Transformer:
     tied: bool = False
     causal: bool = True
     flash: bool = False
+    dropout: float = 0.0

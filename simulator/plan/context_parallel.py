@@ -227,7 +227,8 @@ class _Around:
         return queries, self._add("+kv", Slice(start=width, stop=stop), made)
 
     def _add(self, suffix: str, layer: Layer, *inputs: str) -> str:
-        self.nodes.append(replace(self.node, name=self.node.name + suffix, layer=layer, inputs=inputs))
+        name, origin = self.node.name + suffix, self.node.origin or self.node.name
+        self.nodes.append(replace(self.node, name=name, origin=origin, layer=layer, inputs=inputs))
         return self.nodes[-1].name
 
     def _exchange(self, name: str, tensor: str, forward: str, **options: Any) -> str:

@@ -23,6 +23,8 @@ class Framework:
         Keys of a plan that follow from the framework alone.
     sequence_parallel
         Whether its tensor parallelism shards activations by sequence unless a row says otherwise.
+    dropout
+        Rate that its scripts give GPTs and BERTs.
     flash_since
         Year from which its attention is fused unless a row says otherwise.
     source
@@ -35,10 +37,23 @@ class Framework:
     pattern: str
     settings: Mapping[str, object] = field(default_factory=dict)
     sequence_parallel: bool = False
+    dropout: float = 0.0
     flash_since: int = 2023
     source: str = ""
     text: str = ""
 
+
+MEGATRON = Framework(
+    name="megatron",
+    pattern=r"megatron",
+    settings={"gradient_dtype": "fp32", "dp_overlap": False, "p2p_overlap": False},
+    dropout=0.1,
+    flash_since=2024,
+    source="Megatron-LM arguments.py: --overlap-grad-reduce is off by default, gradients are accumulated and "
+    "reduced in fp32 (--accumulate-allreduce-grads-in-fp32, on with bf16), 1F1B waits for its sends; attention is "
+    "that of Transformer Engine since Megatron-Core became the default (2024); --attention-dropout and "
+    "--hidden-dropout are 0.1 by default (the zero-bubble authors set them to 0 for numeric comparisons alone)",
+)
 
 FRAMEWORKS = (
     Framework(
@@ -59,9 +74,11 @@ FRAMEWORKS = (
         name="megatron-deepspeed",
         pattern=r"megatron-deepspeed|gpt-neox|deepspeed.*megatron|bloom",
         settings={"dp_overlap": False, "p2p_overlap": False},
+        dropout=0.1,
         flash_since=9999,
         source="DeepSpeed's pipeline engine reduces gradients in the training dtype after the last backward "
-        "(PipelineEngine._exec_reduce_grads) and waits for its sends; --use-flash-attn is off by default",
+        "(PipelineEngine._exec_reduce_grads) and waits for its sends; --use-flash-attn is off by default; "
+        "--attention-dropout and --hidden-dropout are 0.1",
     ),
     Framework(
         name="deepspeed",
@@ -77,21 +94,25 @@ FRAMEWORKS = (
         source="Megatron-Bridge recipes: sequence_parallel with tensor parallelism, overlap_grad_reduce and "
         "overlap_param_gather on, gradients accumulated in fp32",
     ),
-    Framework(
-        name="megatron",
-        pattern=r"megatron",
-        settings={"gradient_dtype": "fp32", "dp_overlap": False, "p2p_overlap": False},
-        flash_since=2024,
-        source="Megatron-LM arguments.py: --overlap-grad-reduce is off by default, gradients are accumulated and "
-        "reduced in fp32 (--accumulate-allreduce-grads-in-fp32, on with bf16), 1F1B waits for its sends; attention is "
-        "that of Transformer Engine since Megatron-Core became the default (2024)",
+    replace(
+        MEGATRON,
+        pattern=r"vocabularyparallelism",
+        dropout=0.0,
+        source=f"{MEGATRON.source}; the script of Vocabulary Parallelism sets both to 0",
     ),
+    MEGATRON,
     Framework(
         name="xla",
         pattern=r"jax|pax|maxtext|t5x|xla|tensorflow|alpa",
         source="XLA fuses element-wise operations and overlaps gradient reductions (latency-hiding scheduler)",
     ),
-    Framework(name="ddp", pattern=r"ddp|apex|pytorch|torchgpipe|horovod|flash-attention", source="torch DDP"),
+    Framework(
+        name="ddp",
+        pattern=r"ddp|apex|pytorch|torchgpipe|horovod|flash-attention",
+        dropout=0.1,
+        source="torch DDP; DeepLearningExamples' bert_config.json: hidden_dropout_prob and "
+        "attention_probs_dropout_prob are 0.1",
+    ),
 )
 """The first that is found counts."""
 

@@ -34,6 +34,9 @@ NEEDED["moe"] = (*NEEDED["llama"], "experts", "topk", "kv_heads")
 VOCABULARIES = {"gpt": 51200, "llama": 32000}
 """Where none is stated: GPT-2's 50,257 words padded as Megatron does, and those of Llama 1 and 2."""
 
+DROPPING = ("gpt", "bert")
+"""Families with dropout."""
+
 ABSENT: dict[str, Any] = {"flash": REFINES}
 """How a version behaves whose families lack a key."""
 
@@ -53,6 +56,7 @@ def put_model(model: Draft, row: Row) -> None:
         row.problems.add("arch", f'"{arch}" is not a family that is there{named}')
         return
     _fuse_attention(model, row)
+    _drop_out(model, row)
     model.keep(FORMS[str(model.data["family"])], "model", ABSENT, row.problems)
 
 
@@ -93,6 +97,13 @@ def _fuse_attention(model: Draft, row: Row) -> None:
     if "num_attention_heads" in model.data:
         kind, why = attention_of(row, framework_of(row))
         model.put("flash", kind == "flash", why)
+
+
+def _drop_out(model: Draft, row: Row) -> None:
+    """Say what is dropped, of families that drop anything."""
+    framework = framework_of(row)
+    if model.data["family"] in DROPPING and framework.dropout:
+        model.put("dropout", framework.dropout, f"default of {framework.name}")
 
 
 def preset_for(row: Row) -> str | None:

@@ -54,7 +54,7 @@ SCORES = 5 * A * S / H
 """Of s b h bytes what Korthikanti et al. count for scores: softmax and dropped softmax, 2 a s / h each, and a mask."""
 
 KORTHIKANTI = {
-    # name: (tp, settings, their formula in s b h bytes, what of it our GPT does not have, what we keep beside it)
+    # name: (tp, settings, their formula in s b h bytes, what of it dropout is, what we keep beside it)
     "alone": (1, ["attention=math"], 34 + SCORES, 2 + 3 * A * S / H, 0),
     "selective": (1, ["attention=math", "recompute=selective"], 34, 2, 0),
     "flash": (1, ["attention=flash"], 34, 2, 0),
@@ -68,18 +68,19 @@ KORTHIKANTI = {
 }
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("case", KORTHIKANTI)
-def test_gpt_activations_as_korthikanti(case: str) -> None:
+def test_gpt_activations_as_korthikanti(case: str, dropout: float) -> None:
     """Activations of a block in half precision, table 2 of Korthikanti et al. 2022 (arXiv 2205.05198).
 
-    Their block drops out: two masks of s b h bytes (cut by the sequence alone), and of the scores a mask and the
-    dropped output, 3 a s^2 b. Ours has no dropout. It keeps beside theirs the statistics of two norms in fp32
-    (16 s b), the causal mask (s^2) of attention that is not fused, and one number a row of attention that is. Without
+    Dropout is two masks of s b h bytes of it (cut by the sequence alone), and of the scores a mask and the dropped
+    output, 3 a s^2 b. Our block keeps beside theirs the statistics of two norms in fp32 (16 s b), the causal mask
+    (s^2) of attention that is not fused, and one number a row of attention that is. Without
     sequence parallelism the sums of both all-reduces stay until backward, 4 s b h: the biases behind them are segments
     of their own.
     """
     tp, changes, theirs, dropped, sums = KORTHIKANTI[case]
-    sizes = {"sequence_length": S, "hidden_size": H, "num_attention_heads": A}
+    sizes = {"sequence_length": S, "hidden_size": H, "num_attention_heads": A, "dropout": dropout}
     settings = [*(f"model.{key}={value}" for key, value in sizes.items()), *(f"plan.{change}" for change in changes)]
     settings += [f"plan.tp={tp}", f"topology.node.count={tp}", "plan.dtype=bf16", "plan.num_microbatches=1"]
     few, many = (
@@ -91,7 +92,7 @@ def test_gpt_activations_as_korthikanti(case: str) -> None:
     statistics = 0 if full else 16 * S * B / spread
     if not full and not selective:
         statistics += 4 * S * B * A / tp if fused else S**2
-    expected = S * B * H * (theirs - dropped + sums) + statistics
+    expected = S * B * H * (theirs - (0 if dropout else dropped) + sums) + statistics
     assert (many.activations - few.activations) / 2 == pytest.approx(expected, rel=1e-12)
 
 

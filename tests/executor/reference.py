@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from executor.data import global_batch
 from executor.modules.build import initial_value
+from executor.modules.dropout import Draws, Samples
 from executor.modules.functions import FORWARD
 from executor.modules.operations import PLAIN
 from simulator.load import Inputs
@@ -44,7 +45,8 @@ def train(inputs: Inputs, steps: int, dtype: torch.dtype = torch.float32) -> tup
             if owner := getattr(node.layer, "weight_of", ""):
                 local["weight"] = values[f"{owner}.weight"].to(dtype)
             arguments = [tensors[name] for name in node.inputs] + ([targets] if node is graph.loss else [])
-            tensors[node.name] = FORWARD[node.layer.kind](PLAIN, node.layer, local, *arguments)
+            drawn = {"samples": Samples(step), "draws": Draws.of(node)} if node.layer.draws else {}
+            tensors[node.name] = FORWARD[node.layer.kind](PLAIN, node.layer, local, *arguments, **drawn)
         loss = tensors[graph.loss.name]
         optimizer.zero_grad()
         loss.backward()

@@ -20,6 +20,10 @@ from simulator.results.recording import Recording
 KIB = 1024
 MODELS = {
     "gpt-tiny": ["model.hidden_size=64", "model.sequence_length=32", "model.vocab_size=100"],
+    "gpt2": [
+        *("model.num_hidden_layers=4", "model.hidden_size=64", "model.num_attention_heads=4", "model.vocab_size=100"),
+        *("model.sequence_length=32", "model.dropout=0.1", "model.tie_embeddings=false"),
+    ],
     "cnn-tiny": ["model.image_size=16", "model.channels=[8,16]"],
     "mlp-tiny": ["model.hidden_sizes=[64,64,64]"],
     "residual-list": [],

@@ -58,6 +58,8 @@ HSDP = ("plan.sharding=hsdp", "plan.dp_shard=2")
 EARLY = "plan.overlap_param_gather=true"
 STAYS = "plan.reshard_after_forward=false"
 EACH = "plan.gradient_sync=each"
+DROPOUT = "model.dropout=0.25"
+
 FP32_SUMS = "plan.gradient_dtype=fp32"
 
 SCHEDULES = (
@@ -320,6 +322,26 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
             "zero1-early-gather": [ZERO1, EARLY],
             "zero2": [ZERO2],
             "fsdp-each-stays": [FSDP, EACH, STAYS],
+        }.items()
+    },
+    **{
+        f"gpt-{name}-dropout": (world, "gpt", size, [*keys, DROPOUT, SGD])
+        for name, (world, size, keys) in {
+            "single": (1, 4, []),
+            "single-flash": (1, 2, ["plan.attention=flash"]),
+            "single-recompute": (1, 2, [RECOMPUTE]),
+            "dp2": (2, 2, ["plan.dp=2"]),
+            "dp2-fsdp-selective": (2, 2, ["plan.dp=2", FSDP, SELECTIVE]),
+            "tp2": (2, 4, ["plan.tp=2"]),
+            "tp2-sequence": (2, 4, ["plan.tp=2", SEQUENCE]),
+            "tp2-sequence-recompute": (2, 4, ["plan.tp=2", SEQUENCE, RECOMPUTE]),
+            "pp2-zbv": (2, 1, ["plan.pp=2", "plan.schedule=zbv", "model.num_hidden_layers=4"]),
+            "pp2-chimera": (2, 1, ["plan.pp=2", "plan.schedule=chimera"]),
+            "dp2-tp2-flash": (4, 2, ["plan.dp=2", "plan.tp=2", "plan.attention=flash", VOCABULARY]),
+            "tp2-pp2-zb_h1-selective": (4, 2, ["plan.tp=2", "plan.pp=2", "plan.schedule=zb_h1", SEQUENCE, SELECTIVE]),
+            "cp2-tp2-ring": (4, 4, ["plan.cp=2", "plan.tp=2"]),
+            "cp2-tp2-all_gather": (4, 4, ["plan.cp=2", "plan.tp=2", GATHERED, "plan.attention=flash"]),
+            "cp2-tp2-all_to_all": (4, 4, ["plan.cp=2", "plan.tp=2", "plan.context_parallel=all_to_all"]),
         }.items()
     },
     "gpt-bf16-pp2": (2, "gpt", 2, ["plan.pp=2", "plan.dtype=bf16", MOMENTUM]),

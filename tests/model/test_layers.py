@@ -16,6 +16,7 @@ from simulator.model.layers import (
     Conv2d,
     CrossEntropy,
     Dispatch,
+    Dropout,
     Embedding,
     FirstToken,
     Flatten,
@@ -84,6 +85,22 @@ def test_attention() -> None:
     assert layer.extra_saved_bytes(inputs, 3, 4) == 4 * 3 * (3 * 5 * 8 + 2 * 5 * 5) + 5 * 5
 
 
+def test_dropped_scores_are_kept_twice_with_a_mask_unless_attention_is_fused() -> None:
+    layer, inputs = Attention(num_heads=2, num_kv_heads=2, head_dim=4), ((5, 24),)
+    dropping = replace(layer, dropout=0.1)
+    square = 3 * 2 * 5 * 5
+    assert dropping.extra_saved_bytes(inputs, 3, 4) - layer.extra_saved_bytes(inputs, 3, 4) == (4 + 1) * square
+    for phase, passes in ((F, 2.5), (I, 2.5), (W, 0)):
+        moved = [each.bytes_moved(phase, inputs, 3, 2) for each in (dropping, layer)]
+        assert moved[0] - moved[1] == 2 * passes * square
+    fused, dropped = replace(layer, flash=True), replace(dropping, flash=True)
+    assert dropped.extra_saved_bytes(inputs, 3, 2) == fused.extra_saved_bytes(inputs, 3, 2)
+
+
+def test_dropout_keeps_a_byte_an_element() -> None:
+    assert Dropout(rate=0.1).extra_saved_bytes(((3, 4),), 2, 2) == 2 * 3 * 4
+
+
 def test_flash_attention_keeps_its_sums_alone_and_computes_the_scores_again() -> None:
     layer, inputs = Attention(num_heads=4, num_kv_heads=2, head_dim=4, flash=True), ((5, 32),)
     (forward,), (backward,) = layer.kernels(F, inputs, 3), layer.kernels(I, inputs, 3)
@@ -140,6 +157,7 @@ def test_latent_attention_has_wider_keys_than_values() -> None:
     [
         (Norm(features=4), ((3, 4),), (3, 4), 8, {F: 2 * 12, I: 3 * 12, W: 2 * 12}),
         (Activation(function="relu"), ((3, 4),), (3, 4), 0, {F: 2 * 12, I: 3 * 12, W: 0}),
+        (Dropout(rate=0.1), ((3, 4),), (3, 4), 0, {F: 2.5 * 12, I: 2.5 * 12, W: 0}),
         (Add(), ((3, 4), (3, 4)), (3, 4), 0, {F: 3 * 12, I: 3 * 12, W: 0}),
         (Bias(features=4), ((3, 4),), (3, 4), 4, {F: 2 * 12, I: 0, W: 12}),
         (Embedding(vocab_size=9, hidden=4), ((3,),), (3, 4), 36, {F: 2 * 12, I: 0, W: 3 * 12 + 36}),
@@ -161,7 +179,7 @@ def test_latent_attention_has_wider_keys_than_values() -> None:
     ids=lambda value: type(value).__name__ if isinstance(value, Layer) else "",
 )
 def test_memory_bound_layers(
-    layer: Layer, inputs: tuple[Shape, ...], output: Shape, parameters: int, moved: dict[Phase, int]
+    layer: Layer, inputs: tuple[Shape, ...], output: Shape, parameters: int, moved: dict[Phase, float]
 ) -> None:
     assert layer.output_shape(inputs) == output
     assert layer.num_parameters == parameters

@@ -95,6 +95,21 @@ def test_what_is_not_stated_is_a_default_and_says_so() -> None:
     assert run.plan.origins["tp"] == "stated"
 
 
+@pytest.mark.parametrize(
+    ("framework", "arch", "rate"),
+    [
+        ("Megatron-LM", "gpt", 0.1),
+        ("Megatron-DeepSpeed", "gpt", 0.1),
+        ("Megatron-LM (sail-sg VocabularyParallelism)", "gpt", None),
+        ("PyTorch FSDP (Composer/llm-foundry)", "gpt", None),
+        ("Megatron-LM", "llama", None),
+    ],
+)
+def test_gpts_drop_out_as_the_scripts_of_their_framework_do(framework: str, arch: str, rate: float | None) -> None:
+    run = convert(row(framework=framework, arch=arch, ffn_hidden="4096"))
+    assert run.model.data.get("dropout") == rate
+
+
 def test_a_shipped_model_is_taken_by_its_name_only_where_its_widths_agree() -> None:
     sizes = {"hidden": "12288", "heads": "96", "kv_heads": "96", "vocab": "", "layers": "", "seq_len": "1024"}
     run = convert(row(model="GPT3 175B", **sizes))

@@ -8,6 +8,7 @@ from simulator.model.layers.batch_norm import BatchNorm, BatchNormSpec
 from simulator.model.layers.bias import Bias
 from simulator.model.layers.block_attention import BlockAttention, MergeBlocks
 from simulator.model.layers.conv2d import Conv2d, Conv2dSpec
+from simulator.model.layers.dropout import Dropout, DropoutSpec
 from simulator.model.layers.embedding import Embedding, EmbeddingSpec
 from simulator.model.layers.exchange import Exchange
 from simulator.model.layers.expert_exchange import ExpertExchange
@@ -35,6 +36,7 @@ AnyLayerSpec = (
     | AddSpec
     | PoolSpec
     | FlattenSpec
+    | DropoutSpec
 )
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "Conv2d",
     "CrossEntropy",
     "Dispatch",
+    "Dropout",
     "Embedding",
     "Exchange",
     "ExpertExchange",

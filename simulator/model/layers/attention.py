@@ -19,6 +19,7 @@ from simulator.model.layers.base import (
     matmul,
     memory,
 )
+from simulator.model.layers.dropout import MASK_BYTES, DropRate, drop
 from simulator.model.layers.linear import Linear
 from simulator.model.layers.qkv import Qkv
 
@@ -35,13 +36,16 @@ class Attention(Layer):
         Mask the future. FLOPs are counted for the full square either way, as PaLM appendix B and torchtitan do.
     flash
         Whether one kernel does it all without writing the scores to memory.
+    dropout
+        Share of the weights of the values that is dropped.
 
     Notes
     -----
     Per sample, with s the sequence and a heads of size d: scores 2 a s^2 d, context 2 a s^2 d (Korthikanti et al. 2022,
     arXiv 2205.05198, appendix A). Flash attention keeps q, k, v, its output and one number a row, the logarithm of the
     sum of exponentials. Otherwise the scores are materialised: copies of q, k, v and the softmax output are kept,
-    keys and values once for each head of the queries.
+    keys and values once for each head of the queries; with dropout also its mask and what it leaves of the softmax
+    output. Flash attention draws its masks again in backward.
     """
 
     num_heads: int
@@ -49,9 +53,15 @@ class Attention(Layer):
     head_dim: int
     causal: bool = True
     flash: bool = False
+    dropout: float = 0.0
 
     kind: ClassVar[str] = "attention"
     shards: ClassVar[tuple[int, ...]] = (0,)
+
+    @property
+    def draws(self) -> bool:  # type: ignore[override]
+        """Whether it drops anything."""
+        return self.dropout > 0
 
     @property
     def saves_input(self) -> bool:  # type: ignore[override]
@@ -89,19 +99,22 @@ class Attention(Layer):
         square = groups * queries * keys
         scores = matmul(queries, keys, self.head_dim, groups)
         context = matmul(queries, self.head_dim, keys, groups)
+        dropped = drop(square, phase) if self.dropout else ()
         if phase is Phase.FORWARD:
-            return (scores, memory(2 * square, 5 * square), context)
+            return (scores, memory(2 * square, 5 * square), *dropped, context)
         # d(context) needs two products (towards the probabilities and the values), d(scores) two more.
-        return (scores, context, memory(3 * square, 4 * square), context, context)
+        return (scores, context, *dropped, memory(3 * square, 4 * square), context, context)
 
     def extra_saved_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
-        """Return bytes of flash attention's sums, or of q, k, v, the softmax output and the mask (a byte a score)."""
+        """Return bytes of flash attention's sums, or of q, k, v, the softmax output, what is left of it, and masks."""
         queries, keys = inputs[0][0], inputs[-1][0]
         if self.flash:
             return float(FLOAT_BYTES * batch * self.num_heads * queries)
         mask = queries * keys if self.causal else 0
-        copied = (queries + 2 * keys) * self.width + queries * self.num_heads * keys
-        return float(itemsize * batch * copied + mask)
+        square = batch * queries * self.num_heads * keys
+        copied = batch * (queries + 2 * keys) * self.width
+        dropped = (MASK_BYTES + itemsize) * square if self.dropout else 0
+        return float(itemsize * (copied + square) + dropped + MASK_BYTES * mask)
 
 
 class AttentionSpec(LayerSpec):
@@ -115,6 +128,7 @@ class AttentionSpec(LayerSpec):
     bias: bool = True
     rope: bool = False
     flash: bool = False
+    dropout: DropRate = 0.0
 
     def expand(self, inputs: tuple[Shape, ...]) -> tuple[tuple[str, Layer], ...]:
         """Return projection, core and output projection; the last one has the entry's name."""
@@ -126,7 +140,14 @@ class AttentionSpec(LayerSpec):
             _divides("num_heads", heads, "the hidden size", hidden)
         size = self.head_dim or hidden // heads
         qkv = Qkv(hidden=hidden, num_heads=heads, num_kv_heads=shared, head_dim=size, bias=self.bias, rope=self.rope)
-        core = Attention(num_heads=heads, num_kv_heads=shared, head_dim=size, causal=self.causal, flash=self.flash)
+        core = Attention(
+            num_heads=heads,
+            num_kv_heads=shared,
+            head_dim=size,
+            causal=self.causal,
+            flash=self.flash,
+            dropout=self.dropout,
+        )
         return (
             (".qkv", qkv),
             (".core", core),

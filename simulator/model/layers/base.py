@@ -153,6 +153,8 @@ class Layer:
         Whether the output is gone when the block's forward has ended: backward does without it or gets it again.
     reads_targets
         Whether it reads the targets beside its inputs.
+    draws
+        Whether it draws random numbers.
     makes_fp32
         Whether its output is fp32 whatever the dtype.
     has_gradient
@@ -169,6 +171,7 @@ class Layer:
     passes_gradient: ClassVar[bool] = False
     transient: ClassVar[bool] = False
     reads_targets: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
     makes_fp32: ClassVar[bool] = False
     has_gradient: ClassVar[bool] = True
     num_inputs: ClassVar[int] = 1
