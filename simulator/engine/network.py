@@ -16,7 +16,7 @@ from simulator.engine.clock import AFTER_ALL_ELSE, Tick, after, at
 
 
 class Flow:
-    """Something that moves ``remaining`` units at ``rate`` units/s from ``since`` on, loading resources by weight x rate."""
+    """Something that moves ``remaining`` units at ``rate`` units/s from ``since`` on, loading its resources."""
 
     __slots__ = ("done", "limit", "rate", "remaining", "since", "timer", "weights")
 
@@ -58,13 +58,13 @@ class Network:
     ) -> None:
         """Let ``latency`` seconds pass, then a flow of ``size`` units; call back at its end.
 
-        ``limit`` is the rate that it gets when nobody else is there, see `alone`. A flow that finds its resources empty takes them at once, for the end to be known; if somebody else comes before
-        its bytes flow, it gives them back until then.
+        ``limit`` is the rate that it gets when nobody else is there, see `alone`. A flow that finds its resources empty
+        takes them at once, so that its end is known; if somebody else comes before its bytes flow, it gives them back.
         """
         flow = Flow(weights, size, limit, done, self._env.now + latency)
         if not latency:
             self._join(flow)
-        elif any([self._flows[resource] for resource in weights]):
+        elif any(map(self._flows.__getitem__, weights)):
             at(self._env, flow.since, partial(self._join, flow))
         else:
             for resource in weights:

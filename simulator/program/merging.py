@@ -89,14 +89,14 @@ def _events(numbers: Coded, needs: Needs, streams: list[int]) -> _Events:
     computes = of == STREAMS.index(Stream.COMPUTE)
     waiting, need = (row[column] for column in needs)
     ours, inside = waiting >= 0, (waiting >= 0) & (need >= 0)
-    latest = np.full((2, len(position)), -1)
-    for which, rows in enumerate((inside & ~computes[needs.need], inside & computes[needs.need])):
-        np.maximum.at(latest[which], waiting[rows], need[rows])
+    awaits, follows = np.full((2, len(position)), -1)
+    for latest, rows in ((awaits, inside & ~computes[needs.need]), (follows, inside & computes[needs.need])):
+        np.maximum.at(latest, waiting[rows], need[rows])
     is_bound, is_wanted = np.zeros((2, len(position)), bool)
     is_bound[waiting[ours & ~inside]] = True
     is_wanted[need[(need >= 0) & ~ours]] = True
     updates = np.array([kind is Kind.OPTIM for kind, _, _ in numbers.works], bool)[numbers.codes]
-    return _Events(position, computes[position], *latest, is_bound, is_wanted, updates[position])
+    return _Events(position, computes[position], awaits, follows, is_bound, is_wanted, updates[position])
 
 
 def _joins(events: _Events) -> Bools:
@@ -113,7 +113,7 @@ def _joins(events: _Events) -> Bools:
     fits = ~events.is_bound & (before >= 0) & ~events.updates[before]
     fits &= ~computes | (before + 1 == rows) | (computed != before) | (events.awaits >= 0)
     # Events after the last clear computation belong to nobody.
-    stretch = np.cumsum(clear) - clear
+    stretch: Ints = np.cumsum(clear) - clear
     fits[stretch == clear.sum()] = False
     starts = np.flatnonzero(np.append(True, stretch[1:] != stretch[:-1]))
     wanted = events.is_wanted.copy()

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from simulator.topology.layout import Ints
 from simulator.topology.link import Link
 
-
 LISTED = 2**22
 """Links up to which their numbers are listed one by one: 32 MiB a column."""
 
