@@ -1,6 +1,6 @@
 """Fit what each framework adds (`simulator/plan/frameworks.py`) to published runs, and print what remains.
 
-Usage: python benchmarks/fit_frameworks.py [--runs FILE ...] [--framework NAME ...] [--most N]
+Usage: python benchmarks/fit_frameworks.py [--runs FILE ...] [--framework NAME ...] [--most N] [--gpus N]
 
 Only rows whose role is calibration are fitted; those marked test are predicted with the constants found and reported
 beside them. One constant for a framework and a mechanism, whatever the model, the cluster and the source. Constants
@@ -54,13 +54,13 @@ RANGES: Mapping[str, Range] = {
 
 FREE: Mapping[str, tuple[str, ...]] = {
     "megatron-deepspeed": ("host_launch", "slot", "step", "elementwise"),
-    "megatron": ("slot", "step", "elementwise"),
+    "megatron": ("step", "elementwise"),
     "megatron-core": ("elementwise",),
     "fsdp": ("host_launch", "step", "elementwise"),
     "ddp": ("step", "elementwise"),
     "xla": ("elementwise",),
 }
-"""What the rows of a framework can tell."""
+"""What the rows of a framework can tell; a slot of Megatron they cannot (`MEGATRON_SLOT`)."""
 
 KNEE, PRIOR, ROUNDS = 0.1, 1e-4, 8
 """Error (log) beyond which it counts linearly; weight of the prior, in units of a constant's range, for each row."""
@@ -161,6 +161,11 @@ def describe(found: Vector) -> str:
     return f"{len(found)} rows, median {middle:.1%}, mean {size.mean():.1%}, p90 {most:.1%}, bias {bias:+.1%}"
 
 
+def _gpus(row: Row) -> float:
+    """Return the number of GPUs of a row, 0 where it is not stated."""
+    return row.number("gpus") or 0
+
+
 def thin(chosen: Sequence[Run], most: int) -> Sequence[Run]:
     """Return at most so many runs, evenly from the whole list."""
     places = np.linspace(0, len(chosen) - 1, min(most, len(chosen))).round().astype(int)
@@ -173,10 +178,11 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, nargs="+", default=RUNS)
     parser.add_argument("--framework", nargs="+", default=list(FREE))
     parser.add_argument("--most", type=int, default=60, help="rows of a framework that are fitted, evenly chosen")
+    parser.add_argument("--gpus", type=int, default=10**6, help="rows of at most so many GPUs; large ones take long")
     parser.add_argument("--untested", action="store_true", help="leave out the test rows")
     options = parser.parse_args()
     rows = [row for path in options.runs for row in read_rows(path)]
-    rows = [row for row in rows if framework_of(row).name in options.framework]
+    rows = [row for row in rows if framework_of(row).name in options.framework and _gpus(row) <= options.gpus]
     calibration = runs(rows, "calibration")
     test = {} if options.untested else runs(rows, "test")
     for name in options.framework:

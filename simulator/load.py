@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 FOLDERS: dict[str, Kind] = {"model": "models", "topology": "topologies", "plan": "plans"}
 
+KEYS = {"topology": TopologySchema.model_fields, "plan": PlanSchema.model_fields}
+"""Keys that a document may have beside those it has; a model's depend on its family."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
@@ -197,7 +200,7 @@ def apply_settings(documents: Iterable[Document], settings: Iterable[str]) -> No
         name, dot, inner = key.partition(".")
         where = f"--set {setting}"
         if not equals or not dot:
-            owner = next((document.name for document in documents if key in document.data), None)
+            owner = next((each for each in by_name if key in by_name[each].data or key in KEYS.get(each, ())), None)
             hint = f"write --set {owner}.{setting}" if owner and equals else f"write --set {example}"
             raise InputError([Diagnostic(where, "", "is not a change", hint)])
         if name not in by_name:

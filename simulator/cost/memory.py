@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from simulator.cost.workspace import workspace
 from simulator.model.graph import INPUT
 from simulator.model.layers.base import FLOAT_BYTES, INDEX_BYTES, count
+from simulator.plan.framework_memory import FRAMEWORK_MEMORY, PLAIN
 from simulator.plan.plan import MASTER_BYTES, Plan
 from simulator.program.instructions import Kind
 from simulator.program.liveness import held_after
@@ -34,7 +36,10 @@ class Memory:
         Inputs and targets of the step.
     comm_buffers
         Gradients being sent to the stage before; their micro-batch is gone. Where parameter gradients are
-        reduced in each micro-batch, the bucket that is filled, and the one that travels beside.
+        reduced in each micro-batch, the bucket that is filled, and the one that travels beside. With a framework that
+        copies, what it copies from and to.
+    workspace
+        With a framework, what is held while an instruction runs beyond the most that is held between two.
     """
 
     params: float
@@ -43,6 +48,7 @@ class Memory:
     activations: float
     data: float
     comm_buffers: float
+    workspace: float = 0.0
 
     @property
     def total(self) -> float:
@@ -67,9 +73,12 @@ def peak_memory(program: Program, pipeline_rank: int) -> Memory:
     """
     plan = program.plan
     stages = program.stages_of(pipeline_rank)
-    parameters = sum(stage.num_parameters for stage in stages)
+    parameters = sum(program.kept_parameters(stage.index) for stage in stages)
     updated = sum(program.updated_parameters(stage.index) for stage in stages)
+    framework = FRAMEWORK_MEMORY.get(plan.framework, PLAIN)
     kept = parameters if plan.gathers_updates else updated
+    if plan.is_sharded and plan.has_master_weights and not framework.keeps_cast:
+        kept = 0
     gathered = _peak_gathered(program, pipeline_rank)
     master = MASTER_BYTES if plan.has_master_weights else 0
     return Memory(
@@ -79,7 +88,8 @@ def peak_memory(program: Program, pipeline_rank: int) -> Memory:
         activations=max(held_after(program, pipeline_rank), default=0.0),
         data=_data(program, pipeline_rank),
         comm_buffers=sum(program.tensor_bytes(stage.gradients_out) for stage in stages)
-        + (_reduced_at_once(stages, plan) if plan.reduces_each else 0.0),
+        + _staging(stages, plan, framework.staging and plan.is_sharded),
+        workspace=workspace(program, pipeline_rank),
     )
 
 
@@ -92,10 +102,16 @@ def _data(program: Program, pipeline_rank: int) -> float:
     return plan.num_microbatches // program.pipelines * (inputs + (target if graph.loss in nodes else 0.0))
 
 
-def _reduced_at_once(stages: Sequence[Stage], plan: Plan) -> float:
-    """Return the bytes of whole gradients: of a bucket, and of the one before it where that travels meanwhile."""
+def _staging(stages: Sequence[Stage], plan: Plan, copies: bool) -> float:
+    """Return the bytes of what is not kept whole while it travels.
+
+    Gradients of a bucket, and of the one before it where that travels meanwhile; where a framework ``copies``, these
+    also if gradients are kept whole, and the largest bucket of parameters in the buffer that was gathered.
+    """
     sizes = sorted((bucket.elements for stage in stages for bucket in stage.buckets), reverse=True)
-    return float(sum(sizes[: 2 if plan.dp_overlap else 1]) * plan.gradient_itemsize)
+    reduced = sum(sizes[: 2 if plan.dp_overlap else 1]) if plan.reduces_each or copies else 0
+    gathered = sizes[0] if sizes and copies else 0
+    return float(reduced * plan.gradient_itemsize + gathered * plan.itemsize)
 
 
 def _peak_gathered(program: Program, pipeline_rank: int) -> int:

@@ -133,5 +133,4 @@ class TaskCost:
 
     def _waits(self, instruction: Instruction) -> bool:
         """Return whether the host waits until the device is free before it launches an instruction."""
-        pipelined = self._cost.program.plan.pp > 1
-        return instruction.kind is Kind.OPTIM or (pipelined and self._cost.begins_slot(instruction))
+        return instruction.kind is Kind.OPTIM or self._cost.waits(instruction)

@@ -35,9 +35,13 @@ def held_after(program: Program, pipeline_rank: int) -> list[float]:
 
 def _held_after(program: Program, pipeline_rank: int) -> list[float]:
     computes = program.coded(pipeline_rank).streams() == STREAMS.index(Stream.COMPUTE)
-    # Sums of whole numbers of bytes: exact in any order.
-    held: list[float] = np.cumsum(changes(program, pipeline_rank))[computes].tolist()
+    held: list[float] = np.array(held_after_each(program, pipeline_rank))[computes].tolist()
     return held
+
+
+def held_after_each(program: Program, pipeline_rank: int) -> list[float]:
+    """Return the bytes of activations on a rank after each instruction, also those that exchange."""
+    return program.keep(("held, each", pipeline_rank), lambda: np.cumsum(changes(program, pipeline_rank)).tolist())
 
 
 def changes(program: Program, pipeline_rank: int) -> NDArray[np.float64]:
@@ -51,14 +55,14 @@ def changes(program: Program, pipeline_rank: int) -> NDArray[np.float64]:
         # Most micro-batches go the same way.
         way = numbers.codes[rows]
         if way.tobytes() not in known:
-            known[way.tobytes()] = _totals(program, [numbers.works[code] for code in way.tolist()])
+            known[way.tobytes()] = _totals(program, pipeline_rank, [numbers.works[code] for code in way.tolist()])
         added[rows] = np.diff(known[way.tobytes()], prepend=0.0)
     return added
 
 
-def _totals(program: Program, works: Iterable[Work]) -> list[float]:
+def _totals(program: Program, rank: int, works: Iterable[Work]) -> list[float]:
     """Return the bytes that a micro-batch holds after each work."""
-    life, totals = _Life(program), []
+    life, totals = _Life(program, rank), []
     for work in works:
         life.run(*work)
         totals.append(life.total)
@@ -70,8 +74,8 @@ class _Life:
 
     Parameters
     ----------
-    program
-        Whose micro-batch it is.
+    program, rank
+        Whose micro-batch it is, and on which pipeline rank.
 
     Attributes
     ----------
@@ -81,8 +85,9 @@ class _Life:
         Of tensors at borders.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, rank: int) -> None:
         self.program = program
+        self.rank = rank
         self.holders: dict[tuple[int, int], Tensors] = {}
         self.gradients: Tensors = {}
 
@@ -138,6 +143,13 @@ class _Life:
             saved = _saved(self.program, its) if keeps or not its.recomputed else {}
             gone = {*segment.consumed} - {*saved}
             self.holders[stage.index, maker] = {name: size for name, size in held.items() if name not in gone}
+        gone = {name for name in segment.outputs if self.program.leaves(stage.index, name, self.rank)}
+        if gone:
+            # What is shared with another rank's stage is of no use to this one; a sum lies where it was made.
+            for index in (part, *segment.makers):
+                held = self.holders.get((stage.index, index), {})
+                storages = {self.program.graph.storages[name] for name in gone}
+                self.holders[stage.index, index] = {name: size for name, size in held.items() if name not in storages}
         if not keeps:
             self._forget(stage, part)
 
@@ -159,7 +171,11 @@ class _Life:
             for key in gone:
                 del self.holders[key]
         self._drop(segment.outputs)
-        trainable = [name for name in segment.inputs if self.program.graph.trainable[name]]
+        trainable = [
+            name
+            for name in segment.inputs
+            if self.program.graph.trainable[name] and not self.program.leaves(stage.index, name, self.rank)
+        ]
         self.gradients |= _gradients(self.program, trainable)
 
     def _drop(self, names: Iterable[str]) -> None:
@@ -190,8 +206,12 @@ def _activations(program: Program, segment: Segment) -> Tensors:
 
 def _saved(program: Program, segment: Segment) -> Tensors:
     """Return the tensors that the layers of a segment save."""
-    inputs = [name for node in segment.nodes if node.layer.saves_input for name in node.inputs]
+    inputs = [name for node in segment.nodes for name in _saved_inputs(node)]
     return _tensors(program, [*inputs, *(node.name for node in segment.nodes if node.layer.saves_output)])
+
+
+def _saved_inputs(node: Node) -> list[str]:
+    return [name for position, name in enumerate(node.inputs) if node.layer.saves(position)]
 
 
 def _made_again(program: Program, segment: Segment) -> Tensors:
@@ -210,8 +230,8 @@ def _for_weights(program: Program, segment: Segment) -> Tensors:
         layer = node.layer
         if not layer.has_weights:
             continue
-        if layer.saves_input:
-            kept |= _tensors(program, node.inputs)
+        needed = [name for position, name in enumerate(node.inputs) if layer.saves_for_weights(position)]
+        kept |= _tensors(program, needed)
         kept |= _gradients(program, [_gradient_storage(graph, node, inside)])
         kept[f"in {node.name}"] = layer.extra_weight_bytes(
             graph.input_shapes(node), plan.microbatch_size, plan.itemsize

@@ -23,6 +23,8 @@ class Framework:
         Keys of a plan that follow from the framework alone.
     sequence_parallel
         Whether its tensor parallelism shards activations by sequence unless a row says otherwise.
+    cuts_by_stages
+        Cuts the batch of a pipeline into as many micro-batches as there are stages unless a row says otherwise.
     dropout
         Rate that its scripts give GPTs and BERTs.
     flash_since
@@ -37,6 +39,7 @@ class Framework:
     pattern: str
     settings: Mapping[str, object] = field(default_factory=dict)
     sequence_parallel: bool = False
+    cuts_by_stages: bool = False
     dropout: float = 0.0
     flash_since: int = 2023
     source: str = ""
@@ -67,8 +70,10 @@ FRAMEWORKS = (
         name="fsdp",
         pattern=r"torchtitan|fsdp|fms",
         settings={"gradient_dtype": "fp32", "prefetch": 1, "flash_kernel": "flash2"},
+        cuts_by_stages=True,
         source="torchtitan reduces gradients in fp32 by default (training.mixed_precision_reduce: float32) and keeps "
-        "fp32 parameters, sharded; scaled_dot_product_attention of torch runs FlashAttention-2 since 2.2",
+        "fp32 parameters, sharded; scaled_dot_product_attention of torch runs FlashAttention-2 since 2.2; "
+        "experimental.pipeline_parallel_microbatches is the number of pipeline stages by default",
     ),
     Framework(
         name="megatron-deepspeed",
@@ -89,10 +94,10 @@ FRAMEWORKS = (
     Framework(
         name="megatron-core",
         pattern=r"megatron-?(?:bridge|core|mcore)|nemo|dgxc",
-        settings={"gradient_dtype": "fp32", "dp_overlap": True},
+        settings={"gradient_dtype": "bf16", "dp_overlap": True},
         sequence_parallel=True,
-        source="Megatron-Bridge recipes: sequence_parallel with tensor parallelism, overlap_grad_reduce and "
-        "overlap_param_gather on, gradients accumulated in fp32",
+        source="Megatron-Bridge scripts/performance/configs: sequence_parallel with tensor parallelism, "
+        "overlap_grad_reduce and overlap_param_gather on, grad_reduce_in_fp32 = False",
     ),
     replace(
         MEGATRON,

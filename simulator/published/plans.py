@@ -7,6 +7,7 @@ from typing import Any
 
 from simulator.plan.schema import PlanSchema
 from simulator.published.draft import REFINES, STATED, Draft
+from simulator.published.experts import put_experts
 from simulator.published.frameworks import Framework, framework_of
 from simulator.published.precision import put_dtype
 from simulator.published.row import Row
@@ -54,8 +55,9 @@ def put_plan(plan: Draft, row: Row, layers: int | None) -> int | None:
     put_stages(plan, layers, int(plan.data.get("pp", 1)))
     put_dtype(plan, row)
     put_sharding(plan, row, framework)
-    _put_precision_of_sums(plan, row)
-    _put_batch(plan, row)
+    put_experts(plan, row, framework)
+    _put_precision_of_sums(plan, row, framework)
+    _put_batch(plan, row, framework)
     _put_recompute(plan, row, layers)
     plan.put("optimizer", {"kind": "adam"}, "default")
     plan.keep(PlanSchema, "plan", ABSENT, row.problems)
@@ -86,17 +88,23 @@ def _put_mesh(plan: Draft, row: Row, framework: Framework) -> int | None:
     return gpus
 
 
-def _put_precision_of_sums(plan: Draft, row: Row) -> None:
-    """Composer's mixed precision PURE also sums gradients in the low precision; DEFAULT sums them in fp32."""
+def _put_precision_of_sums(plan: Draft, row: Row, framework: Framework) -> None:
+    """Put the dtype of gradients where it is not that of the framework.
+
+    Composer's mixed precision PURE also sums gradients in the low precision; DEFAULT sums them in fp32. Megatron-LM's
+    arguments.py turns sums in fp32 on with --bf16 alone.
+    """
+    if framework.name == "megatron" and plan.data.get("dtype") == "fp16":
+        plan.put("gradient_dtype", "same", "--fp16 does not turn on --accumulate-allreduce-grads-in-fp32")
     mode = re.search(r"mp mode ?[=:] ?(\w+)", row.words("notes"))
     if mode:
         low = mode[1] == "pure"
         plan.put("gradient_dtype", plan.data.get("dtype", "bf16") if low else "fp32", f'"{mode[0]}"')
-    if plan.data.get("gradient_dtype") == "fp8":
-        plan.put("gradient_dtype", "bf16", "gradients of fp8 layers are bf16")
+    if plan.data.get("gradient_dtype") in ("fp8", "fp4"):
+        plan.put("gradient_dtype", "bf16", f"gradients of {plan.data['gradient_dtype']} layers are bf16")
 
 
-def _put_batch(plan: Draft, row: Row) -> None:
+def _put_batch(plan: Draft, row: Row, framework: Framework) -> None:
     size, whole = row.count("micro_batch"), row.count("global_batch")
     replicas = int(plan.data.get("dp", 1))
     if whole is None and size is None:
@@ -107,12 +115,20 @@ def _put_batch(plan: Draft, row: Row) -> None:
     else:
         plan.put("global_batch_size", whole)
     if size is None and whole is not None:
-        share = whole // replicas or 1
-        limit = 1 if int(plan.data.get("pp", 1)) > 1 else LARGEST_SHARE
-        size = next(number for number in range(min(limit, share), 0, -1) if share % number == 0)
-        plan.put("microbatch_size", size, f"default: not stated; a pipeline takes 1, others at most {LARGEST_SHARE}")
+        plan.put("microbatch_size", *_share(plan, whole // replicas or 1, framework))
     elif size is not None:
         plan.put("microbatch_size", size)
+
+
+def _share(plan: Draft, share: int, framework: Framework) -> tuple[int, str]:
+    """Return the samples of a micro-batch out of a replica's share, and why so many."""
+    ranks = int(plan.data.get("pp", 1))
+    stages = ranks * int(plan.data.get("num_stages_per_rank", 1))
+    if framework.cuts_by_stages and ranks > 1 and share % stages == 0:
+        return share // stages, f"default of {framework.name}: as many micro-batches as stages, {stages}"
+    limit = 1 if ranks > 1 else LARGEST_SHARE
+    size = next(number for number in range(min(limit, share), 0, -1) if share % number == 0)
+    return size, f"default: not stated; a pipeline takes 1, others at most {LARGEST_SHARE}"
 
 
 def _put_recompute(plan: Draft, row: Row, layers: int | None) -> None:

@@ -18,6 +18,10 @@ FORMS: tuple[tuple[str, dict[str, object]], ...] = (
 )
 """Pattern -> keys; the first that is found counts. SHARD_GRAD_OP gathers parameters once a step (arXiv 2304.11277)."""
 
+IN_A_PIPELINE = "torch pipelines reduce gradients once a step, and torchtitan keeps a pipeline's parameters whole"
+"""torch/distributed/pipelining/stage.py: ``set_requires_gradient_sync`` is true in the last backward alone;
+torchtitan's parallelize_llama.py: "For PP, do not reshard after forward to avoid per-microbatch all-gathers"."""
+
 
 def put_sharding(plan: Draft, row: Row, framework: Framework) -> None:
     """Set sharding and what belongs to it."""
@@ -38,6 +42,9 @@ def put_sharding(plan: Draft, row: Row, framework: Framework) -> None:
     if keys["sharding"] in ("fsdp", "hsdp"):
         # Gradients of a sharded model would not fit whole: FSDP and ZeRO-3 share them out as they come.
         plan.put("gradient_sync", "each", "FSDP and ZeRO-3 reduce gradients in every micro-batch unless told otherwise")
+        if framework.name.startswith("fsdp") and int(plan.data.get("pp", 1)) > 1:
+            plan.put("gradient_sync", "last", IN_A_PIPELINE)
+            plan.put("reshard_after_forward", False, IN_A_PIPELINE)
     if keys["sharding"] == "hsdp":
         ways = re.search(r"(?:shard|group)\D{0,12}(\d+)", text)
         within = row.count("gpus_per_node") or 8

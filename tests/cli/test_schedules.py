@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from xml.etree import ElementTree
@@ -32,9 +33,20 @@ def test_the_table_says_what_each_schedule_is(capsys: pytest.CaptureFixture[str]
     assert all(row["description"] for row in json.loads(out))
     table = run(capsys, "schedules", "-v", "1", "--activation-limit", "2")[1]
     assert "GPipe's bubble with at most p micro-batches" in table
-    assert "always 2 a rank: zbv, dualpipe_v" in table
+    assert "always 2 a rank: zbv, v_half, v_min, dualpipe_v" in table
     assert "always" not in run(capsys, "schedules")[1]
     assert run(capsys, "schedules", "--activation-limit", "0.5")[0] != 0
+
+
+def test_what_does_not_exist_has_no_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    """A zero would sort a schedule that cannot be first."""
+    asked = ("schedules", "--pp", "3", "-m", "5", "--format")
+    figures = ("bubble_fraction", "device_window_bubble", "peak_microbatches", "messages")
+    absent = {row["name"]: row for row in json.loads(run(capsys, *asked, "json")[1]) if row["problem"]}
+    assert absent.keys() == {"chimera", "dualpipe_v"}
+    assert all(row[figure] is None for row in absent.values() for figure in figures)
+    for row in csv.DictReader(run(capsys, *asked, "csv")[1].splitlines()):
+        assert all((row[figure] == "") == (row["name"] in absent) for figure in figures), row
 
 
 def test_grid_and_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -155,6 +167,34 @@ def test_a_file_with_other_stages_than_the_plan(
     code, _, err = run(capsys, "simulate", *TINY, str(plan), "--set", "plan.num_microbatches=1")
     assert code == 2
     assert message.format(file) in err
+
+
+@pytest.mark.parametrize("kind", ["folder", "device", "large"])
+def test_actions_are_read_from_a_file_of_bounded_size(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str
+) -> None:
+    """A device never ends, and what is larger than memory is not read to find out."""
+    large = tmp_path / "large.csv"
+    with large.open("wb") as file:
+        file.truncate(64 * 2**20 + 1)
+    path = {"folder": tmp_path, "device": Path("/dev/zero"), "large": large}[kind]
+    code, _, err = run(
+        capsys, "simulate", *TINY, "pp2", "--set", "plan.schedule=custom", "--set", f"plan.schedule_file={path}"
+    )
+    assert code == 2
+    assert err.startswith(
+        f"--set plan.schedule_file={path}: plan.schedule_file: {path} is no file of at most 64 MiB; a plan file names"
+    )
+
+
+def test_a_step_of_more_forward_passes_than_memory_holds_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """2**20 forward passes: with two stages, half as many micro-batches are the most."""
+    code, _, err = run(capsys, "simulate", *TINY, "pp2", "--set", "plan.num_microbatches=524289")
+    assert code == 2
+    assert err.startswith(
+        "--set plan.num_microbatches=524289: plan.num_microbatches: 524289 micro-batches through 2 stages are "
+        "1,048,578 forward passes, more than the 1,048,576 there may be; at most 524288; larger micro-batches"
+    )
 
 
 def test_a_schedule_from_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

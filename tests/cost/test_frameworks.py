@@ -12,18 +12,21 @@ from simulator.errors import InputError
 from simulator.load import Inputs, load
 from simulator.model.layers import CrossEntropy
 from simulator.model.layers.base import Phase, fused_attention
-from simulator.plan.frameworks import FRAMEWORKS, NONE, TORCH_LOSS, Framework
+from simulator.model.layers.vocabulary import VocabularyMax, VocabularySum
+from simulator.plan.frameworks import FRAMEWORKS, NONE, TORCH_LOSS, Accumulation, Framework
 from simulator.program.instructions import Instruction
 
-CONSTANTS = [field.name for field in fields(Framework) if field.name != "source"]
+CONSTANTS = [field.name for field in fields(Framework) if field.name not in ("source", "pairs_messages", "mixture")]
+BLOCKING = "plan.p2p_overlap=false"
 
 
 def inputs(*changes: str, topology: str = "dgx-a100", devices: int = 1) -> Inputs:
     return load("gpt-tiny", topology, "single", [f"topology.node.count={devices}", "plan.dp=auto", *changes])
 
 
-def step(name: str, axis: str = "pp") -> float:
-    run = inputs(f"plan.framework={name}", "plan.dtype=bf16", *([] if axis == "dp" else [f"plan.{axis}=2"]), devices=2)
+def step(name: str, axis: str = "pp", *changes: str) -> float:
+    split = [] if axis == "dp" else [f"plan.{axis}=2"]
+    run = inputs(f"plan.framework={name}", "plan.dtype=bf16", *split, *changes, devices=2)
     return simulate(run.program, run.topology, Calibration())[0].step_time
 
 
@@ -35,15 +38,43 @@ def test_no_framework_makes_a_step_faster(name: str, axis: str) -> None:
 
 @pytest.mark.parametrize("constant", CONSTANTS)
 def test_a_larger_constant_never_makes_a_step_faster(constant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    large = (1e3, 1e3) if constant == "loss" else 1e3
+    large = {"loss": (1e3, 1e3), "accumulation": Accumulation(1e3)}.get(constant, 1e3)
     bare = step(NONE)
     monkeypatch.setitem(FRAMEWORKS, "ddp", replace(FRAMEWORKS[NONE], **{constant: large}))
     if constant == "slot":
-        assert step("ddp") >= bare + 2e3  # Two stages, one after the other, forward and backward.
+        # Two stages, one after the other, forward and backward; posted messages let the host go ahead of the device.
+        assert step("ddp", "pp", BLOCKING) >= bare + 2e3
+        assert step("ddp") == bare
     elif constant != "host_launch":
         assert step("ddp") > bare
     else:
         assert step("ddp") > 1e3
+
+
+@pytest.mark.parametrize(
+    ("changes", "waiting"),
+    [
+        (["plan.schedule=1f1b", BLOCKING], "FB"),
+        (["plan.schedule=interleaved_1f1b", BLOCKING], "F"),
+        (["plan.schedule=zb_h1", BLOCKING], "FI"),
+        (["plan.schedule=interleaved_1f1b"], ""),
+    ],
+)
+def test_the_device_runs_dry_before_what_follows_the_messages_that_are_completed(
+    changes: list[str], waiting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interleaved forward and the backward after it share one exchange; nothing comes before weight gradients."""
+    run = inputs("plan.framework=ddp", "plan.pp=2", *changes, devices=2)
+    work = [each for each in run.program.instructions(0) if each.kind.value in "FBIW"]
+    device = run.topology.device(0)
+    bare = replace(FRAMEWORKS[NONE], pairs_messages=True)
+    seconds = []
+    for framework in (bare, replace(bare, slot=1.0)):
+        monkeypatch.setitem(FRAMEWORKS, "ddp", framework)
+        cost = ComputeCost(run.program, device, Calibration())
+        seconds.append([cost.seconds(each) for each in work])
+    added = {each.kind.value: late - early for each, early, late in zip(work, *seconds, strict=True)}
+    assert added == {kind: pytest.approx(float(kind in waiting), abs=1e-9) for kind in added}
 
 
 def test_the_host_is_ahead_of_the_device_where_it_launches_faster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +90,39 @@ def test_cross_entropy_of_torch_moves_the_bytes_that_were_counted() -> None:
     for phase, counted in zip((Phase.FORWARD, Phase.INPUT_GRAD), TORCH_LOSS, strict=True):
         (kernel,) = framework_kernels(graph, node, phase, 3, 2, FRAMEWORKS["fsdp"])
         assert kernel.elements * 2 >= counted * 3 * sequence * classes
+
+
+def mixture_step(*changes: str) -> float:
+    changes = ("plan.dtype=bf16", "plan.framework=ddp", "plan.num_microbatches=1", *changes)
+    sizes = ("model.num_hidden_layers=2", "model.sequence_length=64")
+    run = load(
+        "mixtral-8x7b", "dgx-h100", "single", ["topology.node.count=2", "plan.dp=2", "plan.ep=2", *sizes, *changes]
+    )
+    return simulate(run.program, run.topology, Calibration())[0].step_time
+
+
+def test_the_host_of_a_mixture_holds_the_device_up_unless_graphs_are_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two mixtures, forward and backward, of a step that takes far less than a second."""
+    bare = mixture_step()
+    monkeypatch.setitem(FRAMEWORKS, "ddp", replace(FRAMEWORKS["ddp"], mixture=1.0))
+    assert 4.0 < mixture_step() < 4.0 + bare
+    assert mixture_step("plan.cuda_graphs=true") == pytest.approx(bare, rel=1e-9)
+
+
+@pytest.mark.parametrize("phase", [Phase.FORWARD, Phase.INPUT_GRAD])
+def test_a_loss_that_ranks_share_moves_as_much_of_each_logit(phase: Phase) -> None:
+    """What a rank's kernels of the loss move of its logits; targets and sums have a number a position."""
+    moved = {}
+    for tp in (1, 2):
+        graph = inputs("plan.dtype=bf16", f"plan.tp={tp}", "model.vocab_size=65536", devices=2).program.graph
+        kernels = [
+            kernel
+            for node in graph.nodes
+            if isinstance(node.layer, CrossEntropy | VocabularyMax | VocabularySum)
+            for kernel in framework_kernels(graph, node, phase, 3, 2, FRAMEWORKS["megatron"])
+        ]
+        moved[tp] = sum(kernel.elements for kernel in kernels)
+    assert moved[2] == moved[1] / 2
 
 
 def test_older_attention_takes_longer_the_newer_the_device() -> None:
@@ -81,3 +145,19 @@ def test_without_a_framework_the_host_costs_nothing() -> None:
     run = inputs(topology="dgx-a100")
     cost = ComputeCost(run.program, run.topology.device(0), Calibration())
     assert cost.host_seconds(Instruction.parse("0F0.0")) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "summed", "expected"),
+    [
+        # The product reads and writes the sum and need not write the gradient: 4 + 4 - 2, 2 + 2 - 2.
+        ("megatron", "bf16", "fp32", 6),
+        ("megatron", "fp16", "same", 2),
+        # The gradient is read, the sum read and written.
+        ("megatron-deepspeed", "fp16", "same", 6),
+        ("none", "bf16", "fp32", 0),
+    ],
+)
+def test_gradients_are_summed_up_in_their_dtype(name: str, dtype: str, summed: str, expected: int) -> None:
+    plan = inputs(f"plan.dtype={dtype}", f"plan.gradient_dtype={summed}").plan
+    assert FRAMEWORKS[name].accumulation.bytes(plan.gradient_itemsize, plan.itemsize) == expected

@@ -20,8 +20,14 @@ from simulator.reports.validation import render
 SHORT = "model.sequence_length=64"
 """A forward of a block then takes 5 ms."""
 
-NOISE = 0.1
-"""By how much a busy machine may change a bubble, of the step; plans differ by more."""
+GOAL = 0.03
+"""By how much a bubble may differ from the predicted one, of the step: what docs/schedules.md is held to.
+
+Devices are timers, so that a busy machine delays single steps; their median stays within 2 points on two cores on
+which three times as many processes want to run.
+"""
+
+STEPS = {"rounds": 1, "steps": 5, "warmup": 1}
 
 
 def launch(out: Path, ranks: int, plans: Sequence[str], **options: object) -> Launch:
@@ -41,13 +47,13 @@ def pipelines(folder: Path, ranks: int, schedules: Sequence[str]) -> list[str]:
 
 
 def check(results: Sequence[Validation]) -> None:
-    """Spans come in the predicted order and no sooner than predicted; idle time is where it should be."""
+    """Spans come in the predicted order and no sooner than predicted; medians over the steps are idle as predicted."""
     for result in results:
         comparison = result.comparison
         step, bubble = comparison.step_time, comparison.bubble_fraction
         assert comparison.same_order, result.name
         assert step.measured > 0.97 * step.predicted, result.name
-        assert bubble.measured == pytest.approx(bubble.predicted, abs=NOISE), result.name
+        assert bubble.measured == pytest.approx(bubble.predicted, abs=GOAL), result.name
 
 
 def test_computations_take_the_predicted_time_and_train_nothing() -> None:
@@ -65,7 +71,7 @@ def test_computations_take_the_predicted_time_and_train_nothing() -> None:
 def test_four_ranks_run_schedules_as_predicted(tmp_path: Path) -> None:
     """The last plan has no pipeline, but collectives; how long they take says gloo, not the topology."""
     plans = [*pipelines(tmp_path, 4, ("1f1b", "interleaved_1f1b", "zb_h2", "chimera")), "dp2-tp2"]
-    results = validate(launch(tmp_path, 4, plans, rounds=1, steps=3, warmup=0))
+    results = validate(launch(tmp_path, 4, plans, **STEPS))
     check(results[:-1])
     assert [result.comparison.same_order for result in results] == [True] * len(plans)
     _, remarks = render(results, tmp_path)
@@ -77,7 +83,7 @@ def test_four_ranks_run_schedules_as_predicted(tmp_path: Path) -> None:
 @pytest.mark.distributed
 def test_eight_ranks_run_schedules_as_predicted(tmp_path: Path) -> None:
     schedules = ("gpipe", "1f1b", "interleaved_1f1b", "zb_h1", "zb_h2", "interleaved_zero_bubble", "zbv", "hanayo")
-    check(validate(launch(tmp_path, 8, pipelines(tmp_path, 8, schedules), rounds=1, steps=5, warmup=0)))
+    check(validate(launch(tmp_path, 8, pipelines(tmp_path, 8, schedules), **STEPS)))
 
 
 def test_there_is_nothing_to_calibrate(tmp_path: Path) -> None:

@@ -324,7 +324,10 @@ def test_missing_files(tmp_path: Path) -> None:
             '--set topology.node.count=many: topology.node.count: "many" is not a whole number',
         ),
         ("plna.tp=2", "--set plna.tp=2: plna.tp: names no document; did you mean plan?"),
-        ("tp=2", "--set tp=2: is not a change; write --set plan.tp=4"),
+        ("tp=2", "--set tp=2: is not a change; write --set plan.tp=2"),
+        ("nodes=4", "--set nodes=4: is not a change; write --set topology.nodes=4"),
+        ("hidden_size=4", "--set hidden_size=4: is not a change; write --set model.hidden_size=4"),
+        ("hiden=4", "--set hiden=4: is not a change; write --set plan.tp=4"),
         ("plan.tp", "--set plan.tp: is not a change; write --set plan.tp=4"),
     ],
 )

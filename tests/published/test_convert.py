@@ -95,6 +95,15 @@ def test_what_is_not_stated_is_a_default_and_says_so() -> None:
     assert run.plan.origins["tp"] == "stated"
 
 
+def test_torchtitan_cuts_the_batch_of_a_pipeline_by_stages_and_keeps_parameters_whole() -> None:
+    settings = {"framework": "torchtitan", "zero_stage_or_fsdp": "FSDP2 (full shard)", "micro_batch": ""}
+    plan = convert(row(**settings, global_batch="16")).plan.data
+    assert (plan["microbatch_size"], plan["dp"], plan["pp"]) == (16 // 2 // 2, 2, 2)
+    assert (plan["reshard_after_forward"], plan["gradient_sync"]) == (False, "last")
+    alone = convert(row(**settings, global_batch="16", pp="1", schedule="")).plan.data
+    assert (alone.get("reshard_after_forward", True), alone["gradient_sync"]) == (True, "each")
+
+
 @pytest.mark.parametrize(
     ("framework", "arch", "rate"),
     [
