@@ -27,6 +27,8 @@ class Framework:
         Cuts the batch of a pipeline into as many micro-batches as there are stages unless a row says otherwise.
     dropout
         Rate that its scripts give GPTs and BERTs.
+    bins_lengths
+        Batches of its BERTs hold sequences of one length, and its head is computed where words are guessed.
     flash_since
         Year from which its attention is fused unless a row says otherwise.
     source
@@ -41,6 +43,7 @@ class Framework:
     sequence_parallel: bool = False
     cuts_by_stages: bool = False
     dropout: float = 0.0
+    bins_lengths: bool = False
     flash_since: int = 2023
     source: str = ""
     text: str = ""
@@ -113,6 +116,17 @@ FRAMEWORKS = (
     ),
     Framework(
         name="ddp",
+        pattern=r"apex lamb",
+        settings={"dp_overlap": False},
+        dropout=0.1,
+        bins_lengths=True,
+        flash_since=9999,
+        source="DeepLearningExamples, PyTorch BERT with LDDL (since container 21.11), run_pretraining.py: DDP with one "
+        "bucket for all gradients (bucket_cap_mb: the device's memory), reduced behind the last backward in the "
+        "training dtype; dense_sequence_output; hidden_dropout_prob and attention_probs_dropout_prob are 0.1",
+    ),
+    Framework(
+        name="ddp",
         pattern=r"ddp|apex|pytorch|torchgpipe|horovod|flash-attention",
         dropout=0.1,
         source="torch DDP; DeepLearningExamples' bert_config.json: hidden_dropout_prob and "
@@ -125,7 +139,7 @@ UNKNOWN = Framework(name="none", pattern="", source="the framework is not known"
 
 COMPILED = re.compile(r"torch\.compile|\bcompiled?\b|inductor")
 _WITHOUT = re.compile(r"(?:(\d[\d.]*[mb]) )?(?:\bno|without|\bnon-?)\W*flash")
-_YEAR = re.compile(r"arxiv[ :]*(\d\d)(0[1-9]|1[0-2])\.\d{4,5}|\b(20[12]\d)\b")
+_YEAR = re.compile(r"arxiv[ :]*(\d\d)(0[1-9]|1[0-2])\.\d{4,5}|\b(20[12]\d)\b|container (\d\d)\.(?:0[1-9]|1[0-2])\b")
 
 
 def framework_of(row: Row) -> Framework:
@@ -156,8 +170,13 @@ def attention_of(row: Row, framework: Framework) -> tuple[str, str]:
 
 
 def year_of(row: Row) -> float | None:
-    """Return the year of the software behind a row: half a year before an arXiv number, or the first year written."""
+    """Return the year of the software behind a row.
+
+    Half a year before an arXiv number, the first year written, or that of one of NVIDIA's containers (21.11).
+    """
     match = _YEAR.search(row.words("source_ref", "source", "notes"))
     if match is None:
         return None
-    return 2000 + int(match[1]) + (int(match[2]) - 1) / 12 - 0.5 if match[1] else float(match[3])
+    if match[1]:
+        return 2000 + int(match[1]) + (int(match[2]) - 1) / 12 - 0.5
+    return float(match[3]) if match[3] else 2000.0 + int(match[4])
