@@ -207,7 +207,7 @@ class ComputeCost:
         graph, plan = self.program.graph, self.program.plan
         for phase in phases(graph, node, kind):
             size, itemsize = plan.microbatch_size, plan.itemsize
-            for kernel in framework_kernels(graph, node, phase, size, itemsize, self.framework):
+            for kernel in framework_kernels(graph, node, phase, size, plan.dtype, itemsize, self.framework):
                 yield phase, kernel
 
     def _median_ratio(self) -> float:

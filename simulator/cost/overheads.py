@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from simulator.cost.convolutions import convolution_kernels
 from simulator.model.graph import LayerGraph, Node
-from simulator.model.layers import CrossEntropy
+from simulator.model.layers import Conv2d, CrossEntropy
 from simulator.model.layers.base import Kernel, Phase, count, memory
 from simulator.model.layers.vocabulary import VocabularySum
 from simulator.plan.frameworks import Framework
 
 
 def framework_kernels(
-    graph: LayerGraph, node: Node, phase: Phase, batch: int, itemsize: int, framework: Framework
+    graph: LayerGraph, node: Node, phase: Phase, batch: int, dtype: str, itemsize: int, framework: Framework
 ) -> Iterator[Kernel]:
     """Yield the kernels of one phase of a layer as a framework runs them.
 
@@ -23,12 +24,15 @@ def framework_kernels(
         What is run.
     batch
         Samples of a micro-batch.
-    itemsize
-        Bytes of an element of the plan's dtype.
+    dtype, itemsize
+        The plan's dtype, and the bytes of an element.
     framework
         What is added; nothing by `none`, and never less than nothing.
     """
     inputs = graph.input_shapes(node)
+    if isinstance(node.layer, Conv2d):
+        yield from convolution_kernels(node.layer, phase, inputs, batch, dtype, framework)
+        return
     least = 0.0
     if isinstance(node.layer, CrossEntropy | VocabularySum):
         logits = batch * count(inputs[0])

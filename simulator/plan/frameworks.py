@@ -42,6 +42,10 @@ class Framework:
         Bytes of a parameter, in each micro-batch, that gradients move besides the product that makes them.
     update
         Bytes of a parameter that the optimizer moves besides one fused pass: casts, scaling, norm.
+    channels_first
+        Dtypes that tensor cores multiply whose images lie channels first, so that convolutions turn them.
+    winograd
+        Dtypes whose 3 x 3 convolutions are done with fewer multiplications.
     source
         Where the numbers come from.
     """
@@ -54,6 +58,8 @@ class Framework:
     loss: tuple[float, float] = (0.0, 0.0)
     accumulation: float = 0.0
     update: float = 0.0
+    channels_first: tuple[str, ...] = ()
+    winograd: tuple[str, ...] = ()
     source: str
 
 
@@ -132,7 +138,11 @@ FRAMEWORKS = {
     ),
     "ddp": Framework(
         loss=TORCH_LOSS,
-        source="loss counted",
+        channels_first=("tf32",),
+        winograd=("fp32",),
+        source="loss counted; images lie channels first unless a script asks for channels last, which "
+        "DeepLearningExamples' ConvNets do with amp alone (configs.yml: memory_format); its main.py lets cuDNN time its "
+        "algorithms (torch.backends.cudnn.benchmark)",
     ),
     "xla": Framework(source="XLA fuses element-wise operations and the loss, and runs a step as one program"),
 }

@@ -16,7 +16,8 @@ from simulator.model.layers.vocabulary import VocabularyMax, VocabularySum
 from simulator.plan.frameworks import FRAMEWORKS, NONE, TORCH_LOSS, Framework
 from simulator.program.instructions import Instruction
 
-CONSTANTS = [field.name for field in fields(Framework) if field.name not in ("source", "pairs_messages")]
+CHOICES = ("source", "pairs_messages", "channels_first", "winograd")
+CONSTANTS = [field.name for field in fields(Framework) if field.name not in CHOICES]
 BLOCKING = "plan.p2p_overlap=false"
 
 
@@ -88,7 +89,7 @@ def test_cross_entropy_of_torch_moves_the_bytes_that_were_counted() -> None:
     node = next(node for node in graph.nodes if isinstance(node.layer, CrossEntropy))
     sequence, classes = graph.input_shapes(node)[0]
     for phase, counted in zip((Phase.FORWARD, Phase.INPUT_GRAD), TORCH_LOSS, strict=True):
-        (kernel,) = framework_kernels(graph, node, phase, 3, 2, FRAMEWORKS["fsdp"])
+        (kernel,) = framework_kernels(graph, node, phase, 3, "bf16", 2, FRAMEWORKS["fsdp"])
         assert kernel.elements * 2 >= counted * 3 * sequence * classes
 
 
@@ -102,7 +103,7 @@ def test_a_loss_that_ranks_share_moves_as_much_of_each_logit(phase: Phase) -> No
             kernel
             for node in graph.nodes
             if isinstance(node.layer, CrossEntropy | VocabularyMax | VocabularySum)
-            for kernel in framework_kernels(graph, node, phase, 3, 2, FRAMEWORKS["megatron"])
+            for kernel in framework_kernels(graph, node, phase, 3, "bf16", 2, FRAMEWORKS["megatron"])
         ]
         moved[tp] = sum(kernel.elements for kernel in kernels)
     assert moved[2] == moved[1] / 2
