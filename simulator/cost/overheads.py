@@ -33,16 +33,18 @@ def framework_kernels(
     if isinstance(node.layer, Conv2d):
         yield from convolution_kernels(node.layer, phase, inputs, batch, dtype, framework)
         return
+    # Layers of images are counted as libraries run them, a kernel each; those of transformers as if they were fused.
+    wider = framework.elementwise if graph.tokens_per_sample else 1.0
     least = 0.0
     if isinstance(node.layer, CrossEntropy | VocabularySum):
         logits = batch * count(inputs[0])
         least = framework.loss[phase is not Phase.FORWARD] * logits / itemsize
         if isinstance(node.layer, VocabularySum) and phase is Phase.FORWARD:
             # Where ranks share the logits, finding the largest has read them once already.
-            least -= framework.elementwise * logits
+            least -= wider * logits
     for kernel in node.layer.kernels(phase, inputs, batch):
         if kernel.kind == "memory":
-            yield replace(kernel, elements=max(kernel.elements * framework.elementwise, least))
+            yield replace(kernel, elements=max(kernel.elements * wider, least))
         else:
             yield kernel
     if phase is Phase.WEIGHT_GRAD and framework.accumulation and node.layer.num_parameters:

@@ -35,7 +35,7 @@ class Framework:
     step
         Seconds of a step in which the device waits for the host: data, norm of the gradients, loss, logging.
     elementwise
-        Bytes that element-wise operations move for each byte of fused ones, 1 or more.
+        Bytes that element-wise operations of a model of tokens move for each byte of fused ones, 1 or more.
     loss
         Bytes of a logit that the loss moves forward and backward, for those that do not fuse it; (0, 0): fused.
     accumulation
@@ -137,12 +137,16 @@ FRAMEWORKS = {
         source="as megatron-deepspeed, whose model and optimizer steps it shares",
     ),
     "ddp": Framework(
+        step=parse_seconds("7.2 ms"),
+        elementwise=1.55,
         loss=TORCH_LOSS,
+        accumulation=6.0,
         channels_first=("tf32",),
         winograd=("fp32",),
-        source="loss counted; images lie channels first unless a script asks for channels last, which "
+        source="loss counted; 16-bit gradients that accumulate are read twice and written once; images lie channels first unless a script asks for channels last, which "
         "DeepLearningExamples' ConvNets do with amp alone (configs.yml: memory_format); its main.py lets cuDNN time its "
-        "algorithms (torch.backends.cudnn.benchmark)",
+        "algorithms (torch.backends.cudnn.benchmark). The rest fitted on 35 calibration rows of DeepLearningExamples: "
+        "median |error| 5.5%, mean 6.1%",
     ),
     "xla": Framework(source="XLA fuses element-wise operations and the loss, and runs a step as one program"),
 }

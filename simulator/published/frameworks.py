@@ -31,6 +31,10 @@ class Framework:
         Batches of its BERTs hold sequences of one length, and its head is computed where words are guessed.
     flash_since
         Year from which its attention is fused unless a row says otherwise.
+    flash_with
+        Found in the precision, in small letters, of runs whose attention is fused; empty: says nothing of it.
+    recomputes_from
+        Layers of a GPT from which its configurations compute every block again in backward; 0: never.
     source
         Where the defaults are documented.
     text
@@ -45,6 +49,8 @@ class Framework:
     dropout: float = 0.0
     bins_lengths: bool = False
     flash_since: int = 2023
+    flash_with: str = ""
+    recomputes_from: int = 0
     source: str = ""
     text: str = ""
 
@@ -111,6 +117,15 @@ FRAMEWORKS = (
     MEGATRON,
     Framework(
         name="xla",
+        pattern=r"\bpax",
+        flash_with=r"\bte\b",
+        recomputes_from=24,
+        source="google/paxml, contrib/gpu/scripts_gpu/configs.py: GPT5B (24 layers) and GPT175B set USE_REPEATED_LAYER, "
+        "GPT126M and the Llamas do not; repeated layers have CHECKPOINT_POLICY SAVE_NOTHING (tasks/lm/model_params.py); "
+        "Transformer Engine brings the fused attention (JAX-Toolbox, rosetta/projects/pax)",
+    ),
+    Framework(
+        name="xla",
         pattern=r"jax|pax|maxtext|t5x|xla|tensorflow|alpa",
         source="XLA fuses element-wise operations and overlaps gradient reductions (latency-hiding scheduler)",
     ),
@@ -159,6 +174,8 @@ def attention_of(row: Row, framework: Framework) -> tuple[str, str]:
     # "126M without flash attention", in a note on a whole table, is said of the model of that size alone.
     if without and (without[1] or "") in row.words("model"):
         return "math", "the row says without flash attention"
+    if framework.flash_with and not re.search(framework.flash_with, row.words("dtype")):
+        return "math", f"default of {framework.text} without Transformer Engine"
     if "flash" in text:
         return "flash", "the row says flash attention"
     year = year_of(row)
