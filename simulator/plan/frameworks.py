@@ -128,8 +128,13 @@ FRAMEWORKS = {
         "median |error| 4.7%, mean 6.2%",
     ),
     "fsdp-compiled": Framework(
+        loss=TORCH_LOSS,
+        accumulation=14.0,
         update=12.0,
-        source="torch.compile fuses the loss and element-wise operations; clipping as fsdp",
+        source="torch.compile fuses element-wise operations; torchtitan compiles blocks alone, so that the loss is as fsdp's "
+        "(train.py of December 2024); FSDP2 copies parameters out of what it gathered (2 + 2), forward and backward, and "
+        "gradients into an fp32 buffer that it reduces (2 + 4; torch/distributed/fsdp/_fully_shard/_fsdp_collectives.py); "
+        "clipping as fsdp",
     ),
     "deepspeed": Framework(
         loss=MEGATRON_LOSS,
