@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from simulator.cost.convolutions import convolution_kernels
 from simulator.model.graph import LayerGraph, Node
-from simulator.model.layers import Conv2d, CrossEntropy
-from simulator.model.layers.base import Kernel, Phase, count, memory
+from simulator.model.layers import Conv2d, CrossEntropy, Embedding
+from simulator.model.layers.base import Kernel, Phase, count, matmul, memory
 from simulator.model.layers.vocabulary import VocabularySum
 from simulator.plan.frameworks import Framework
 
@@ -33,6 +33,9 @@ def framework_kernels(
     if isinstance(node.layer, Conv2d):
         yield from convolution_kernels(node.layer, phase, inputs, batch, dtype, framework)
         return
+    if framework.one_hot and isinstance(node.layer, Embedding) and phase is not Phase.INPUT_GRAD:
+        yield from _one_hot_kernels(node.layer, phase, batch * count(inputs[0]))
+        return
     # Layers of images are counted as libraries run them, a kernel each; those of transformers as if they were fused.
     wider = framework.elementwise if graph.tokens_per_sample else 1.0
     least = 0.0
@@ -49,3 +52,12 @@ def framework_kernels(
             yield kernel
     if phase is Phase.WEIGHT_GRAD and framework.accumulation and node.layer.num_parameters:
         yield memory(framework.accumulation * node.layer.num_parameters / itemsize)
+
+
+def _one_hot_kernels(layer: Embedding, phase: Phase, tokens: int) -> Iterator[Kernel]:
+    """Yield the rows of zeros with a one, and their product with the table, or with the gradient of what was made."""
+    yield memory(tokens * layer.vocab_size)
+    if phase is Phase.FORWARD:
+        yield matmul(tokens, layer.hidden, layer.vocab_size)
+    else:
+        yield matmul(layer.vocab_size, layer.hidden, tokens)

@@ -42,6 +42,11 @@ class Framework:
         Bytes of a parameter, in each micro-batch, that gradients move besides the product that makes them.
     update
         Bytes of a parameter that the optimizer moves besides one fused pass: casts, scaling, norm.
+    listing
+        Seconds of the host for each rank that holds a part of a parameter, whenever the parameter is gathered from a
+        list of such parts; the device waits for it.
+    one_hot
+        Whether tokens are looked up as a product of one-hot rows and the table.
     channels_first
         Dtypes that tensor cores multiply whose images lie channels first, so that convolutions turn them.
     winograd
@@ -58,6 +63,8 @@ class Framework:
     loss: tuple[float, float] = (0.0, 0.0)
     accumulation: float = 0.0
     update: float = 0.0
+    listing: float = 0.0
+    one_hot: bool = False
     channels_first: tuple[str, ...] = ()
     winograd: tuple[str, ...] = ()
     source: str
@@ -141,6 +148,15 @@ FRAMEWORKS = {
         update=MEGATRON_UPDATE,
         source="as megatron-deepspeed, whose model and optimizer steps it shares",
     ),
+    "deepspeed-lists": Framework(
+        listing=parse_seconds("67 us"),
+        loss=MEGATRON_LOSS,
+        update=MEGATRON_UPDATE,
+        source="as deepspeed, of 2021: _allgather_param of runtime/zero/partition_parameters.py walks over all ranks to list "
+        "the parts of a parameter, and torch copies each out of the buffer that NCCL filled. "
+        "Listing fitted on 4 calibration rows (Narayanan et al. 2021, table 2): median |error| 21%. Those say less of its "
+        "growth with the ranks, about 17 us, than of its level: it stands for slow gathers too",
+    ),
     "ddp": Framework(
         step=parse_seconds("7.2 ms"),
         elementwise=1.55,
@@ -152,6 +168,11 @@ FRAMEWORKS = {
         "DeepLearningExamples' ConvNets do with amp alone (configs.yml: memory_format); its main.py lets cuDNN time its "
         "algorithms (torch.backends.cudnn.benchmark). The rest fitted on 35 calibration rows of DeepLearningExamples: "
         "median |error| 5.5%, mean 6.1%",
+    ),
+    "pax": Framework(
+        one_hot=True,
+        source="as xla; EMBEDDING_LOOKUP_STYLE is 'matmul' (google/paxml, tasks/lm/params/c4.py), a product with "
+        "jax.nn.one_hot(ids) (google/praxis, layers/embedding_softmax.py)",
     ),
     "xla": Framework(source="XLA fuses element-wise operations and the loss, and runs a step as one program"),
 }

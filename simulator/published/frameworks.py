@@ -116,7 +116,7 @@ FRAMEWORKS = (
     ),
     MEGATRON,
     Framework(
-        name="xla",
+        name="pax",
         pattern=r"\bpax",
         flash_with=r"\bte\b",
         recomputes_from=24,
@@ -150,6 +150,18 @@ FRAMEWORKS = (
 )
 """The first that is found counts."""
 
+DEEPSPEED_LISTS = Framework(
+    name="deepspeed-lists",
+    pattern="",
+    settings={"dp_overlap": True, "prefetch": 0},
+    source="DeepSpeed of 2021, runtime/zero/partition_parameters.py, _allgather_param: each parameter is gathered by itself "
+    "into a list of its parts, after torch.cuda.synchronize(), so that nothing is computed meanwhile",
+)
+"""How DeepSpeed's ZeRO-3 gathered before the coordinator of January 2022 (partitioned_param_coordinator.py)."""
+
+LISTS_UNTIL = 2022
+"""Year from which it does not."""
+
 UNKNOWN = Framework(name="none", pattern="", source="the framework is not known")
 
 COMPILED = re.compile(r"torch\.compile|\bcompiled?\b|inductor")
@@ -161,6 +173,8 @@ def framework_of(row: Row) -> Framework:
     """Return the framework that a row names; its compiled form where the row says so."""
     text = row.words("framework")
     found = next((each for each in FRAMEWORKS if re.search(each.pattern, text)), UNKNOWN)
+    if found.name == "deepspeed" and (year_of(row) or LISTS_UNTIL) < LISTS_UNTIL:
+        found = DEEPSPEED_LISTS
     found = replace(found, text=text)
     if found.name == "fsdp" and COMPILED.search(row.words("framework", "notes")):
         return replace(found, name="fsdp-compiled")

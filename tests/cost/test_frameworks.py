@@ -16,7 +16,7 @@ from simulator.model.layers.vocabulary import VocabularyMax, VocabularySum
 from simulator.plan.frameworks import FRAMEWORKS, NONE, TORCH_LOSS, Framework
 from simulator.program.instructions import Instruction
 
-CHOICES = ("source", "pairs_messages", "channels_first", "winograd")
+CHOICES = ("source", "pairs_messages", "one_hot", "channels_first", "winograd")
 CONSTANTS = [field.name for field in fields(Framework) if field.name not in CHOICES]
 BLOCKING = "plan.p2p_overlap=false"
 
