@@ -14,7 +14,14 @@ from simulator.plan.frameworks import Framework
 
 
 def framework_kernels(
-    graph: LayerGraph, node: Node, phase: Phase, batch: int, dtype: str, itemsize: int, framework: Framework
+    graph: LayerGraph,
+    node: Node,
+    phase: Phase,
+    batch: int,
+    dtype: str,
+    itemsize: int,
+    framework: Framework,
+    gradient_itemsize: int | None = None,
 ) -> Iterator[Kernel]:
     """Yield the kernels of one phase of a layer as a framework runs them.
 
@@ -28,6 +35,8 @@ def framework_kernels(
         The plan's dtype, and the bytes of an element.
     framework
         What is added; nothing by `none`, and never less than nothing.
+    gradient_itemsize
+        Bytes of an element of a gradient that is summed up over micro-batches; those of the dtype if absent.
     """
     inputs = graph.input_shapes(node)
     if isinstance(node.layer, Conv2d):
@@ -50,8 +59,9 @@ def framework_kernels(
             yield replace(kernel, elements=max(kernel.elements * wider, least))
         else:
             yield kernel
-    if phase is Phase.WEIGHT_GRAD and framework.accumulation and node.layer.num_parameters:
-        yield memory(framework.accumulation * node.layer.num_parameters / itemsize)
+    moved = framework.accumulation.bytes(gradient_itemsize or itemsize, itemsize)
+    if phase is Phase.WEIGHT_GRAD and moved and node.layer.num_parameters:
+        yield memory(moved * node.layer.num_parameters / itemsize)
 
 
 def _one_hot_kernels(layer: Embedding, phase: Phase, tokens: int) -> Iterator[Kernel]:

@@ -103,10 +103,10 @@ FRAMEWORKS = (
     Framework(
         name="megatron-core",
         pattern=r"megatron-?(?:bridge|core|mcore)|nemo|dgxc",
-        settings={"gradient_dtype": "fp32", "dp_overlap": True},
+        settings={"gradient_dtype": "bf16", "dp_overlap": True},
         sequence_parallel=True,
-        source="Megatron-Bridge recipes: sequence_parallel with tensor parallelism, overlap_grad_reduce and "
-        "overlap_param_gather on, gradients accumulated in fp32",
+        source="Megatron-Bridge scripts/performance/configs: sequence_parallel with tensor parallelism, "
+        "overlap_grad_reduce and overlap_param_gather on, grad_reduce_in_fp32 = False",
     ),
     replace(
         MEGATRON,
@@ -120,8 +120,9 @@ FRAMEWORKS = (
         pattern=r"\bpax",
         flash_with=r"\bte\b",
         recomputes_from=24,
-        source="google/paxml, contrib/gpu/scripts_gpu/configs.py: GPT5B (24 layers) and GPT175B set USE_REPEATED_LAYER, "
-        "GPT126M and the Llamas do not; repeated layers have CHECKPOINT_POLICY SAVE_NOTHING (tasks/lm/model_params.py); "
+        source="google/paxml, contrib/gpu/scripts_gpu/configs.py: GPT5B (24 layers) and GPT175B set "
+        "USE_REPEATED_LAYER, GPT126M and the Llamas do not; repeated layers have CHECKPOINT_POLICY SAVE_NOTHING "
+        "(tasks/lm/model_params.py); "
         "Transformer Engine brings the fused attention (JAX-Toolbox, rosetta/projects/pax)",
     ),
     Framework(
@@ -154,8 +155,8 @@ DEEPSPEED_LISTS = Framework(
     name="deepspeed-lists",
     pattern="",
     settings={"dp_overlap": True, "prefetch": 0},
-    source="DeepSpeed of 2021, runtime/zero/partition_parameters.py, _allgather_param: each parameter is gathered by itself "
-    "into a list of its parts, after torch.cuda.synchronize(), so that nothing is computed meanwhile",
+    source="DeepSpeed of 2021, runtime/zero/partition_parameters.py, _allgather_param: each parameter is gathered by "
+    "itself into a list of its parts, after torch.cuda.synchronize(), so that nothing is computed meanwhile",
 )
 """How DeepSpeed's ZeRO-3 gathered before the coordinator of January 2022 (partitioned_param_coordinator.py)."""
 

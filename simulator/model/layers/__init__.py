@@ -23,6 +23,7 @@ from simulator.model.layers.pool import Pool, PoolSpec
 from simulator.model.layers.qkv import Qkv
 from simulator.model.layers.slice import Slice
 from simulator.model.layers.tokens import FirstToken, FirstTokens, Tokens
+from simulator.model.layers.traced import Operation, Traced, TracedLoss, TracedSpec
 
 AnyLayerSpec = (
     LinearSpec
@@ -36,6 +37,7 @@ AnyLayerSpec = (
     | AddSpec
     | PoolSpec
     | FlattenSpec
+    | TracedSpec
     | DropoutSpec
 )
 
@@ -69,6 +71,7 @@ __all__ = [
     "MeanSquaredError",
     "MergeBlocks",
     "Norm",
+    "Operation",
     "Phase",
     "Pool",
     "Qkv",
@@ -77,5 +80,8 @@ __all__ = [
     "ShapeError",
     "Slice",
     "Tokens",
+    "Traced",
+    "TracedLoss",
+    "TracedSpec",
     "count",
 ]
