@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from simulator.errors import InputError, PlancastError
 from simulator.load import load_jobs
+
+PR_SET_PDEATHSIG = 1
+"""Of linux/prctl.h."""
 
 
 def main() -> int:
@@ -19,6 +24,7 @@ def main() -> int:
     if "RANK" not in os.environ:
         print("start me with torchrun (see README) or use plancast run", file=sys.stderr)
         return 2
+    die_with_parent()
     try:
         inputs = load_jobs(arguments.model, arguments.topology, arguments.plan, arguments.set)
         from executor.session import Schedule, Session
@@ -31,6 +37,11 @@ def main() -> int:
     except PlancastError as error:
         print(error, file=sys.stderr)
         return 1
+    except Exception as error:  # torch cannot load, or nobody can be reached.
+        hint = "; choose another MASTER_PORT" if "EADDRINUSE" in str(error) else ""
+        reason = (str(error).splitlines() or [""])[0]
+        print(f"rank {os.environ['RANK']}: starting: {type(error).__name__}: {reason}{hint}", file=sys.stderr)
+        return 1
     session.run(
         Schedule(
             rounds=arguments.rounds,
@@ -41,6 +52,12 @@ def main() -> int:
         )
     )
     return 0
+
+
+def die_with_parent() -> None:
+    """Have Linux kill this process when its launcher ends in whatever way; elsewhere the watchdog notices, later."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _parser() -> argparse.ArgumentParser:

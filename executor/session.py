@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from executor.calibrate import Calibrator, Samples, combine
@@ -23,7 +23,7 @@ from executor.memory import held_bytes, keep_freed_memory
 from executor.recorder import clock_offset, plain
 from executor.runtime import Runtime
 from executor.transport import Transport
-from executor.watchdog import Watchdog
+from executor.watchdog import START, Watchdog
 from simulator.errors import ExecutionError
 from simulator.load import Inputs
 from simulator.results.assemble import Recorded, assemble_all
@@ -108,8 +108,17 @@ class Session:
         self._interpreter = Emulated if backend == "emulated" else Runtime
         self._kind = first.topology.device(self.rank).kind
         self.device = _device(backend)
-        store, _, _ = next(rendezvous("env://"))
+        store, _, _ = next(rendezvous("env://", timeout=datetime.timedelta(seconds=timeout + START)))
+        self._inputs = inputs
+        self._recording = False
         self.watchdog = Watchdog(PrefixStore("plancast", store), self.rank, self.world_size, timeout, self._save_all)
+        try:
+            self._connect(store, backend, timeout)
+        except Exception as error:
+            self.watchdog.fail(f"{type(error).__name__}: {_first_line(error)}")
+
+    def _connect(self, store: Store, backend: str, timeout: float) -> None:
+        """Make the group of all ranks, and one that only controls the run."""
         dist.init_process_group(
             "nccl" if backend == "cuda" else "gloo",
             store=PrefixStore("groups", store),
@@ -120,12 +129,11 @@ class Session:
         )
         self.control = dist.new_group(backend="gloo")
         self.offset, self._clock_error = clock_offset(self.control)
-        self._inputs = inputs
-        self._recording = False
 
     def run(self, schedule: Schedule) -> None:
         """Train all jobs and write their recordings; any failure ends the process with its cause named."""
         try:
+            self.watchdog.look_away("building")
             self._build(schedule)
             for job in self.jobs:
                 self._train(job, None, schedule.warmup)
@@ -139,6 +147,7 @@ class Session:
                         )
             for job in self.jobs:
                 self._count_memory(job)
+                self.watchdog.look_away("writing")
                 self._write(job)
             dist.barrier(group=self.control)
             for job in self.jobs:
@@ -173,9 +182,11 @@ class Session:
             self._train(job, turn, schedule.steps)
             return
         self._train(job, None, 1)
+        self.watchdog.look_away("calibrating")
         for done in range(0, schedule.steps, IN_A_ROW):
             job.calibrator.sample()
             self._train(job, turn, min(IN_A_ROW, schedule.steps - done))
+            self.watchdog.look_away("calibrating")
         job.calibrator.sample()
         job.samples.append(job.calibrator.take())
 
@@ -199,8 +210,10 @@ class Session:
             job.leads.append(lead)
             lead = len(job.steps) % SAVE_EVERY == 0
             if lead:
+                self.watchdog.look_away("writing")
                 self._save(job)
-        self.watchdog.look_at(None, None)
+                self.watchdog.look_at(job.runtime.lanes, job.inputs.program)
+        self.watchdog.look_away("between steps")
 
     def _count_memory(self, job: Job) -> None:
         """Run one more step that is not timed: counting slows it, and the steps before it do the same.
@@ -212,7 +225,7 @@ class Session:
         self.watchdog.look_at(job.runtime.lanes, job.inputs.program)
         self._recording = False
         job.held = held_bytes(job.runtime)
-        self.watchdog.look_at(None, None)
+        self.watchdog.look_away("between steps")
 
     def _write(self, job: Job) -> None:
         """Bring everything to rank 0, which writes it."""
