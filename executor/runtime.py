@@ -32,6 +32,7 @@ from simulator.program.instructions import (
     Instruction,
     Kind,
 )
+from simulator.program.vocabulary_passes import SHARED
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -46,13 +47,13 @@ class Runtime(Interpreter):
         self.dtype = DTYPES[plan.dtype]
         splits = any(instruction.kind is Kind.W for instruction in self.instructions)
         tp_rank, ep_rank = mesh.coordinate(rank, "tp"), program.group(rank, "ep").index(rank)
-        places = places_of(program.graph, plan, mesh.coordinate(rank, "cp"))
-        self.stages = {
-            stage.index: StageModule(
-                stage, program.graph, plan, tp_rank, self.dtype, device, splits, ep_rank=ep_rank, places=places
+        self.place, places = mesh.coordinate(rank, "pp"), places_of(program.graph, plan, mesh.coordinate(rank, "cp"))
+        self.stages = {}
+        for stage in program.stages_of(self.place):
+            shard, shards = (self.place, plan.pp) if program.placement[stage.index] == SHARED else (tp_rank, plan.tp)
+            self.stages[stage.index] = StageModule(
+                stage, program.graph, plan, shard, self.dtype, device, splits, ep_rank, places, shards
             )
-            for stage in program.stages_of(mesh.coordinate(rank, "pp"))
-        }
         self.gradients = {
             index: Gradients(module, DTYPES.get(plan.gradient_dtype, self.dtype))
             for index, module in self.stages.items()
@@ -222,7 +223,11 @@ class Runtime(Interpreter):
         node, layer = segment.nodes[0], segment.exchange
         assert layer
         name = self.program.graph.values[node.inputs[0]]
-        tensor = microbatch.values.pop(name) if segment.consumed else microbatch.values[name]
+        if name not in microbatch.values:
+            # Another rank has it, and hands it to all.
+            tensor = self.empty(name)
+        else:
+            tensor = microbatch.values.pop(name) if segment.consumed else microbatch.values[name]
         self.lanes.keep(tensor)
         if isinstance(layer, ExpertExchange):
             route = self._route(instruction, microbatch)
@@ -235,6 +240,8 @@ class Runtime(Interpreter):
                 self.stages[instruction.stage].restore(microbatch, node.name, result())
                 return
             microbatch.values[node.name] = result()
+            if self.program.leaves(instruction.stage, node.name, self.place):
+                del microbatch.values[node.name]
             if segment.recomputed and instruction.kind in EXCHANGES_F:
                 self.stages[instruction.stage].drop(microbatch, instruction.part)
 
@@ -244,7 +251,9 @@ class Runtime(Interpreter):
         segment, microbatch = self.program.segment(instruction), self._begin_backward(instruction)
         node, layer = segment.nodes[0], segment.exchange
         assert layer
-        gradient = microbatch.gradients.pop(node.name)
+        gradient = microbatch.gradients.pop(node.name, None)
+        if gradient is None:
+            gradient = self.empty(node.name)
         self.stages[instruction.stage].forget(microbatch, instruction.part)
         self.lanes.keep(gradient)
         if isinstance(layer, ExpertExchange):
@@ -254,6 +263,11 @@ class Runtime(Interpreter):
             handles, result = exchange_back(self.transport, instruction.stream, layer, gradient)
 
         def finish() -> None:
+            if self.program.leaves(instruction.stage, node.inputs[0], self.place):
+                # The sum is another rank's.
+                microbatch.delivered = True
+                self._release(instruction, microbatch)
+                return
             self._keep_gradients(microbatch)
             microbatch.add_gradient(self.program.graph.gradients[node.inputs[0]], result())
 

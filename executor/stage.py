@@ -6,6 +6,7 @@ before its backward, other ranks may stand between, and the Program decides when
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from executor.modules.operations import PLAIN, Closure, Deferred
 from executor.places import Places
 from executor.routing import Route
 from simulator.errors import ExecutionError
-from simulator.model.graph import INPUT, LayerGraph
+from simulator.model.graph import INPUT, LayerGraph, Node
 from simulator.model.layers import GroupedLinear
 from simulator.plan.plan import Plan
 from simulator.program.stage import Stage
@@ -77,8 +78,8 @@ class StageModule(nn.Module):
     ----------
     stage, graph, plan
         From the Program.
-    tp_rank
-        Which shard this rank holds.
+    tp_rank, shards
+        Which shard this rank holds, of how many; of a stage that a pipeline shares, one for each of its ranks.
     dtype, device
         Of parameters and activations.
     splits
@@ -98,6 +99,7 @@ class StageModule(nn.Module):
         splits: bool = False,
         ep_rank: int = 0,
         places: Places | None = None,
+        shards: int = 0,
     ) -> None:
         super().__init__()
         self.deferred = Deferred() if splits else None
@@ -108,7 +110,8 @@ class StageModule(nn.Module):
         # Exchanges change no value by themselves: they have names of their own, and messages.
         self.value_of, self.gradient_of = graph.values, graph.gradients
         nodes = [node for part in stage.computing for node in stage.segments[part].nodes]
-        modules = [LayerModule(node, tp_rank, plan.tp, dtype, ep_rank, places).to(device) for node in nodes]
+        _check_experts(nodes, plan)
+        modules = [LayerModule(node, tp_rank, shards or plan.tp, dtype, device, ep_rank, places) for node in nodes]
         self.layers = nn.ModuleList(modules)
         for module in self.layers:
             assert isinstance(module, LayerModule)
@@ -254,3 +257,13 @@ class StageModule(nn.Module):
         """Compute the parameter gradients that backward of a segment put off."""
         for compute in microbatch.weights.pop(part):
             compute()
+
+
+def _check_experts(nodes: Iterable[Node], plan: Plan) -> None:
+    """Raise ExecutionError where experts would read tokens that each tensor-parallel rank has sorted by itself."""
+    cut = [node.name for node in nodes if isinstance(node.layer, GroupedLinear)]
+    if cut and plan.sequence_parallel and not plan.folds_experts:
+        raise ExecutionError(
+            f"{cut[0]}: its parts on the ranks of tp would read tokens that each rank has sorted by itself, which "
+            "cannot be run yet; set expert_tp: 1, or sequence_parallel: false"
+        )

@@ -137,28 +137,34 @@ def _check_devices(jobs: dict[str, Inputs], calibrate: bool) -> None:
             f"{first.name} has emulated devices: they take the time that the topology says, so there is nothing to "
             "calibrate; calibrate on --topology local-cpu, or simulate without a calibration"
         )
-    for inputs in jobs.values():
-        if inputs.plan.dtype not in EXECUTED and not emulated(first):
-            raise ExecutionError(
-                f"plan {inputs.plan.name} trains in {inputs.plan.dtype}, and the executor in {' or '.join(EXECUTED)}; "
-                "simulate it, or set plan.dtype=bf16"
-            )
-        if inputs.plan.gradient_dtype not in ("same", "fp32", inputs.plan.dtype) and not emulated(first):
-            raise ExecutionError(
-                f"plan {inputs.plan.name} sums gradients in {inputs.plan.gradient_dtype}, and the executor in fp32 or "
-                f"as dtype {inputs.plan.dtype} stores them; simulate it, or set plan.gradient_dtype=same"
-            )
-        if inputs.plan.sequence_parallel and inputs.plan.reduces_each and not emulated(first):
-            raise ExecutionError(
-                f"plan {inputs.plan.name} reduces gradients in each micro-batch, and the executor sums those of "
-                "sequence parallelism at the end; simulate it, or set plan.sequence_parallel=false"
-            )
+    if not emulated(first):
+        check_trains(jobs)
     drivers = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd")]
     if first.device(0).backend == "cuda" and not drivers:
         raise ExecutionError(
             f"{first.name} has {first.device(0).kind} devices, and this machine has no GPU driver; "
             "run on a machine with GPUs, or use --topology local-cpu"
         )
+
+
+def check_trains(jobs: dict[str, Inputs]) -> None:
+    """Refuse plans that the executor cannot train on any device. Raises ExecutionError."""
+    for inputs in jobs.values():
+        if inputs.plan.dtype not in EXECUTED:
+            raise ExecutionError(
+                f"plan {inputs.plan.name} trains in {inputs.plan.dtype}, and the executor in {' or '.join(EXECUTED)}; "
+                "simulate it, or set plan.dtype=bf16"
+            )
+        if inputs.plan.gradient_dtype not in ("same", "fp32", inputs.plan.dtype):
+            raise ExecutionError(
+                f"plan {inputs.plan.name} sums gradients in {inputs.plan.gradient_dtype}, and the executor in fp32 or "
+                f"as dtype {inputs.plan.dtype} stores them; simulate it, or set plan.gradient_dtype=same"
+            )
+        if inputs.plan.sequence_parallel and inputs.plan.reduces_each:
+            raise ExecutionError(
+                f"plan {inputs.plan.name} reduces gradients in each micro-batch, and the executor sums those of "
+                "sequence parallelism at the end; simulate it, or set plan.sequence_parallel=false"
+            )
 
 
 def _recover_all(launch: Launch, jobs: dict[str, Inputs]) -> list[Path]:

@@ -18,7 +18,7 @@ from executor.modules.vocabulary import RANKED
 from executor.places import Places
 from simulator.errors import ExecutionError
 from simulator.model.graph import Node, Shard
-from simulator.model.layers import GroupedLinear, Layer, Linear, Qkv, Router, Shape
+from simulator.model.layers import GroupedLinear, Layer, Linear, Qkv, Shape
 from simulator.model.layers.vocabulary import Positions
 
 WHOLE = ("q_norm", "k_norm")
@@ -34,7 +34,7 @@ class LayerModule(nn.Module):
         The node of the local graph.
     tp_rank, tp
         Which shard, of how many.
-    dtype
+    dtype, device
         Of the parameters.
     ep_rank
         Which of the expert-parallel ranks.
@@ -48,6 +48,7 @@ class LayerModule(nn.Module):
         tp_rank: int,
         tp: int,
         dtype: torch.dtype,
+        device: torch.device,
         ep_rank: int = 0,
         places: Places | None = None,
     ) -> None:
@@ -68,8 +69,13 @@ class LayerModule(nn.Module):
         self.operations: Operations = PLAIN
         self.weights = nn.ParameterDict(
             {
-                # Contiguous, because fused optimizers walk parameter, gradient and state side by side in memory.
-                name: nn.Parameter(self._initial(name, shape, tp_rank, tp).to(dtype).contiguous())
+                # Contiguous, because fused optimizers walk parameter, gradient and state side by side in memory; and
+                # copied, because a view of the whole would keep the other ranks' parts alive.
+                name: nn.Parameter(
+                    self._initial(name, shape, tp_rank, tp).to(
+                        device, dtype, copy=True, memory_format=torch.contiguous_format
+                    )
+                )
                 for name, shape in node.layer.parameters().items()
             }
         )
@@ -99,11 +105,6 @@ def check_runnable(node: Node) -> None:
         raise ExecutionError(
             f"{node.name}: norms of queries and keys are whole on every rank of tp; their gradients would have "
             "to be summed over the ranks, which cannot be run yet; set tp 1 or qk_norm: false"
-        )
-    if isinstance(layer, Router) and node.shard is Shard.SEQUENCE:
-        raise ExecutionError(
-            f"{node.name}: experts would read tokens that each rank of tp has sorted by itself, which cannot "
-            "be run yet; set sequence_parallel: false or tp 1"
         )
     if isinstance(layer, Linear) and layer.copies:
         raise ExecutionError(

@@ -21,6 +21,11 @@ def _add_to(parameter: Tensor, gradient: Tensor) -> None:
         parameter.grad.add_(gradient)
 
 
+def _saved(ctx: Any) -> list[Any]:
+    """Return what forward has saved, without history: it ends in the segment's inputs, and would keep them until W."""
+    return [None if tensor is None else tensor.detach() for tensor in ctx.saved_tensors]
+
+
 class Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, operations: Deferred, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -30,7 +35,7 @@ class Linear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+        x, weight = _saved(ctx)
         parameter, bias = ctx.weight, ctx.bias
 
         def later() -> None:
@@ -54,7 +59,7 @@ class Conv2d(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+        x, weight = _saved(ctx)
         parameter, bias, stride, padding = ctx.weight, ctx.bias, ctx.stride, ctx.padding
 
         def grads(weight: Tensor, wanted: list[bool]) -> list[Tensor | None]:
@@ -89,7 +94,7 @@ class Norm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, scale, weight, bias = ctx.saved_tensors
+        x, mean, scale, weight, bias = _saved(ctx)
         parameters = [parameter for parameter in ctx.parameters if parameter is not None]
 
         def grads(weight: Tensor, wanted: list[bool]) -> list[Tensor]:
@@ -118,7 +123,7 @@ class Embedding(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, ...]:
-        (ids,) = ctx.saved_tensors
+        (ids,) = _saved(ctx)
         weight = ctx.weight
         rows = weight.shape[0]
         ctx.operations.queue.append(
@@ -157,7 +162,7 @@ class BatchNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, scale, weight = ctx.saved_tensors
+        x, mean, scale, weight = _saved(ctx)
         parameters = ctx.parameters
 
         def grads(weight: Tensor, wanted: list[bool]) -> list[Tensor]:
@@ -188,7 +193,7 @@ class RmsNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the input's gradient, and the weight's unless it is put off."""
-        x, scale, weight = ctx.saved_tensors
+        x, scale, weight = _saved(ctx)
 
         def of_weight() -> Tensor:
             return (gradient * (x * scale)).sum_to_size(weight.shape).to(weight.dtype)
@@ -213,7 +218,7 @@ class GroupedLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the rows' gradients, and the weights' unless they are put off."""
-        rows, weight = ctx.saved_tensors
+        rows, weight = _saved(ctx)
         sizes = ctx.sizes
 
         def of_weight() -> Tensor:

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from executor.modules.build import join_shards
-from simulator.load import load
-from tests.executor.reference import train
+from tests.executor.parity import assert_equals_one_process, train_together
 from tests.model.small import SMALL, changes
 
 pytestmark = pytest.mark.distributed
-
-WORKER = Path(__file__).with_name("worker.py")
-ROOT = Path(__file__).parents[2]
 
 GPT = (
     "model.num_hidden_layers=2 model.hidden_size=32 model.num_attention_heads=4 model.vocab_size=50 "
@@ -50,12 +40,14 @@ VOCABULARY, ROWS = "plan.vocab_parallel=true", "model.vocab_size=300"
 """Of tp 2, one rank has 256 rows and the other 44; of tp 4, one has nothing but padding."""
 
 SEQUENCE = "plan.sequence_parallel=true"
+WINDOW = ["model.sliding_window=3", "model.full_attention_every=2"]
 SELECTIVE = "plan.recompute=selective"
 FSDP = "plan.sharding=fsdp"
 GATHERED = "plan.context_parallel=all_gather"
 ZERO1, ZERO2 = "plan.sharding=zero1", "plan.sharding=zero2"
 HSDP = ("plan.sharding=hsdp", "plan.dp_shard=2")
 EARLY = "plan.overlap_param_gather=true"
+LAYERS = "model.num_hidden_layers=8"
 STAYS = "plan.reshard_after_forward=false"
 EACH = "plan.gradient_sync=each"
 DROPOUT = "model.dropout=0.25"
@@ -70,6 +62,8 @@ SCHEDULES = (
     "zb_h2",
     "interleaved_zero_bubble",
     "zbv",
+    "v_half",
+    "v_min",
     "dualpipe_v",
     "chimera",
     "hanayo",
@@ -136,6 +130,21 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
         for model in ("gpt", "mlp")
         for schedule in SCHEDULES
     },
+    **{
+        f"gpt-pp{pp}-{schedule}-shared-vocabulary": (
+            pp,
+            "gpt",
+            1,
+            ["plan.vocab_parallel=pipeline", f"plan.pp={pp}", f"plan.schedule={schedule}", LAYERS, SGD],
+        )
+        for pp, schedule in ((2, "1f1b"), (2, "v_half"), (4, "zbv"), (4, "1f1b"))
+    },
+    "gpt-dp2-pp2-shared-vocabulary-buckets": (
+        4,
+        "gpt",
+        1,
+        ["plan.vocab_parallel=pipeline", "plan.pp=2", "plan.dp=2", ZERO1, BUCKETS, ADAM],
+    ),
     **{
         f"{model}-pp2-custom-{rows.stem}": (
             2,
@@ -282,6 +291,26 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     "mixtral-ep2-dp4": (4, "mixtral", 1, ["plan.dp=4", "plan.ep=2", BUCKETS, MOMENTUM]),
     "mixtral-ep4": (4, "mixtral", 2, ["plan.dp=4", "plan.ep=4", SGD]),
     "mixtral-ep2-tp2": (4, "mixtral", 2, ["plan.dp=2", "plan.ep=2", "plan.tp=2", SGD]),
+    "mixtral-ep2-deep_ep": (2, "mixtral", 2, ["plan.dp=2", "plan.ep=2", "plan.expert_dispatch=deep_ep", SGD]),
+    **{
+        f"mixtral-ep{ep}-tp2-whole-experts": (
+            4,
+            "mixtral",
+            2,
+            ["plan.dp=2", f"plan.ep={ep}", "plan.tp=2", SEQUENCE, "plan.expert_tp=1", *keys],
+        )
+        for ep, keys in {1: [SGD], 2: [ZERO1, BUCKETS, ADAM], 4: [RECOMPUTE, SGD]}.items()
+    },
+    **{
+        f"llama-tp2-window-{attention}": (
+            2,
+            "llama",
+            4,
+            ["plan.tp=2", f"plan.attention={attention}", *WINDOW, SGD],
+        )
+        for attention in ("math", "flash")
+    },
+    "llama-cp2-window": (2, "llama", 4, ["plan.cp=2", "plan.context_parallel=all_to_all", *WINDOW, SGD]),
     "mixtral-ep2-pp2-zb_h1": (4, "mixtral", 2, ["plan.dp=2", "plan.ep=2", "plan.pp=2", "plan.schedule=zb_h1", SGD]),
     "mixtral-ep2-recompute": (2, "mixtral", 2, ["plan.dp=2", "plan.ep=2", RECOMPUTE, SGD]),
     "deepseek-ep4-cp2": (4, "deepseek", 4, ["plan.dp=2", "plan.ep=4", "plan.cp=2", GATHERED, SGD]),
@@ -372,61 +401,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train all cases, one launch for each world size."""
     out = tmp_path_factory.mktemp("parity")
     for world in sorted({case[0] for case in CASES.values()}):
-        cases = out / f"cases-{world}.json"
-        cases.write_text(json.dumps({name: settings(name) for name, case in CASES.items() if case[0] == world}))
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        subprocess.run([*command, str(WORKER), str(cases), str(out)], env=environment, check=True, timeout=240)
+        train_together(out, world, {name: settings(name) for name, case in CASES.items() if case[0] == world})
     return out
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_training_equals_one_process(trained: Path, case: str) -> None:
-    world, _, _, _ = CASES[case]
-    preset, changes = settings(case)
-    inputs = load(preset, "local-cpu", "single", changes)
-    low = inputs.plan.dtype == "bf16"
-    losses, expected = train(inputs, 3, torch.bfloat16 if low else torch.float32)
-    ranks = [torch.load(trained / f"{case}-{rank}.pt") for rank in range(world)]
-    # bf16 keeps 8 bits: sums in another order differ in the last of them.
-    tolerance = {"rtol": 0.02, "atol": 0.02} if low else {"rtol": 1e-5, "atol": 1e-6}
-    holders = [rank["losses"] for rank in ranks if rank["losses"][0] is not None]
-    for step, loss in enumerate(losses):
-        mean = sum(each[step] for each in holders) / len(holders)
-        assert mean == pytest.approx(loss, rel=0.01 if low else 1e-5)
-    assert all(rank["identical"] for rank in ranks), "data-parallel replicas differ"
-    found = gather(inputs, ranks)
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        known = ~value.isnan()
-        if not name.endswith("qkv.bias"):
-            # Softmax does not see a shift of all scores, so that the gradient of key biases is nothing but rounding.
-            assert known.float().mean() > 0.99, f"{name}: gradients next to zero"
-        torch.testing.assert_close(
-            found[name].float()[known], value[known], msg=lambda text, n=name: f"{n}: {text}", **tolerance
-        )
+    assert_equals_one_process(trained, case, CASES[case][0], *settings(case))
 
 
 def test_mixed_rows_are_mixed() -> None:
     for rows in (*CUSTOM, FOUR_RANKS):
         kinds = [set("BIW") & set(line) for line in rows.read_text().splitlines()]
         assert kinds == [set("BIW") if rows.stem == "mixed" else {"B"}] * (4 if rows == FOUR_RANKS else 2)
-
-
-def gather(inputs, ranks: list[dict]) -> dict[str, torch.Tensor]:
-    """Return whole parameters from the shards of all ranks."""
-    mesh, program = inputs.plan.mesh, inputs.program
-    nodes = {node.name: node for node in program.graph.nodes}
-    found: dict[str, torch.Tensor] = {}
-    for rank, saved in enumerate(ranks):
-        if all(mesh.coordinate(rank, axis) == 0 for axis in ("tp", "dp", "cp")):
-            for name, (node, parameter) in saved["nodes"].items():
-                experts = program.group(rank, "ep") if parameter == "expert_weight" else (rank,)
-                joined = [
-                    join_shards(
-                        nodes[node], parameter, [ranks[other]["values"][name] for other in mesh.group(each, "tp")]
-                    )
-                    for each in experts
-                ]
-                found[name] = torch.cat(joined)
-    return found
