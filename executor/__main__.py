@@ -27,7 +27,7 @@ def main() -> int:
     die_with_parent()
     try:
         inputs = load_jobs(arguments.model, arguments.topology, arguments.plan, arguments.set)
-        from executor.session import Schedule, Session
+        from executor.session import Every, Schedule, Session
 
         session = Session(inputs, Path(arguments.out), arguments.timeout)
     except InputError as error:
@@ -49,6 +49,8 @@ def main() -> int:
             warmup=arguments.warmup,
             calibrate=arguments.calibrate,
             sweep=arguments.sweep,
+            every=Every(checkpoint=arguments.checkpoint_every, check=arguments.check_every),
+            resume=arguments.resume,
         )
     )
     return 0
@@ -73,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--timeout", type=_seconds, default=60.0, help="seconds that an instruction may take")
     parser.add_argument("--calibrate", action="store_true", help="measure layers and links between the steps")
     parser.add_argument("--sweep", action="store_true", help="calibrate standard message sizes too")
+    parser.add_argument("--checkpoint-every", type=_whole(0), default=0, help="steps between checkpoints; 0: none")
+    parser.add_argument(
+        "--check-every", type=_whole(0), default=10, help="steps between comparisons of replicas; 0: none"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
     return parser
 
 

@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from executor.calibrate import Calibrator, Samples, combine
+from executor.calibrate import Calibrator, combine
+from executor.checkpoint import Checkpoints
 from executor.emulated import Emulated
-from executor.interpreter import Interpreter
+from executor.health import UnhealthyError, examine
+from executor.job import Job
 from executor.memory import held_bytes, keep_freed_memory
 from executor.recorder import clock_offset, plain
 from executor.runtime import Runtime
@@ -26,7 +28,7 @@ from executor.transport import Transport
 from executor.watchdog import START, Watchdog
 from simulator.errors import ExecutionError
 from simulator.load import Inputs
-from simulator.results.assemble import Recorded, assemble_all
+from simulator.results.assemble import assemble_all
 from simulator.results.recording import Recording, write_json
 from simulator.topology.torchrun import on_nodes
 
@@ -38,6 +40,22 @@ SAVE_EVERY = 10
 
 IN_A_ROW = 2
 """Measured steps between two calibration samples."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Every:
+    """Steps between what is done in pauses.
+
+    Parameters
+    ----------
+    checkpoint
+        Between two checkpoints, which then are kept at the end; 0: only after each round but the last, while it runs.
+    check
+        Between two comparisons of losses and replicas; 0: never.
+    """
+
+    checkpoint: int = 0
+    check: int = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +74,10 @@ class Schedule:
         Take a calibration sample before and after each step.
     sweep
         Calibrate standard message sizes too.
+    every
+        Steps between what is done in pauses.
+    resume
+        Go on from the last checkpoint, if there is one.
     """
 
     rounds: int
@@ -63,26 +85,8 @@ class Schedule:
     warmup: int
     calibrate: bool
     sweep: bool = False
-
-
-@dataclass(slots=True)
-class Job:
-    """One plan of a run, as this rank sees it.
-
-    ``leads`` tells which steps only show where the next one begins, ``held`` the bytes of activations after each
-    computation of a step.
-    """
-
-    name: str
-    inputs: Inputs
-    runtime: Interpreter
-    calibrator: Calibrator | None
-    steps: list[Recorded] = field(default_factory=list)
-    rounds: list[int] = field(default_factory=list)
-    losses: list[float | None] = field(default_factory=list)
-    leads: list[bool] = field(default_factory=list)
-    samples: list[Samples] = field(default_factory=list)
-    held: list[float] = field(default_factory=list)
+    every: Every = Every()
+    resume: bool = False
 
 
 class Session:
@@ -102,6 +106,8 @@ class Session:
         self.rank, self.world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         self.out = out
         self.jobs: list[Job] = []
+        self.checkpoints: dict[str, Checkpoints] = {}
+        self._every = Every()
         first = next(iter(inputs.values()))
         self._check_world(inputs)
         backend = first.topology.device(self.rank).backend
@@ -136,22 +142,29 @@ class Session:
             self.watchdog.look_away("building")
             self._build(schedule)
             for job in self.jobs:
-                self._train(job, None, schedule.warmup)
+                if not (schedule.resume and self._resume(job)):
+                    self._train(job, None, schedule.warmup)
             for turn in range(schedule.rounds):
                 for job in self.jobs:
                     self._turn(job, turn, schedule)
                     self._save(job)
+                    if schedule.every.checkpoint or turn < schedule.rounds - 1:
+                        self._checkpoint(job)
                     if self.rank == 0:
                         print(
                             f"progress: round {turn + 1} of {schedule.rounds}: {job.name}", file=sys.stderr, flush=True
                         )
             for job in self.jobs:
+                if self._every.check and job.losses:
+                    self._examine(job)
                 self._count_memory(job)
                 self.watchdog.look_away("writing")
                 self._write(job)
             dist.barrier(group=self.control)
             for job in self.jobs:
                 self._partial(job).unlink(missing_ok=True)
+                if not schedule.every.checkpoint:
+                    self.checkpoints[job.name].forget()
         except Exception as error:
             self.watchdog.fail(f"{type(error).__name__}: {_first_line(error)}")
         self.watchdog.stop()
@@ -167,6 +180,8 @@ class Session:
                 )
 
     def _build(self, schedule: Schedule) -> None:
+        self._every = schedule.every
+        self.watchdog.graceful = schedule.every.checkpoint > 0 and schedule.every.check > 0
         for name, inputs in self._inputs.items():
             runtime = self._interpreter(inputs, self.rank, Transport(inputs.program), self.device)
             calibrator = None
@@ -175,11 +190,29 @@ class Session:
                     raise ExecutionError("emulated devices have no layers to calibrate; leave out --calibrate")
                 calibrator = Calibrator(runtime, self.control, self.offset, schedule.sweep)
             self.jobs.append(Job(name, inputs, runtime, calibrator))
+            self.checkpoints[name] = Checkpoints(self.out / name, runtime, self.control)
+
+    def _resume(self, job: Job) -> bool:
+        """Go on from a job's last checkpoint; return whether there is one."""
+        self.watchdog.look_away("resuming")
+        record = self.checkpoints[job.name].restore()
+        if record is not None:
+            job.take_up(record)
+        if self.rank == 0:
+            found = f"goes on after step {job.runtime.step_index}" if record else "has no checkpoint, and begins anew"
+            print(f"progress: {job.name} {found}", file=sys.stderr, flush=True)
+        return record is not None
+
+    def _checkpoint(self, job: Job) -> None:
+        self.watchdog.look_away("writing")
+        self.checkpoints[job.name].save(job.record())
 
     def _turn(self, job: Job, turn: int, schedule: Schedule) -> None:
         """One step to wake caches and memory that slept while other jobs ran; then samples and steps by turns."""
         if job.calibrator is None:
-            self._train(job, turn, schedule.steps)
+            self._train(job, turn, job.remaining(turn, schedule.steps))
+            return
+        if turn < len(job.samples):
             return
         self._train(job, None, 1)
         self.watchdog.look_away("calibrating")
@@ -202,18 +235,47 @@ class Session:
         while steps:
             spans, loss = job.runtime.step()
             steps -= not lead
-            if turn is None:
-                continue
-            job.steps.append(plain(spans, self.offset))
-            job.rounds.append(turn)
-            job.losses.append(loss)
-            job.leads.append(lead)
-            lead = len(job.steps) % SAVE_EVERY == 0
-            if lead:
-                self.watchdog.look_away("writing")
-                self._save(job)
-                self.watchdog.look_at(job.runtime.lanes, job.inputs.program)
+            if turn is not None:
+                job.steps.append(plain(spans, self.offset))
+                job.rounds.append(turn)
+                job.losses.append(loss)
+                job.leads.append(lead)
+            paused = self._pause(job)
+            lead = paused and self._recording
         self.watchdog.look_away("between steps")
+
+    def _pause(self, job: Job) -> bool:
+        """Do what is due between two steps; return whether anything was."""
+        recorded, step = len(job.steps) if self._recording else 0, job.runtime.step_index
+        saves = recorded > 0 and recorded % SAVE_EVERY == 0
+        examines = recorded > 0 and self._every.check > 0 and recorded % self._every.check == 0
+        checkpoints = self._every.checkpoint > 0 and step % self._every.checkpoint == 0
+        if not (saves or examines or checkpoints):
+            return False
+        if saves:
+            self.watchdog.look_away("writing")
+            self._save(job)
+        stopping = self._examine(job) if examines else []
+        if checkpoints or stopping:
+            self._checkpoint(job)
+        if stopping:
+            self._stop(stopping[0], f"told to stop: its state after step {step} is kept; go on with --resume")
+        self.watchdog.look_at(job.runtime.lanes, job.inputs.program)
+        return True
+
+    def _examine(self, job: Job) -> list[int]:
+        """Compare the ranks; return those that were told to stop."""
+        self.watchdog.look_away("comparing replicas")
+        recent = job.losses[-self._every.check :]
+        try:
+            return examine(job.runtime, recent, self.watchdog.stopping, self.control)
+        except UnhealthyError as error:
+            self._stop(error.rank, error.message)
+            raise
+
+    def _stop(self, rank: int, reason: str) -> None:
+        """End the process, as all others do; one rank says why."""
+        self.watchdog.leave(reason if rank == self.rank else "")
 
     def _count_memory(self, job: Job) -> None:
         """Run one more step that is not timed: counting slows it, and the steps before it do the same.

@@ -45,6 +45,13 @@ class Watchdog:
         Seconds that an instruction may take.
     save
         Called once before the process is ended.
+
+    Attributes
+    ----------
+    graceful
+        Whether a signal to stop only sets ``stopping``, for the training to end at its next pause.
+    stopping
+        Whether the process was told to stop.
     """
 
     def __init__(self, store: Store, rank: int, world_size: int, timeout: float, save: Callable[[str], None]) -> None:
@@ -59,6 +66,7 @@ class Watchdog:
         self._lanes: Lanes | None = None
         self._program: Program | None = None
         self._phase = "starting"
+        self.graceful = self.stopping = False
         self._beats = (0, time.monotonic())
         self._stopped = threading.Event()
         self._ending = threading.Lock()
@@ -82,7 +90,7 @@ class Watchdog:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def fail(self, reason: str) -> None:
-        """Say what happened, save, and end the process; does not return. Only the first caller gets through."""
+        """Say what happened and who is lost, save, and end the process; does not return."""
         self._ending.acquire()
         # Asked at once: what is stuck now may be given up while the others' heartbeats are listened to.
         message = f"rank {self._rank}: {self._doing()}: {reason}"
@@ -91,9 +99,16 @@ class Watchdog:
             message += f"; lost: {', '.join(f'rank {rank}{self._last_words(rank)}' for rank in lost)}"
         self._end(message)
 
+    def leave(self, reason: str = "") -> None:
+        """End the process as all ranks have agreed to, the reason told by one of them; does not return."""
+        self._ending.acquire()
+        self._end(f"rank {self._rank}: {reason}" if reason else "")
+
     def _end(self, message: str) -> None:
+        """End the process. Only the first caller gets here."""
         try:
-            print(message, file=sys.stderr, flush=True)
+            if message:
+                print(message, file=sys.stderr, flush=True)
             self._store.set(f"left/{self._rank}", "")
             self._save(message)
         except Exception as error:
@@ -116,7 +131,9 @@ class Watchdog:
                 silent = self._silence()
             except Exception as error:
                 self.fail(f"the store is gone ({type(error).__name__}): rank 0's host or the launcher was lost")
-            if got is not None:
+            if got is not None and self.graceful and not self.stopping and not self._lost():
+                self.stopping = True
+            elif got is not None:
                 self.fail(f"told to stop ({signal.Signals(got.si_signo).name})")
             if current is not None and time.monotonic() - since > self._timeout:
                 self.fail(f"timed out after {format_seconds(self._timeout)}")

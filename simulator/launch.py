@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from simulator.errors import ExecutionError
+from simulator.errors import Diagnostic, ExecutionError, InputError
 from simulator.load import Inputs, load_jobs
 from simulator.plan.plan import EXECUTED
 from simulator.processes import run_all
@@ -16,10 +16,15 @@ from simulator.results.recover import NAME, recover
 from simulator.topology import Topology
 from simulator.topology.torchrun import on_nodes
 
-RESULTS = (NAME, "predicted.json.gz", "trace.json.gz", "partial-rank*", "calibration-*.json")
+EARLIER = "measured-earlier.json.gz"
+"""What a run had measured that was then resumed: its recording, before the new one has all of it."""
+
+CHECKPOINTS = "checkpoint-*"
+
+RESULTS = (*(NAME, EARLIER, CHECKPOINTS, "predicted.json.gz", "trace.json.gz", "partial-rank*", "calibration-*.json"),)
 """What a run leaves in a job's folder."""
 
-UNFINISHED = (".partial-rank*", ".measured.json.gz.*", ".calibration-*")
+UNFINISHED = (".partial-rank*", ".measured.json.gz.*", ".calibration-*", ".checkpoint-*")
 """Files that a process was writing when it was ended; they get their names once they are whole."""
 
 
@@ -43,6 +48,10 @@ class Launch:
         Seconds that an instruction may take.
     calibrate, sweep
         Measure layers and links between the steps; standard message sizes too.
+    checkpoint_every, check_every
+        Steps between checkpoints, and between comparisons of losses and replicas; 0: none.
+    resume
+        Go on from what an earlier run has left in ``out``.
     """
 
     models: Sequence[str]
@@ -56,6 +65,9 @@ class Launch:
     timeout: float = 60.0
     calibrate: bool = False
     sweep: bool = False
+    checkpoint_every: int = 0
+    check_every: int = 10
+    resume: bool = False
 
     def jobs(self) -> dict[str, Inputs]:
         """Return the inputs of each job by the name of its folder; raises InputError."""
@@ -73,11 +85,14 @@ class Launch:
             "--steps": [str(self.steps)],
             "--warmup": [str(self.warmup)],
             "--timeout": [str(self.timeout)],
+            "--checkpoint-every": [str(self.checkpoint_every)],
+            "--check-every": [str(self.check_every)],
         }
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command = [*torchrun, "--nproc-per-node", str(world_size), "-m", "executor"]
         command += [word for option, values in options.items() for value in values for word in (option, value)]
-        return command + ["--calibrate"] * self.calibrate + ["--sweep"] * self.sweep
+        switches = {"--calibrate": self.calibrate, "--sweep": self.sweep, "--resume": self.resume}
+        return [*command, *(option for option, given in switches.items() if given)]
 
 
 def run(launch: Launch) -> dict[str, Inputs]:
@@ -98,8 +113,10 @@ def run(launch: Launch) -> dict[str, Inputs]:
     sizes = {inputs.plan.mesh.world_size for inputs in jobs.values()}
     assert len(sizes) == 1, "one topology has one world size"
     launch.out.mkdir(parents=True, exist_ok=True)
+    if launch.resume:
+        _check_resumes(launch, jobs)
     for name in jobs:
-        _forget(launch.out / name)
+        _forget(launch.out / name, launch.resume)
     try:
         run_all(launch.command(sizes.pop()))
     except (ExecutionError, KeyboardInterrupt) as error:
@@ -115,11 +132,28 @@ def emulated(topology: Topology) -> bool:
     return any(device.backend == "emulated" for device in topology.devices)
 
 
-def _forget(folder: Path) -> None:
-    """Remove what an earlier run left in a job's folder, so that nothing of it is taken for this run's."""
+def _check_resumes(launch: Launch, jobs: dict[str, Inputs]) -> None:
+    """Refuse a folder in which no run of these jobs has been."""
+    missing = [name for name in jobs if not (launch.out / name).is_dir()]
+    if missing:
+        message = f"there is nothing of {', '.join(missing)} in it"
+        raise InputError(
+            [Diagnostic(f"--resume {launch.out}", "", message, "give the folder and the inputs of the run")]
+        )
+
+
+def _forget(folder: Path, resumes: bool) -> None:
+    """Remove what an earlier run left in a job's folder, so that nothing of it is taken for this run's.
+
+    A run that is resumed has its checkpoints, and what was measured before, until this one has written more.
+    """
+    if resumes and (folder / NAME).exists():
+        (folder / NAME).replace(folder / EARLIER)
+    kept = {EARLIER, *(path.name for path in folder.glob(CHECKPOINTS))} if resumes else set()
     for pattern in (*RESULTS, *UNFINISHED):
         for path in folder.glob(pattern):
-            path.unlink()
+            if path.name not in kept:
+                path.unlink()
 
 
 def _check_devices(jobs: dict[str, Inputs], calibrate: bool) -> None:
