@@ -73,7 +73,7 @@ def assert_same(one: object, other: object) -> None:
     for ours, theirs in zip(flat(one), flat(other), strict=True):
         if isinstance(ours, torch.Tensor):
             assert ours.dtype == theirs.dtype
-            assert ours.contiguous().view(torch.uint8).equal(theirs.contiguous().view(torch.uint8))
+            assert ours.reshape(-1).view(torch.uint8).equal(theirs.reshape(-1).view(torch.uint8))
         else:
             assert ours == theirs
 
