@@ -180,6 +180,8 @@ class Session:
                 )
 
     def _build(self, schedule: Schedule) -> None:
+        # torch seeds its generators anew in each process; a module that draws from them must train the same every time.
+        torch.manual_seed(self.rank)
         self._every = schedule.every
         self.watchdog.graceful = schedule.every.checkpoint > 0 and schedule.every.check > 0
         for name, inputs in self._inputs.items():

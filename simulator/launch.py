@@ -124,6 +124,8 @@ def run(launch: Launch) -> dict[str, Inputs]:
         if folders:
             print(f"what was measured by then lies in {', '.join(map(str, folders))}", file=sys.stderr)
         raise error
+    for name in jobs:
+        (launch.out / name / EARLIER).unlink(missing_ok=True)
     return jobs
 
 

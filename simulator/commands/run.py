@@ -78,8 +78,11 @@ def run(
 
         middle = sorted(recording.steps, key=lambda step: step.step_time)[len(recording.steps) // 2]
         write_trace(trace, {"measured": middle})
-    from simulator.reports.measured import render, summary
+    from simulator.reports.measured import render, slow_ranks, summary
+    from simulator.reports.terminal import note
 
+    for line in slow_ranks(recording):
+        note(f"note: {line}")
     result = {"recording": str(path), **summary(recording)}
     if format == "json":
         print_json(result)

@@ -10,7 +10,9 @@ from simulator.load import load
 from simulator.program.schedules import SCHEDULES
 from tests.model.small import SMALL, changes
 
-WORLDS = (2, 4, 6, 8)
+WORLDS = {2: 6, 4: 6, 6: 1, 8: 1}
+"""Ranks -> how often: on two cores, eight take a minute where four take seconds."""
+
 AXES = ("dp", "tp", "cp", "pp")
 ATTEMPTS = 2000
 """Draws until one is a legal plan; about one in ten is."""
@@ -83,7 +85,7 @@ def draw(number: int) -> tuple[int, str, list[str]]:
 
 
 def _attempt(drawn: random.Random, must: str) -> tuple[int, str, list[str]]:
-    world = drawn.choice(WORLDS)
+    (world,) = drawn.choices([*WORLDS], [*WORLDS.values()])
     sizes = dict.fromkeys(AXES, 1)
     for prime in {2: (2,), 4: (2, 2), 6: (2, 3), 8: (2, 2, 2)}[world]:
         sizes[drawn.choice(AXES)] *= prime
@@ -93,13 +95,15 @@ def _attempt(drawn: random.Random, must: str) -> tuple[int, str, list[str]]:
     else:
         preset, settings = SMALL[model][0], changes(model)
         settings = [*settings, DEEP] if sizes["pp"] > 1 and model in ("gpt", "llama") else settings
+    # Next to no gradient, of which a deep model has many, Adam divides rounding by rounding.
+    optimizers = OPTIMIZERS[:2] if DEEP in settings else OPTIMIZERS
     further = [
         f"topology.node.count={world}",
         *(f"plan.{axis}={size}" for axis, size in sizes.items()),
         f"plan.global_batch_size={24 if world == 6 else 16}",
         "plan.num_microbatches=null",
         f"plan.microbatch_size={drawn.choice((1, 2, 4))}",
-        drawn.choice(OPTIMIZERS),
+        drawn.choice(optimizers),
         *_options(drawn, sizes, must),
     ]
     return world, preset, [*settings, *further]

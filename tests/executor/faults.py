@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from simulator.results.recording import Recording
@@ -19,10 +20,16 @@ ROOT = Path(__file__).parents[2]
 
 
 def start(
-    out: Path, plan: str, timeout: int = 10, verb: str = "run", steps: int = 5000, **environment: str
+    out: Path,
+    plan: str,
+    timeout: int = 10,
+    verb: str = "run",
+    steps: int = 5000,
+    further: Sequence[str] = (),
+    **environment: str,
 ) -> subprocess.Popen[str]:
     """Start a run that would take minutes."""
-    call = f"from simulator.cli import main; main({arguments(out, plan, timeout, verb, steps)!r})"
+    call = f"from simulator.cli import main; main({arguments(out, plan, timeout, verb, steps, further)!r})"
     paths = os.pathsep.join(filter(None, [environment.pop("PYTHONPATH", ""), str(ROOT)]))
     return subprocess.Popen(
         [sys.executable, "-c", call],
@@ -33,9 +40,9 @@ def start(
     )
 
 
-def arguments(out: Path, plan: str, timeout: int, verb: str, steps: int) -> list[str]:
+def arguments(out: Path, plan: str, timeout: int, verb: str, steps: int, further: Sequence[str] = ()) -> list[str]:
     inputs = ["--model", "gpt-tiny", "--topology", "local-cpu", "--plan", plan]
-    sizes = [word for size in SIZES for word in ("--set", size)]
+    sizes = [word for size in (*SIZES, *further) for word in ("--set", size)]
     return [verb, *inputs, "--steps", str(steps), "--timeout", str(timeout), "-o", str(out), *sizes]
 
 
