@@ -19,6 +19,7 @@ from executor.modules.dropout import Samples
 from executor.modules.operations import PLAIN, Closure, Deferred
 from executor.places import Places
 from executor.routing import Route
+from executor.tracing.imported import Imported
 from simulator.errors import ExecutionError
 from simulator.model.graph import INPUT, LayerGraph, Node
 from simulator.model.layers import GroupedLinear
@@ -86,6 +87,8 @@ class StageModule(nn.Module):
         Whether input and weight gradients run apart.
     ep_rank, places
         Which experts, and which places of the sequence, this rank has.
+    imported
+        The module that the graph is one of, if it is somebody else's.
     """
 
     def __init__(
@@ -100,9 +103,10 @@ class StageModule(nn.Module):
         ep_rank: int = 0,
         places: Places | None = None,
         shards: int = 0,
+        imported: Imported | None = None,
     ) -> None:
         super().__init__()
-        self.deferred = Deferred() if splits else None
+        self.deferred = Deferred(weights_leave=plan.is_sharded) if splits else None
         self.stage = stage
         self.loss = graph.loss.name
         # Every micro-batch and replica contributes its mean; together they must be the mean of the global batch.
@@ -111,7 +115,8 @@ class StageModule(nn.Module):
         self.value_of, self.gradient_of = graph.values, graph.gradients
         nodes = [node for part in stage.computing for node in stage.segments[part].nodes]
         _check_experts(nodes, plan)
-        modules = [LayerModule(node, tp_rank, shards or plan.tp, dtype, device, ep_rank, places) for node in nodes]
+        of_rank = (shards or plan.tp, dtype, device, ep_rank, places, imported)
+        modules = [LayerModule(node, tp_rank, *of_rank) for node in nodes]
         self.layers = nn.ModuleList(modules)
         for module in self.layers:
             assert isinstance(module, LayerModule)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from simulator.errors import Diagnostic, ExecutionError, InputError
 from simulator.load import Inputs, load_jobs
@@ -127,6 +130,33 @@ def run(launch: Launch) -> dict[str, Inputs]:
     for name in jobs:
         (launch.out / name / EARLIER).unlink(missing_ok=True)
     return jobs
+
+
+def trace(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the layers of a ``torch.nn.Module`` as keys of a model file.
+
+    Parameters
+    ----------
+    source
+        What ``simulator.model.module.module_source`` takes.
+
+    Raises
+    ------
+    InputError
+        The module cannot be built or traced.
+    ExecutionError
+        torch is missing, or the process that traces failed.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise ExecutionError("tracing needs torch: pip install 'plancast[executor]'")
+    command = [sys.executable, "-m", "executor.tracing", json.dumps(dict(source))]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    answer: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+    if "problems" in answer:
+        raise InputError(Diagnostic(**problem) for problem in answer["problems"])
+    if done.returncode:
+        raise ExecutionError(f"tracing {source['path']} failed with exit code {done.returncode}")
+    return answer
 
 
 def emulated(topology: Topology) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from simulator.errors import ExecutionError
 from simulator.model.graph import Node, Shard
 from simulator.model.layers import GroupedLinear, Layer, Linear, Qkv, Shape
 from simulator.model.layers.vocabulary import Positions
+
+if TYPE_CHECKING:
+    from executor.tracing.imported import Imported
 
 WHOLE = ("q_norm", "k_norm")
 """Parameters of cut layers that every rank has whole."""
@@ -40,6 +43,8 @@ class LayerModule(nn.Module):
         Which of the expert-parallel ranks.
     places
         Of the sequence, where this rank has only some.
+    imported
+        The module that the layer is a part of, if it is somebody else's.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class LayerModule(nn.Module):
         device: torch.device,
         ep_rank: int = 0,
         places: Places | None = None,
+        imported: Imported | None = None,
     ) -> None:
         super().__init__()
         check_runnable(node)
@@ -64,7 +70,8 @@ class LayerModule(nn.Module):
         if node.layer.draws:
             self._context["draws"] = Draws.of(node, tp_rank, places)
         self.node = node
-        run = forward_of(node.layer)
+        self._imported = imported if imported and imported.has(node) else None
+        run = self._imported.forward_of(node) if self._imported else forward_of(node.layer)
         self.run = partial(run, rank=tp_rank) if node.layer.kind in RANKED else run
         self.operations: Operations = PLAIN
         self.weights = nn.ParameterDict(
@@ -86,7 +93,13 @@ class LayerModule(nn.Module):
         """Run the layer."""
         return self.run(self.operations, self.node.layer, self.local, *inputs, **self._context)
 
+    def full_name(self, parameter: str) -> str:
+        """Return a parameter's name in the whole model; in somebody else's module, what it is called there."""
+        return self._imported.full_name(self.node, parameter) if self._imported else self.node.parameter_name(parameter)
+
     def _initial(self, name: str, shape: Shape, tp_rank: int, tp: int) -> Tensor:
+        if self._imported:
+            return self._imported.value(self.node, name)
         full = list(shape)
         axis = shard_axis(self.node, name)
         if axis is not None:

@@ -158,6 +158,7 @@ def _rewrite(graph: LayerGraph, regions: list[Region], tp: int) -> LayerGraph:
         input_shape=graph.input_shape,
         nodes=tuple(replace(node, block=blocks[node.block]) for node in nodes),
         tokens_per_sample=graph.tokens_per_sample,
+        module=graph.module,
     )
 
 

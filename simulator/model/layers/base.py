@@ -211,6 +211,14 @@ class Layer:
         """Return bytes that the weight gradient alone needs beyond the input and the gradient of the output."""
         return 0.0
 
+    def saves(self, position: int) -> bool:
+        """Return whether backward needs one of the inputs, by its place."""
+        return self.saves_input
+
+    def saves_for_weights(self, position: int) -> bool:
+        """Return whether weight gradients need one of the inputs: what stands behind the first says where rows go."""
+        return position == 0 and self.saves(position)
+
     def gradient_bytes_inside(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
         """Return bytes of gradients between the kernels of the layer's own backward, the most that live at once."""
         return 0.0
@@ -239,10 +247,11 @@ class Layer:
 
 
 class LayerSpec(StrictModel):
-    """YAML keys that every entry of an explicit ``layers:`` list has."""
+    """YAML keys that every entry of an explicit ``layers:`` list has; without ``block`` a layer is one by itself."""
 
     name: str | None = None
     inputs: list[str] | None = None
+    block: str | None = None
 
     def expand(self, inputs: tuple[Shape, ...]) -> tuple[tuple[str, Layer], ...]:
         """Return what the entry stands for: (suffix of the name, layer), each reading the one before."""
