@@ -60,7 +60,7 @@ def test_lost_rank_is_named_and_the_rest_kept(
     readable(tmp_path, capsys)
 
 
-@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("blow", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_an_interrupt_leaves_no_process(tmp_path: Path, blow: signal.Signals) -> None:
     process = start(tmp_path, "dp2")
     wait_for(tmp_path, process, WHOLE, 2)

@@ -79,7 +79,7 @@ def assert_same(one: object, other: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "plan", [name if name in ("fsdp", "split") else pytest.param(name, marks=pytest.mark.slow) for name in PLANS]
+    "plan", [name if name == "split" else pytest.param(name, marks=pytest.mark.slow) for name in PLANS]
 )
 def test_resumed_training_equals_uninterrupted_training(tmp_path: Path, plan: str) -> None:
     """Four steps and four more, beside eight: parameters, optimizer, and the loss of each recorded step."""
@@ -101,6 +101,7 @@ def test_resumed_training_equals_uninterrupted_training(tmp_path: Path, plan: st
     assert len(set(recordings[0].about["losses"])) > 1
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_checkpoint_and_other_inputs_are_refused(tmp_path: Path) -> None:
     every = ["--checkpoint-every", "5", "--timeout", "10"]
     process = start(tmp_path, PLANS["dp"], *every, "--steps", "100000")
@@ -140,6 +141,7 @@ def test_a_folder_without_a_run_is_not_resumed(tmp_path: Path) -> None:
     assert "there is nothing of gpt-tiny-single in it" in told
 
 
+@pytest.mark.slow
 def test_a_validation_keeps_the_rounds_that_it_has_measured(tmp_path: Path) -> None:
     options = ["--rounds", "3", "--steps", "1", "--timeout", "10"]
     process = start(tmp_path, PLANS["dp"], *options, verb="validate")
