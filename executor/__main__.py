@@ -27,7 +27,8 @@ def main() -> int:
     die_with_parent()
     try:
         inputs = load_jobs(arguments.model, arguments.topology, arguments.plan, arguments.set)
-        from executor.session import Every, Schedule, Session
+        from executor.schedule import Every, Schedule
+        from executor.session import Session
 
         session = Session(inputs, Path(arguments.out), arguments.timeout)
     except InputError as error:

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import datetime
 import os
-import platform
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from executor.calibrate import Calibrator, combine
+from executor.calibrate import Calibrator
 from executor.checkpoint import Checkpoints
+from executor.device import about, device_of
 from executor.emulated import Emulated
 from executor.health import UnhealthyError, examine
 from executor.job import Job
-from executor.memory import held_bytes, keep_freed_memory
+from executor.memory import held_bytes
 from executor.recorder import clock_offset, plain
 from executor.runtime import Runtime
+from executor.schedule import Every, Schedule
 from executor.transport import Transport
 from executor.watchdog import START, Watchdog
+from executor.written import save, write
 from simulator.errors import ExecutionError
 from simulator.load import Inputs
-from simulator.results.assemble import assemble_all
-from simulator.results.recording import Recording, write_json
 from simulator.topology.torchrun import on_nodes
 
 GRACE = 30
@@ -40,53 +37,6 @@ SAVE_EVERY = 10
 
 IN_A_ROW = 2
 """Measured steps between two calibration samples."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Every:
-    """Steps between what is done in pauses.
-
-    Parameters
-    ----------
-    checkpoint
-        Between two checkpoints, which then are kept at the end; 0: only after each round but the last, while it runs.
-    check
-        Between two comparisons of losses and replicas; 0: never.
-    """
-
-    checkpoint: int = 0
-    check: int = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """How long to run.
-
-    Parameters
-    ----------
-    rounds
-        Turns; each job has one a round.
-    steps
-        Measured steps of a job in a round.
-    warmup
-        Steps before the first round, not recorded.
-    calibrate
-        Take a calibration sample before and after each step.
-    sweep
-        Calibrate standard message sizes too.
-    every
-        Steps between what is done in pauses.
-    resume
-        Go on from the last checkpoint, if there is one.
-    """
-
-    rounds: int
-    steps: int
-    warmup: int
-    calibrate: bool
-    sweep: bool = False
-    every: Every = Every()
-    resume: bool = False
 
 
 class Session:
@@ -112,8 +62,8 @@ class Session:
         self._check_world(inputs)
         backend = first.topology.device(self.rank).backend
         self._interpreter = Emulated if backend == "emulated" else Runtime
-        self._kind = first.topology.device(self.rank).kind
-        self.device = _device(backend)
+        self.device = device_of(backend)
+        self._about = about(self.device, first.topology.device(self.rank).kind, self.world_size)
         store, _, _ = next(rendezvous("env://", timeout=datetime.timedelta(seconds=timeout + START)))
         self._inputs = inputs
         self._recording = False
@@ -159,7 +109,7 @@ class Session:
                     self._examine(job)
                 self._count_memory(job)
                 self.watchdog.look_away("writing")
-                self._write(job)
+                write(job, self.out / job.name, self.control, self._clock_error, self._about)
             dist.barrier(group=self.control)
             for job in self.jobs:
                 self._partial(job).unlink(missing_ok=True)
@@ -291,42 +241,8 @@ class Session:
         job.held = held_bytes(job.runtime)
         self.watchdog.look_away("between steps")
 
-    def _write(self, job: Job) -> None:
-        """Bring everything to rank 0, which writes it."""
-        mine = (job.steps, job.losses, job.samples, job.held, self._clock_error)
-        gathered: list[Any] = [None] * self.world_size
-        dist.gather_object(mine, gathered if self.rank == 0 else None, group=self.control)
-        if self.rank != 0:
-            return
-        folder = self.out / job.name
-        node = job.inputs.topology.node
-        about = self._about()
-        records = list(zip(*(g[0] for g in gathered), strict=True))
-        steps = assemble_all(job.inputs.program, records, job.leads, [g[3] for g in gathered])
-        losses = [_mean_loss(values) for values in zip(*(g[1] for g in gathered), strict=True)]
-        # Each clock was set by rank 0's, so two may differ by the errors of both.
-        apart = 2 * max(g[4] for g in gathered)
-        measured = [index for index, lead in enumerate(job.leads) if not lead]
-        Recording(
-            source="measured",
-            inputs=job.inputs.resolved(),
-            steps=tuple(steps[index] for index in measured),
-            rounds=tuple(job.rounds[index] for index in measured),
-            about={**about, "clock_error_s": apart, "losses": [losses[index] for index in measured]},
-        ).save(folder / "measured.json.gz")
-        for turn, samples in enumerate(zip(*(g[2] for g in gathered), strict=True)):
-            calibration = combine(samples, about, lambda ranks: len({node(rank) for rank in ranks}) == 1)
-            write_json(folder / f"calibration-{turn}.json", calibration.to_json())
-
     def _save(self, job: Job, error: str = "") -> None:
-        """Write what this rank has so far, so that a run that is cut short leaves it."""
-        # A step that is not recorded leaves nothing, however far it came.
-        spans = getattr(job.runtime.lanes, "spans", []) if error and self._recording else []
-        running = [plain(spans, self.offset)] if spans else []
-        turns = [*job.rounds, *(job.rounds[-1:] or [0])][: len(job.steps) + len(running)]
-        leads = [*job.leads, True][: len(turns)]
-        body = {"error": error, "rounds": turns, "leads": leads, "steps": [*job.steps, *running]}
-        write_json(self._partial(job), body)
+        save(job, self._partial(job), self.offset, self._recording, error)
 
     def _save_all(self, error: str) -> None:
         for job in self.jobs:
@@ -334,50 +250,6 @@ class Session:
 
     def _partial(self, job: Job) -> Path:
         return self.out / job.name / f"partial-rank{self.rank}.json.gz"
-
-    def _about(self) -> dict[str, str]:
-        return {
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}",
-            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else _processor(),
-            "kind": self._kind,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "world_size": str(self.world_size),
-        }
-
-
-def _device(backend: str) -> torch.device:
-    """Choose the device of this rank: GPU by local rank, or one CPU thread (ranks share the cores among them)."""
-    if backend == "cuda":
-        if not torch.cuda.is_available():
-            raise ExecutionError("the topology's devices are CUDA devices, and torch finds none here; use local-cpu")
-        local, found = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if local >= found:
-            raise ExecutionError(
-                f"the topology puts rank {local} of this node on a GPU of its own, and there are {found}; "
-                f"use --set topology.node.count={found}"
-            )
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    return torch.device("cpu")
-
-
-def _processor() -> str:
-    """Return the CPU's name as Linux gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "CPU"
-
-
-def _mean_loss(values: Sequence[float | None]) -> float | None:
-    """Return the mean over the ranks that hold the loss: all replicas weigh the same."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _first_line(error: Exception) -> str:
