@@ -161,13 +161,11 @@ def hit(out: Path, process: subprocess.Popen[str], moment: str, blow: signal.Sig
 def test_whoever_is_hit_whenever_is_named(tmp_path: Path, moment: str, blow: signal.Signals, seed: int) -> None:
     verb, steps = ("validate", 50) if moment == "calibrating" else ("run", 5000)
     process = start(tmp_path, ("tp2", "pp2", "dp2")[seed % 3], verb=verb, steps=steps)
-    began = time.monotonic()
     victim = hit(tmp_path, process, moment, blow, seed)
     told = ended(tmp_path, process)
     assert process.returncode == 1, told
     assert f"rank {victim}" in told.splitlines()[0] or f"lost: rank {victim}" in told, told
     assert f"lost: rank {1 - victim}" not in told, told
-    assert time.monotonic() - began < 150
     assert list(tmp_path.glob("*/measured.json.gz")) or moment == "starting"
 
 
