@@ -93,6 +93,7 @@ def ended(out: Path, process: subprocess.Popen[str]) -> str:
         for each in processes(out):
             os.kill(each, signal.SIGKILL)
         process.kill()
+        process.wait()
     assert not left, f"processes are left: {left}\n{told}"
     assert not list(out.glob("*/.*")), "a file is half written"
     assert "Traceback" not in told, told
