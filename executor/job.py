@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from executor.calibrate import Calibrator, Samples
@@ -36,7 +36,7 @@ class Job:
 
     def record(self) -> dict[str, Any]:
         """Return what has been recorded, in plain values."""
-        samples = [{name: dict(table) for name, table in asdict(each).items()} for each in self.samples]
+        samples = [{table.name: dict(getattr(each, table.name)) for table in fields(each)} for each in self.samples]
         lists = {name: list(getattr(self, name)) for name in ("steps", "rounds", "losses", "leads")}
         return {**lists, "samples": samples}
 
