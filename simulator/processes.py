@@ -121,6 +121,7 @@ def run_all(command: Sequence[str]) -> None:
         _wait(process, told, interrupts)
         reader.join(ENDING)
     if interrupts.number is not None:
+        print("\n".join(told.causes), file=sys.stderr)
         raise KeyboardInterrupt(signal.Signals(interrupts.number).name)
     if process.returncode:
         raise failure(process.returncode, told)
