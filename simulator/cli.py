@@ -28,6 +28,9 @@ VERBS = {
     "topology show": ("simulator.commands.topology:show", "Show devices, links and routes of a topology."),
     "topology import": ("simulator.commands.topology_import:import_", "Make a topology file of another tool's."),
     "topology export": ("simulator.commands.topology_export:export", "Write a topology for another tool."),
+    "netlab up": ("simulator.commands.netlab:up", "Build a topology's hosts and links on this machine."),
+    "netlab down": ("simulator.commands.netlab:down", "Remove what netlab up built."),
+    "netlab show": ("simulator.commands.netlab:show", "Show hosts, links and processes of the lab that is up."),
     "models": ("simulator.commands.models:models", "List the model presets with their parameters."),
     "program show": ("simulator.commands.program:show", "Show the instructions that each rank runs."),
     "schedules": ("simulator.commands.schedules:schedules", "Compare all pipeline schedules by bubble and memory."),
@@ -36,7 +39,7 @@ VERBS = {
 }
 """Verb, or group and verb -> import path and help."""
 
-GROUPS = {"topology": "Look at topologies.", "program": "Look at compiled plans."}
+GROUPS = {"topology": "Look at topologies.", "program": "Look at compiled plans.", "netlab": "A cluster's network on this machine."}
 
 
 def build_app() -> App:

@@ -55,6 +55,8 @@ class Launch:
         Seconds that an instruction may take.
     calibrate, sweep
         Measure layers and links between the steps; standard message sizes too.
+    lab
+        Name of the netlab in whose hosts the ranks run; empty for this machine as it is.
     """
 
     models: Sequence[str]
@@ -68,13 +70,14 @@ class Launch:
     timeout: float = 60.0
     calibrate: bool = False
     sweep: bool = False
+    lab: str = ""
 
     def jobs(self) -> dict[str, Inputs]:
         """Return the inputs of each job by the name of its folder; raises InputError."""
         return load_jobs(self.models, self.topology, self.plans, self.settings)
 
     def command(self, world_size: int) -> list[str]:
-        """Return the torchrun command line."""
+        """Return the command line of torchrun, or of what stands for it in a netlab."""
         options = {
             "--model": self.models,
             "--plan": self.plans,
@@ -86,8 +89,10 @@ class Launch:
             "--warmup": [str(self.warmup)],
             "--timeout": [str(self.timeout)],
         }
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command = [*torchrun, "--nproc-per-node", str(world_size), "-m", "executor"]
+        start = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(world_size)]
+        if self.lab:
+            start = ["simulator.netlab.spawn", self.lab, ",".join(map(str, range(world_size)))]
+        command = [sys.executable, "-m", *start, "-m", "executor"]
         command += [word for option, values in options.items() for value in values for word in (option, value)]
         return command + ["--calibrate"] * self.calibrate + ["--sweep"] * self.sweep
 
@@ -106,7 +111,7 @@ def run(launch: Launch) -> dict[str, Inputs]:
     if importlib.util.find_spec("torch") is None:
         raise ExecutionError("running needs torch: pip install 'plancast[executor]'")
     jobs = launch.jobs()
-    _check_devices(jobs, launch.calibrate)
+    _check_devices(jobs, launch)
     sizes = {inputs.plan.mesh.world_size for inputs in jobs.values()}
     assert len(sizes) == 1, "one topology has one world size"
     launch.out.mkdir(parents=True, exist_ok=True)
@@ -146,17 +151,17 @@ def _forget(folder: Path) -> None:
             path.unlink()
 
 
-def _check_devices(jobs: dict[str, Inputs], calibrate: bool) -> None:
+def _check_devices(jobs: dict[str, Inputs], launch: Launch) -> None:
     """Refuse what this machine is not, before a dozen processes import torch to find out."""
     first = next(iter(jobs.values())).topology
-    if first.num_nodes > 1:
+    if first.num_nodes > 1 and not launch.lab:
         raise ExecutionError(
             f"{first.name} has {first.num_nodes} nodes, and this starts processes on one machine; on each node run:\n"
             + "\n".join(
                 f"{line} -m executor --model ... --topology ... --plan ... --out ..." for line in on_nodes(first)
             )
         )
-    if calibrate and emulated(first):
+    if launch.calibrate and emulated(first):
         raise ExecutionError(
             f"{first.name} has emulated devices: they take the time that the topology says, so there is nothing to "
             "calibrate; calibrate on --topology local-cpu, or simulate without a calibration"

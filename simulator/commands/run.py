@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from cyclopts import Parameter, validators
 from simulator.commands.options import (
     Format,
     Model,
+    Netlab,
     Output,
     Plan,
     Settings,
@@ -33,13 +35,15 @@ def run(
         int, Parameter(help="Steps before those that are recorded.", validator=validators.Number(gte=0))
     ] = 3,
     timeout: Timeout = 60.0,
+    netlab: Netlab = False,
     trace: Annotated[Path | None, Parameter(help="Write a trace of the median step for Perfetto.")] = None,
     format: Format = "table",
 ) -> int:
     """Train a plan for some steps and record the timeline of each.
 
     Starts ``torchrun -m executor`` with one process a device of the topology. Writes ``measured.json.gz`` for `plancast
-    compare`. On several machines start torchrun yourself, with the same options after ``-m executor``.
+    compare`. On several machines start torchrun yourself, with the same options after ``-m executor``. With --netlab
+    the ranks run in the lab that ``plancast netlab up`` built of the same topology.
     """
     from simulator.commands.options import run_folder
     from simulator.launch import Launch
@@ -58,7 +62,12 @@ def run(
         warmup=warmup,
         timeout=timeout,
     )
-    require_fit(launch.jobs())
+    jobs = launch.jobs()
+    require_fit(jobs)
+    if netlab:
+        from simulator.netlab.build import require
+
+        launch = replace(launch, lab=require(next(iter(jobs.values())).topology).name)
     (name,) = launch_run(launch)
     path = out / name / "measured.json.gz"
     recording = Recording.load(path)

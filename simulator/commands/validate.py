@@ -11,6 +11,7 @@ from simulator.commands.options import (
     CalibrationFile,
     Format,
     Models,
+    Netlab,
     Output,
     Plans,
     Rounds,
@@ -35,6 +36,7 @@ def validate(
     rounds: Rounds = 6,
     steps: Steps = 4,
     timeout: Timeout = 60.0,
+    netlab: Netlab = False,
     format: Format = "table",
 ) -> int:
     """Train every model with every plan on this machine, and compare each with its prediction.
@@ -43,6 +45,8 @@ def validate(
     the prediction from its own calibration: on a machine whose speed drifts only that is fair. Emulated devices are
     predicted from their topology alone. With --calibration
     the table also shows what that file predicted ahead of the run. Exit code 1 when an error is above the tolerance.
+
+    With --netlab the topology's hosts and links are built on this machine first, and removed at the end (docs/netlab.md).
     """
     from simulator.commands.options import fraction, run_folder
     from simulator.launch import Launch
@@ -63,7 +67,15 @@ def validate(
         steps=steps,
         timeout=timeout,
     )
-    results = validate_plans(launch, earlier)
+    notes = []
+    if netlab:
+        from simulator.planning.netlab import validate_in_netlab
+        from simulator.reports.netlab import remarks
+
+        in_netlab = validate_in_netlab(launch, earlier)
+        results, notes = in_netlab.results, [remarks(in_netlab)]
+    else:
+        results = validate_plans(launch, earlier)
     save(out, results)
     if format == "json":
         print_json([result.to_json() for result in results])
@@ -72,6 +84,6 @@ def validate(
     else:
         from simulator.reports.terminal import show
 
-        show(*render(results, out))
+        show(*render(results, out), *notes)
     worst = max(abs(result.comparison.error) for result in results)
     return OUT_OF_TOLERANCE if allowed is not None and worst > allowed else 0

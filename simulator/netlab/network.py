@@ -1,0 +1,143 @@
+"""A topology as processes in its netlab see it: what TCP gets of the links, and what a message costs at its ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from simulator.errors import ExecutionError
+from simulator.netlab.blueprint import Places
+from simulator.netlab.lab import Lab
+from simulator.results.recording import read_json
+from simulator.topology import Topology
+from simulator.topology.link import Link
+from simulator.topology.links import listed_links
+
+FRAME, PAYLOAD = 1514, 1448
+"""Bytes of a full Ethernet frame as tbf counts them, 14 of its header and 1,500 of packet; of these, what is left when
+IPv4 (20), TCP (20) and its time stamps (12 with padding, RFC 7323) are taken off."""
+
+GOODPUT = PAYLOAD / FRAME
+"""Part of a shaped link's rate that payload gets. Acknowledgements travel the other way and are left out: one of 66
+bytes for every two frames takes 2 % of a link only where both directions are full."""
+
+PROBE_LIMIT = 180.0
+"""Seconds within which messages are measured; most of it is torch's start on a busy machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """What messages between two hosts of a lab were measured to take.
+
+    Parameters
+    ----------
+    latency
+        Seconds of a message that is sent at once.
+    rate
+        Bytes/s by which longer messages take longer.
+    expected
+        Bytes/s of payload that the slowest link between the two should carry.
+    """
+
+    latency: float
+    rate: float
+    expected: float
+
+    def to_json(self) -> dict[str, float]:
+        """Return plain values."""
+        return {
+            "message_latency_s": self.latency,
+            "message_bytes_per_s": self.rate,
+            "expected_bytes_per_s": self.expected,
+        }
+
+
+def measure(lab: Lab, topology: Topology) -> Wire:
+    """Send messages between the first and the last rank of a lab; no plan is run.
+
+    Raises
+    ------
+    ExecutionError
+        They did not arrive, or torch is missing.
+    """
+    first, last = 0, topology.world_size - 1
+    with tempfile.TemporaryDirectory(prefix="plancast-") as folder:
+        path = Path(folder) / "messages.json"
+        words = ["-m", "simulator.netlab.spawn", lab.name, f"{first},{last}", "-m", "executor.probe", str(path)]
+        try:
+            done = subprocess.run(
+                [sys.executable, *words], capture_output=True, text=True, timeout=PROBE_LIMIT, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise ExecutionError(f"messages in lab {lab.name} did not arrive within {PROBE_LIMIT:.0f} s") from None
+        if done.returncode or not path.exists():
+            last_lines = "\n".join(done.stderr.splitlines()[-5:])
+            raise ExecutionError(f"messages in lab {lab.name} could not be measured\n{last_lines}")
+        messages: dict[float, list[float]] = {}
+        for size, seconds in read_json(path)["messages"]:
+            messages.setdefault(size, []).append(seconds)
+    times = {size: fmean(seconds) for size, seconds in sorted(messages.items())}
+    smallest, middle, largest = times
+    bottleneck = topology.bottleneck(topology.route(first, last))
+    return Wire(
+        latency=max(0.0, times[smallest] - smallest / (bottleneck * GOODPUT)),
+        rate=(largest - middle) / (times[largest] - times[middle]),
+        expected=bottleneck * GOODPUT,
+    )
+
+
+def seen(topology: Topology, lab: Lab, wire: Wire) -> Topology:
+    """Return the topology whose links have the payload's rate, and whose devices add half a message's latency each.
+
+    Links inside a host stay as fast as the file says. Where the kernel holds frames back, the measured latency
+    contains what the route between the first and the last rank waits, which is taken off before links add their own.
+    """
+    places, devices = Places(topology), {topology.router.endpoint(rank) for rank in range(topology.world_size)}
+    waited = topology.route(0, topology.world_size - 1).latency if lab.delayed else 0.0
+    end = max(0.0, wire.latency - waited) / 2
+
+    def as_seen(link: Link) -> Link:
+        shaped = places.of(link.source) != places.of(link.destination)
+        ends = sum(endpoint in devices for endpoint in (link.source, link.destination))
+        return replace(
+            link,
+            bandwidth=link.bandwidth * (GOODPUT if shaped else 1.0),
+            latency=ends * end + (link.latency if shaped and lab.delayed else 0.0),
+        )
+
+    return replace(topology, links=listed_links([as_seen(link) for link in topology.links]))
+
+
+def missing_latency(lab: Lab) -> float:
+    """Return the seconds by which the slowest cable of a lab is faster than its topology says."""
+    return 0.0 if lab.delayed else max(port.latency for cable in lab.blueprint.cables for port in cable)
+
+
+def describe(lab: Lab) -> dict[str, Any]:
+    """Return a lab as plain values."""
+    spaces = lab.blueprint.spaces
+    return {
+        "lab": lab.name,
+        "topology": lab.topology,
+        "delayed": lab.delayed,
+        "hosts": [
+            {"name": space.name, "namespace": lab.namespace(index), "address": space.address, "ranks": list(space.ranks)}
+            for index, space in enumerate(spaces)
+        ],
+        "links": [
+            {
+                "link": f"{spaces[port.space].name}->{spaces[other.space].name}",
+                "interface": port.interface,
+                "bandwidth_bytes_per_s": port.rate,
+                "latency_s": port.latency if lab.delayed else 0.0,
+            }
+            for cable in lab.blueprint.cables
+            for port, other in (cable, cable[::-1])
+        ],
+        "processes": lab.processes(),
+    }
