@@ -3,8 +3,8 @@
 Usage: python benchmarks/collectives.py [--measured FILE] [--rows] [--write] [--fit NAME ...] [--save]
 
 Prints the error per hardware and the worst rows (with --rows also every row); --write puts both into
-docs/collectives.md. --fit prints the `collectives:` block of each named topology, fitted only on rows whose role is
-`calibration`; --save writes it to the topology's file, as its last key.
+docs/collectives.md. --fit prints the `protocols:` of each named topology, fitted only on rows whose role is
+`calibration`; --save writes them to the topology's file, whose last key they are.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ MACHINES = {
 """Hardware in the file -> topology, where there is one."""
 
 BLACKWELL = ("dgx-b200", "dgx-b300", "gb200-nvl72", "gb300-nvl72")
-"""Machines with the same NVLinks and the same library: one fit for all, on the rows of all."""
+"""Machines with the same NVLinks and the same library: the first has one fit on the rows of all, for all."""
 
 BORROWERS = ("dgx-h200", *BLACKWELL)
 LENDER, FEW = "dgx-h100", 20
@@ -191,7 +191,7 @@ def print_rows(rows: Iterable[Row]) -> None:
 
 
 def fit(name: str, rows: list[Row]) -> str:
-    """Return the `collectives:` block for a topology from its calibration rows."""
+    """Return the `protocols:` of a topology from its calibration rows."""
     known = [row for row in rows if row.role == "calibration"]
     used = [row for row in known if row.topology in (BLACKWELL if name in BLACKWELL else (name,))]
     hardware = ", ".join(sorted({row.hardware for row in used}))
@@ -235,7 +235,7 @@ def main() -> None:
         print(f"# {name}\n{block}")
         if arguments.save:
             path = ROOT / "topologies" / f"{name}.yaml"
-            path.write_text(path.read_text().partition("\ncollectives:\n")[0].rstrip() + "\n" + block)
+            path.write_text(path.read_text().partition("  protocols:\n")[0] + block)
     if arguments.fit:
         return
     if arguments.rows:

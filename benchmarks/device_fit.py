@@ -14,7 +14,7 @@ import numpy as np
 from device_rows import ENGINE, Row
 from numpy.typing import NDArray
 
-from simulator.cost.kernels import kernel_seconds
+from simulator.cost.kernels import NARROW, kernel_seconds
 from simulator.topology import AttentionEfficiency, Device, Efficiency
 
 Vector = NDArray[np.float64]
@@ -39,6 +39,7 @@ STARTS: Constants = {
     "launch": 5e-6,
     "matmul": 0.75,
     "fp8": 0.7,
+    "fp4": 0.5,
     "fp32": 0.75,
     "edge": 64.0,  # Half a tile of 128.
     "depth": 128.0,
@@ -85,8 +86,8 @@ def free_constants(rows: Sequence[Row]) -> list[str]:
     attention = [row for row in rows if row.family == "attention"]
     names = ["launch", "edge", "depth"]
     names += ["matmul"] * any(row.dtype in SIXTEEN_BITS for row in products)
-    names += [dtype for dtype in ("fp8", "fp32") if any(row.dtype == dtype for row in products)]
-    names += ["cast"] * any(row.cast and row.dtype == "fp8" for row in products)
+    names += [dtype for dtype in ("fp8", "fp4", "fp32") if any(row.dtype == dtype for row in products)]
+    names += ["cast"] * any(row.cast and row.dtype in NARROW for row in products)
     names += ["engine"] * (len({row.source == ENGINE for row in products}) > 1)
     if attention:
         names += ["forward", "ratio", "attention edge", "rows"]
@@ -99,7 +100,7 @@ def with_constants(device: Device, values: Constants) -> Fitted:
     eight, forward = "fp8" in device.peak, min(1.0, values["forward"])
     efficiency = Efficiency(
         matmul=min(1.0, values["matmul"]),
-        by_dtype={dtype: min(1.0, values[dtype]) for dtype in ("fp8", "fp32") if dtype in device.peak},
+        by_dtype={dtype: min(1.0, values[dtype]) for dtype in ("fp8", "fp4", "fp32") if dtype in device.peak},
         edge=values["edge"],
         depth=values["depth"],
         cast=values["cast"] if eight else 0.0,

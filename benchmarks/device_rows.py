@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from simulator.cost.kernels import NARROW
 from simulator.model.layers.base import Kernel, fused_attention
 from simulator.units import parse_bandwidth
 
@@ -23,8 +24,8 @@ ACCUMULATED = 8
 FORWARD, BACKWARD = "forward", "backward"
 DIRECTIONS = {"fwd": (FORWARD,), "bwd": (BACKWARD,), "fwd+bwd": (FORWARD, BACKWARD)}
 
-DTYPES = {"bfloat16": "bf16", "fp16 in / fp32 accumulate": "fp16"}
-ITEMSIZE = {"fp32": 4, "fp8": 1}
+DTYPES = {"bfloat16": "bf16", "nvfp4": "fp4", "fp16 in / fp32 accumulate": "fp16"}
+ITEMSIZE = {"fp32": 4, **NARROW}
 
 STREAM = "HBM stream"
 
@@ -33,7 +34,7 @@ STREAM = "HBM stream"
 class Row:
     """One measurement: some kernels, one after the other, and the seconds of all.
 
-    ``cast`` says that an fp8 product's time holds the cast of its operand; ``family`` is product or attention.
+    ``cast`` says that an fp8 or fp4 product's time holds the cast of its operand; ``family`` is product or attention.
     """
 
     hardware: str
@@ -53,7 +54,7 @@ class Row:
 
     @property
     def itemsize(self) -> int:
-        """Bytes of an element in memory; fp8 has results and all else in two."""
+        """Bytes of an element in memory; fp8 and fp4 have results and all else in two."""
         return {"fp32": 4}.get(self.dtype, 2)
 
 
@@ -71,8 +72,6 @@ def read_rows(path: Path) -> tuple[list[Row], dict[str, int]]:
 
 
 def _unclear(line: dict[str, str]) -> str:
-    if line["dtype"] in ("fp4", "nvfp4"):
-        return "fp4, not a training dtype"
     if line["op"].startswith("attention") and "causal" not in line["op"]:
         return "attention whose mask is not stated, or that is not fused"
     return ""

@@ -78,7 +78,14 @@ def fit_device(name: str, rows: Sequence[Row], rates: Mapping[str, float]) -> tu
     if target.streams in rates:
         peak = _bandwidth(target.streams)
         device = replace(device, efficiency=replace(device.efficiency, memory=rates[target.streams] / peak))
-    fitted, constants = fit(device, own)
+    # fp4 last and alone: what small shapes lose is known from formats of which more was measured.
+    fp4 = [row for row in own if row.dtype == "fp4"]
+    fitted, constants = fit(device, [row for row in own if row not in fp4])
+    if fp4:
+        known = {**STARTS, "engine": fitted.engine, "matmul": fitted.device.efficiency.matmul, **constants}
+        del known["fp4"]
+        fitted, last = fit(device, fp4, known)
+        constants |= last
     return fitted, constants, len(own)
 
 
@@ -123,7 +130,8 @@ def describe(name: str, rows: Sequence[Row], constants: Mapping[str, float], cou
     sources = sorted({row.source for row in rows if row.hardware in target.fitted and row.role == CALIBRATION})
     words = f"benchmarks/fit_devices.py on {count} calibration rows of others ({', '.join(sources)}); docs/devices.md."
     if "matmul" not in constants:
-        words += " Products were measured in fp8 alone: the same fraction of the peak is taken for every dtype."
+        measured, same = ("fp8 and fp4", "fp8's") if "fp4" in constants else ("fp8", "the same")
+        words += f" Products were measured in {measured} alone: {same} fraction of the peak is taken for every dtype."
     if "edge" not in constants or count < 30:
         words += " Edge and depth are mostly the prior, half of a tile of 128 and one: few shapes were measured."
     if "forward" not in constants:

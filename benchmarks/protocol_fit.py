@@ -75,7 +75,7 @@ class Candidate:
 
 
 def fit_block(lines: Sequence[Line], source: str, by: str) -> str:
-    """Return the YAML of the key `collectives` that fits the measurements best."""
+    """Return the YAML of the key `protocols` that fits the measurements best."""
     scopes = {("node" if line.num_nodes == 1 else "cluster", name) for line in lines for name in line.features}
     every = [Candidate(name, protocol, scope) for scope, name in sorted(scopes) for protocol in PROTOCOLS[name]]
     candidates = [each for each in every if any(each.covers(line) for line in lines)]
@@ -92,7 +92,7 @@ def fit_block(lines: Sequence[Line], source: str, by: str) -> str:
     error = _loss(_seconds(features, best) + closed, target, weights)
     taken = np.bincount(np.argmin(_seconds(features, best) + closed, axis=1), minlength=len(candidates))
     summed = any(line.operation == "all_reduce" and "direct" in line.features for line in lines)
-    text = "collectives:\n  protocols:\n"
+    text = "  protocols:\n"
     words = f"{source} (benchmarks/{by}); mean |log error| {error:.3f}."
     anchor = "&fit >-\n" + indent(fill(words, WIDTH), " " * 8)
     for candidate, values, count in zip(candidates, best, taken.tolist(), strict=True):

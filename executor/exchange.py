@@ -39,6 +39,9 @@ def _begin(
     match operation:
         case "all_reduce":
             return [transport.all_reduce(stream, tensor, layer.maximum)], lambda: tensor
+        case "broadcast":
+            whole = tensor.clone()
+            return [transport.broadcast(stream, whole, layer.root)], lambda: whole
         case "all_gather":
             part = tensor.contiguous()
             parts = part.new_empty((layer.num_ranks, *part.shape))

@@ -25,6 +25,9 @@ MILLISECOND = parse_seconds("1 ms")
 AWAITED = (*RECEIVES, Kind.UNSHARD, *PARAMETER_GATHERS.values())
 """Kinds that come long before they are needed, so that a thread of their own must tell when they were there."""
 
+WATCHED = (*SENDS, Kind.PP_F, Kind.ROOT_B)
+"""Kinds after which a rank may have nothing left to wait for."""
+
 Finish = Callable[[], None]
 Message = tuple[Sequence[Handle], Finish | None]
 """Handles to wait on, and what remains to be done when the message has arrived."""
@@ -127,7 +130,7 @@ class HostLanes:
         self.spans.append(span)
         message = action()
         if message:
-            if instruction.kind in AWAITED or (self.watches_sends and instruction.kind in SENDS):
+            if instruction.kind in AWAITED or (self.watches_sends and instruction.kind in WATCHED):
                 message = self._expect(position, span, message)
             self._pending[position] = (span, message)
             return
@@ -147,6 +150,11 @@ class HostLanes:
 
     def keep(self, thing: object) -> None:
         """Do nothing: whatever the thread lets go of has been read, and messages under way hold their own."""
+
+    def hear(self) -> None:
+        """Wait until the threads have heard of all that is under way."""
+        for done in self._expected.values():
+            done.wait()
 
     def close(self) -> list[RawSpan]:
         """Wait for everything and return the step's spans."""

@@ -17,6 +17,7 @@ from executor.places import places_of
 from executor.routing import Route, routed_by
 from executor.sharding import SharedBucket
 from executor.stage import TARGET, Microbatch, StageModule
+from executor.tracing.imported import Imported
 from executor.transport import Transport
 from simulator.load import Inputs
 from simulator.model.graph import INPUT
@@ -32,6 +33,7 @@ from simulator.program.instructions import (
     Instruction,
     Kind,
 )
+from simulator.program.vocabulary_passes import SHARED
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -46,13 +48,14 @@ class Runtime(Interpreter):
         self.dtype = DTYPES[plan.dtype]
         splits = any(instruction.kind is Kind.W for instruction in self.instructions)
         tp_rank, ep_rank = mesh.coordinate(rank, "tp"), program.group(rank, "ep").index(rank)
-        places = places_of(program.graph, plan, mesh.coordinate(rank, "cp"))
-        self.stages = {
-            stage.index: StageModule(
-                stage, program.graph, plan, tp_rank, self.dtype, device, splits, ep_rank=ep_rank, places=places
+        imported = Imported(inputs.graph, plan, self.dtype, device) if inputs.graph.module else None
+        self.place, places = mesh.coordinate(rank, "pp"), places_of(program.graph, plan, mesh.coordinate(rank, "cp"))
+        self.stages = {}
+        for stage in program.stages_of(self.place):
+            shard, shards = (self.place, plan.pp) if program.placement[stage.index] == SHARED else (tp_rank, plan.tp)
+            self.stages[stage.index] = StageModule(
+                stage, program.graph, plan, shard, self.dtype, device, splits, ep_rank, places, shards, imported
             )
-            for stage in program.stages_of(mesh.coordinate(rank, "pp"))
-        }
         self.gradients = {
             index: Gradients(module, DTYPES.get(plan.gradient_dtype, self.dtype))
             for index, module in self.stages.items()
@@ -137,7 +140,7 @@ class Runtime(Interpreter):
         """
         with self.gathered():
             return {
-                module.node.parameter_name(name): (module.node.name, name, value.detach().clone())
+                module.full_name(name): (module.node.name, name, value.detach().clone())
                 for stage in self.stages.values()
                 for segment in stage.segments
                 for module in segment
@@ -222,7 +225,11 @@ class Runtime(Interpreter):
         node, layer = segment.nodes[0], segment.exchange
         assert layer
         name = self.program.graph.values[node.inputs[0]]
-        tensor = microbatch.values.pop(name) if segment.consumed else microbatch.values[name]
+        if name not in microbatch.values:
+            # Another rank has it, and hands it to all.
+            tensor = self.empty(name)
+        else:
+            tensor = microbatch.values.pop(name) if segment.consumed else microbatch.values[name]
         self.lanes.keep(tensor)
         if isinstance(layer, ExpertExchange):
             route = self._route(instruction, microbatch)
@@ -235,6 +242,8 @@ class Runtime(Interpreter):
                 self.stages[instruction.stage].restore(microbatch, node.name, result())
                 return
             microbatch.values[node.name] = result()
+            if self.program.leaves(instruction.stage, node.name, self.place):
+                del microbatch.values[node.name]
             if segment.recomputed and instruction.kind in EXCHANGES_F:
                 self.stages[instruction.stage].drop(microbatch, instruction.part)
 
@@ -244,7 +253,9 @@ class Runtime(Interpreter):
         segment, microbatch = self.program.segment(instruction), self._begin_backward(instruction)
         node, layer = segment.nodes[0], segment.exchange
         assert layer
-        gradient = microbatch.gradients.pop(node.name)
+        gradient = microbatch.gradients.pop(node.name, None)
+        if gradient is None:
+            gradient = self.empty(node.name)
         self.stages[instruction.stage].forget(microbatch, instruction.part)
         self.lanes.keep(gradient)
         if isinstance(layer, ExpertExchange):
@@ -254,6 +265,11 @@ class Runtime(Interpreter):
             handles, result = exchange_back(self.transport, instruction.stream, layer, gradient)
 
         def finish() -> None:
+            if self.program.leaves(instruction.stage, node.inputs[0], self.place):
+                # The sum is another rank's.
+                microbatch.delivered = True
+                self._release(instruction, microbatch)
+                return
             self._keep_gradients(microbatch)
             microbatch.add_gradient(self.program.graph.gradients[node.inputs[0]], result())
 

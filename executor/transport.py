@@ -43,8 +43,8 @@ class Transport:
     """
 
     def __init__(self, program: Program) -> None:
-        self._nccl = dist.is_initialized() and dist.get_backend() == "nccl"
-        self._borders = max(1, len(program.stages) - 1) if self._nccl else 1
+        self._gloo = not dist.is_initialized() or dist.get_backend() == "gloo"
+        self._borders = 1 if self._gloo else max(1, len(program.stages) - 1)
         self._groups = {
             stream: _own_group(program, axis)
             for stream, axis in STREAMS_OF_GROUPS.items()
@@ -63,6 +63,12 @@ class Transport:
         operation = dist.ReduceOp.MAX if maximum else dist.ReduceOp.SUM
         return _handle(dist.all_reduce(tensor, operation, group=self._groups[stream], async_op=True))
 
+    def broadcast(self, stream: Stream, tensor: Tensor, root: int) -> Handle:
+        """Fill ``tensor`` with that of a member of a stream's group."""
+        group = self._groups[stream]
+        source = dist.get_process_group_ranks(group)[root]
+        return _handle(dist.broadcast(tensor, source, group=group, async_op=True))
+
     def all_gather(self, stream: Stream, whole: Tensor, part: Tensor) -> Handle:
         """Fill ``whole`` with the parts of a stream's group, rank by rank."""
         return _handle(_all_gather(whole, part, group=self._groups[stream], async_op=True))
@@ -73,7 +79,7 @@ class Transport:
         gloo's reduce-scatter is an all-reduce of a copy, and nobody can ask it whether it is done: the all-reduce
         itself moves the same bytes.
         """
-        if not self._nccl:
+        if self._gloo:
             return self.all_reduce(stream, whole)
         return _handle(_reduce_scatter(part, whole, group=self._groups[stream], async_op=True))
 

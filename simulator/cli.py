@@ -31,6 +31,7 @@ VERBS = {
     "netlab up": ("simulator.commands.netlab:up", "Build a topology's hosts and links on this machine."),
     "netlab down": ("simulator.commands.netlab:down", "Remove what netlab up built."),
     "netlab show": ("simulator.commands.netlab:show", "Show hosts, links and processes of the lab that is up."),
+    "model import": ("simulator.commands.model_import:import_", "Make a model file of any torch.nn.Module."),
     "models": ("simulator.commands.models:models", "List the model presets with their parameters."),
     "program show": ("simulator.commands.program:show", "Show the instructions that each rank runs."),
     "schedules": ("simulator.commands.schedules:schedules", "Compare all pipeline schedules by bubble and memory."),
@@ -39,7 +40,12 @@ VERBS = {
 }
 """Verb, or group and verb -> import path and help."""
 
-GROUPS = {"topology": "Look at topologies.", "program": "Look at compiled plans.", "netlab": "A cluster's network on this machine."}
+GROUPS = {
+    "model": "Make models.",
+    "topology": "Look at topologies.",
+    "netlab": "Have a cluster's network on this machine.",
+    "program": "Look at compiled plans.",
+}
 
 
 def build_app() -> App:

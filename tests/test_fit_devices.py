@@ -87,14 +87,15 @@ def test_rows_become_kernels(script: ModuleType, tmp_path: Path) -> None:
         + "X,attention_fwd+bwd_flash2,8192,8192,128,32,fp16,1,a/b,,,test\n"
         + "X,gemm,64,64,64,1,nvfp4,1,a/b,1,,test\n"
     )
-    (grouped, backward, both), left_out = script.read_rows(path)
+    (grouped, backward, both, four_bits), left_out = script.read_rows(path)
     # A weight gradient sums over the tokens of its group, and adds to what is kept in fp32.
     (kernel,) = grouped.kernels
     assert (kernel.m, kernel.n, kernel.k, kernel.batch) == (2048, 7168, 128, 4)
     assert kernel.elements * 2 == 4 * (2 * 128 * (2048 + 7168) + 8 * 2048 * 7168)
     assert backward.kernels[0].flops == 2 * 2 * 16 * 4096 * 4096 * (192 + 128)
     assert [kernel.flops for kernel in both.kernels] == [4 * 16 * 4096**2 * 128, 8 * 16 * 4096**2 * 128]
-    assert sum(left_out.values()) == 2
+    assert (four_bits.dtype, four_bits.itemsize) == ("fp4", 2)
+    assert sum(left_out.values()) == 1
 
 
 def test_streams_ignore_dot_products_and_test_rows(script: ModuleType, tmp_path: Path) -> None:

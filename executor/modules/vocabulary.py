@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from executor.modules.operations import Operations
-from simulator.model.layers.vocabulary import Positions, VocabularyEmbedding
+from simulator.model.layers.vocabulary import Positions, VocabularyEmbedding, VocabularyStatistics
 
 Parameters = Mapping[str, Tensor]
 
@@ -47,9 +48,9 @@ def largest(ops: Operations, layer: Any, parameters: Parameters, logits_BSV: Ten
 def total(
     ops: Operations, layer: Any, parameters: Parameters, logits_BSV: Tensor, largest_BS: Tensor, rank: int = 0
 ) -> Tensor:
-    """Sum of a position's exponentials."""
-    real_BSV = _real(logits_BSV, layer.vocab_size, rank)
-    return (real_BSV.float() - largest_BS.detach().unsqueeze(-1)).exp().sum(-1)
+    """Sum of a position's exponentials; those of padding are made, for all ranks do the same work, and left out."""
+    powers_BSV = (logits_BSV.float() - largest_BS.detach().unsqueeze(-1)).exp()
+    return _real(powers_BSV, layer.vocab_size, rank).sum(-1)
 
 
 def target(
@@ -65,6 +66,35 @@ def target(
     own_BS, inside_BS = _own(target_BS, logits_BSV.shape[-1], rank)
     logit_BS = logits_BSV.gather(-1, own_BS.unsqueeze(-1)).squeeze(-1).float()
     return (logit_BS - largest_BS.detach()).masked_fill(~inside_BS, 0)
+
+
+def statistics(
+    ops: Operations,
+    layer: VocabularyStatistics,
+    parameters: Parameters,
+    logits_BSV: Tensor,
+    target_BS: Tensor,
+    rank: int = 0,
+) -> Tensor:
+    """Largest logit, sum of exponentials and the target's logit of this rank, in its row; zeros in the others'."""
+    largest_BS = largest(ops, layer, parameters, logits_BSV, rank)
+    # A rank with nothing but padding adds nothing; its largest must be a number all the same.
+    largest_BS = largest_BS.clamp(min=torch.finfo(torch.float32).min)
+    total_BS = total(ops, layer, parameters, logits_BSV, largest_BS, rank)
+    own_BS, inside_BS = _own(target_BS, logits_BSV.shape[-1], rank)
+    # Not gather, whose backward would keep the logits.
+    rows = torch.arange(own_BS.numel(), device=own_BS.device)
+    logit_BS = logits_BSV.flatten(0, -2)[rows, own_BS.flatten()].view_as(own_BS).float()
+    own_BS3 = torch.stack([largest_BS, total_BS, logit_BS.masked_fill(~inside_BS, 0)], -1)
+    return functional.pad(own_BS3.unsqueeze(-2), (0, 0, rank, layer.num_ranks - 1 - rank))
+
+
+def statistics_loss(ops: Operations, layer: Any, parameters: Parameters, joined_BSR3: Tensor) -> Tensor:
+    """Cross entropy from the numbers of all ranks, mean over all positions."""
+    largest_BSR, total_BSR, target_BSR = joined_BSR3.unbind(-1)
+    top_BS = largest_BSR.amax(-1)
+    sum_BS = (total_BSR * (largest_BSR - top_BS.unsqueeze(-1)).exp()).sum(-1)
+    return (top_BS + sum_BS.log() - target_BSR.sum(-1)).mean()
 
 
 def loss(ops: Operations, layer: Any, parameters: Parameters, total_BS: Tensor, target_BS: Tensor) -> Tensor:
@@ -90,7 +120,8 @@ RANKED: dict[str, Callable[..., Tensor]] = {
     "vocabulary_max": largest,
     "vocabulary_sum": total,
     "vocabulary_target": target,
+    "vocabulary_statistics": statistics,
 }
 """Functions that are told which rank of the group runs them."""
 
-FORWARD: dict[str, Callable[..., Tensor]] = {**RANKED, "vocabulary_loss": loss}
+FORWARD: dict[str, Callable[..., Tensor]] = {**RANKED, "vocabulary_loss": loss, "statistics_loss": statistics_loss}

@@ -19,6 +19,13 @@ def import_(
     name: Annotated[str | None, Parameter(help="The topology's name; the file's if absent.")] = None,
     device: Annotated[str | None, Parameter(help="Device kind: a shipped one, as A100-SXM-80GB, or FILE:KIND.")] = None,
     node: Annotated[str | None, Parameter(help="slurm: topology whose node every host is, as dgx-h100.")] = None,
+    nodes: Annotated[
+        int | None,
+        Parameter(
+            help="nccl, nvidia-smi: so many equal nodes, their network cards joined by one ideal switch.",
+            validator=validators.Number(gte=1),
+        ),
+    ] = None,
     oversubscription: Annotated[
         float | None,
         Parameter(
@@ -58,6 +65,7 @@ def import_(
     facts = Facts(
         device=device,
         node=node,
+        nodes=nodes,
         oversubscription=oversubscription,
         pcie_bandwidth=_positive("--pcie-bandwidth", pcie_bandwidth, parse_bandwidth),
         nic_bandwidth=_positive("--nic-bandwidth", nic_bandwidth, parse_bandwidth),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from statistics import median
 
 from simulator.cost.calibration import (
@@ -22,11 +23,13 @@ from simulator.cost.overheads import framework_kernels
 from simulator.model.graph import LayerGraph, Node
 from simulator.model.layers.base import Kernel, Phase
 from simulator.model.layers.bias import Bias
+from simulator.model.layers.experts import Dispatch
 from simulator.plan.frameworks import FRAMEWORKS
 from simulator.plan.plan import MASTER_BYTES, Plan
 from simulator.program import instructions
 from simulator.program.instructions import Instruction, Kind
 from simulator.program.program import Program
+from simulator.program.vocabulary_passes import SHARED
 from simulator.topology import Device
 
 PASSES = (*instructions.FORWARD, *instructions.BACKWARD)
@@ -76,14 +79,25 @@ class ComputeCost:
             self._seconds[key] = self._price(instruction) / self.device.speed
         return self._seconds[key]
 
+    @cached_property
+    def launches(self) -> bool:
+        """Whether the framework's host may hold the device up."""
+        if self.program.plan.cuda_graphs:
+            return False
+        mixtures = any(isinstance(node.layer, Dispatch) for node in self.program.graph.nodes)
+        return bool(self.framework.host_launch or (self.framework.mixture and mixtures))
+
     def host_seconds(self, instruction: Instruction) -> float:
         """Return the time in which the framework's host launches an instruction's kernels."""
-        launch, kind = self.framework.host_launch, instruction.kind
-        if not launch or kind not in PASSES:
+        kind = instruction.kind
+        if not self.launches or kind not in PASSES:
             return 0.0
         key = (kind, self.program.alike[instruction.stage][instruction.part])
         if key not in self._hosts:
-            self._hosts[key] = launch * self._count(self.program.segment(instruction).nodes, kind)
+            nodes = self.program.segment(instruction).nodes
+            mixtures = 0 if kind is Kind.W else sum(isinstance(node.layer, Dispatch) for node in nodes)
+            launching = self.framework.host_launch * self._count(nodes, kind) if self.framework.host_launch else 0.0
+            self._hosts[key] = launching + self.framework.mixture * mixtures
         return self._hosts[key] + (self.framework.slot if self.begins_slot(instruction) else 0.0)
 
     def flops(self, instruction: Instruction) -> float:
@@ -122,8 +136,8 @@ class ComputeCost:
         return work.kind is Kind.F or not paired
 
     def begins_slot(self, work: Instruction) -> bool:
-        """Return whether an instruction is the first of a forward or a backward of a stage."""
-        if work.kind not in (Kind.F, Kind.B, Kind.I):
+        """Return whether an instruction is the first of a forward or a backward of a stage that has messages."""
+        if work.kind not in (Kind.F, Kind.B, Kind.I) or self.program.pipeline_rank(work.stage) == SHARED:
             return False
         computing = self.program.stages[work.stage].computing
         return work.part < 0 or work.part == computing[0 if work.kind is Kind.F else -1]
@@ -206,8 +220,8 @@ class ComputeCost:
     def _kernels(self, node: Node, kind: Kind) -> Iterator[tuple[Phase, Kernel]]:
         graph, plan = self.program.graph, self.program.plan
         for phase in phases(graph, node, kind):
-            size, itemsize = plan.microbatch_size, plan.itemsize
-            for kernel in framework_kernels(graph, node, phase, size, itemsize, self.framework):
+            size, itemsize, sums = plan.microbatch_size, plan.itemsize, plan.gradient_itemsize
+            for kernel in framework_kernels(graph, node, phase, size, itemsize, self.framework, sums):
                 yield phase, kernel
 
     def _median_ratio(self) -> float:
@@ -236,7 +250,7 @@ class ComputeCost:
 
     def _first_stage(self, stage: int) -> int:
         """Return the first stage on the rank of a stage."""
-        rank = self.program.pipeline_rank(stage)
+        rank = max(0, self.program.pipeline_rank(stage))
         return self.program.stages_of(rank)[0].index
 
     def _update_traffic(self, plan: Plan, parameters: int) -> float:

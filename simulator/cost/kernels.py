@@ -12,9 +12,16 @@ from __future__ import annotations
 from simulator.model.layers.base import Kernel
 from simulator.topology import Device
 
-FP8, FP8_BYTES = "fp8", 1
-BESIDE_FP8 = "bf16"
-"""What attention is computed in where products are fp8 (arXiv 2209.05433, section 3)."""
+NARROW = {"fp8": 1.0, "fp4": 0.5625}
+"""Bytes of an operand's element in the dtypes that products alone are computed in, cast just before.
+
+fp4 is NVFP4: 16 elements are 8 bytes and one for their scale (nvidia.github.io/cuda-rust, Inference with NVFP4/MXFP8).
+As the recipe has it, all three products of a layer are fp4 (github.com/pytorch/ao/issues/3293); the transforms of a
+weight gradient's operands beside the cast are not counted.
+"""
+
+BESIDE_NARROW = "bf16"
+"""What attention is computed in beside them (arXiv 2209.05433, section 3)."""
 
 
 FLASH_KERNELS = {"newest": 0.0, "flash2": 1.0, "triton": 1.9, "flash1": 2.35}
@@ -38,17 +45,17 @@ def kernel_seconds(
     device
         Where it runs.
     dtype
-        Of products; attention and all else are bf16 beside fp8 products.
+        Of products; attention and all else are bf16 beside fp8 and fp4 products.
     itemsize
         Bytes of an element in memory.
     flash
         Implementation of fused attention.
     casts
-        Whether the first operand of an fp8 product is cast before it: that of a weight gradient was cast for the input
-        gradient already, with its transpose in the same pass (Transformer Engine's cast_transpose).
+        Whether the first operand of an fp8 or fp4 product is cast before it: that of a weight gradient was cast for the
+        input gradient already, with its transpose in the same pass (Transformer Engine's cast_transpose).
     """
     if kernel.kind == "attention":
-        work = attention_seconds(kernel, device, BESIDE_FP8 if dtype == FP8 else dtype) * _slower(device, flash)
+        work = attention_seconds(kernel, device, BESIDE_NARROW if dtype in NARROW else dtype) * _slower(device, flash)
         return device.launch_overhead + max(work, stream_seconds(kernel.elements * itemsize, device))
     if kernel.kind == "matmul":
         traffic, cast = _operands(kernel, device, dtype, itemsize)
@@ -92,9 +99,9 @@ def _slower(device: Device, flash: str) -> float:
 
 
 def _operands(kernel: Kernel, device: Device, dtype: str, itemsize: int) -> tuple[float, float]:
-    """Return the traffic of a product's operands and result in bytes, and that of the cast before it (fp8 only)."""
-    if dtype != FP8 or not kernel.m:
+    """Return the traffic of a product's operands and result in bytes, and that of the cast before it (fp8, fp4)."""
+    if dtype not in NARROW or not kernel.m:
         return kernel.elements * itemsize, 0.0
     result = kernel.batch * kernel.m * kernel.n
     first = kernel.batch * kernel.m * kernel.k
-    return (kernel.elements - result) * FP8_BYTES + result * itemsize, first * device.efficiency.cast
+    return (kernel.elements - result) * NARROW[dtype] + result * itemsize, first * device.efficiency.cast

@@ -13,7 +13,13 @@ from simulator.plan.frameworks import Framework
 
 
 def framework_kernels(
-    graph: LayerGraph, node: Node, phase: Phase, batch: int, itemsize: int, framework: Framework
+    graph: LayerGraph,
+    node: Node,
+    phase: Phase,
+    batch: int,
+    itemsize: int,
+    framework: Framework,
+    gradient_itemsize: int | None = None,
 ) -> Iterator[Kernel]:
     """Yield the kernels of one phase of a layer as a framework runs them.
 
@@ -27,6 +33,8 @@ def framework_kernels(
         Bytes of an element of the plan's dtype.
     framework
         What is added; nothing by `none`, and never less than nothing.
+    gradient_itemsize
+        Bytes of an element of a gradient that is summed up over micro-batches; those of the dtype if absent.
     """
     inputs = graph.input_shapes(node)
     least = 0.0
@@ -41,5 +49,6 @@ def framework_kernels(
             yield replace(kernel, elements=max(kernel.elements * framework.elementwise, least))
         else:
             yield kernel
-    if phase is Phase.WEIGHT_GRAD and framework.accumulation and node.layer.num_parameters:
-        yield memory(framework.accumulation * node.layer.num_parameters / itemsize)
+    moved = framework.accumulation.bytes(gradient_itemsize or itemsize, itemsize)
+    if phase is Phase.WEIGHT_GRAD and moved and node.layer.num_parameters:
+        yield memory(moved * node.layer.num_parameters / itemsize)

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from simulator.cost.algorithms import ALGORITHMS, OPERATIONS, Algorithm, GroupShape, Phase
+from simulator.cost.algorithms import OPERATIONS, Algorithm, GroupShape, Phase, algorithms_of
 from simulator.cost.cables import direct_cables
 from simulator.errors import quote
 from simulator.topology import Topology
@@ -47,16 +47,18 @@ class Repertoire:
         """Return what such a group sends, phase after phase."""
         key = (operation, algorithm)
         if key not in self._phases:
-            self._phases[key] = ALGORITHMS[key].phases(self.shape)
+            named = next(each for each in algorithms_of(operation) if each.name == algorithm)
+            self._phases[key] = named.phases(self.shape)
         return self._phases[key]
 
     def _find(self, operation: str) -> list[Algorithm]:
         size = self.shape.num_ranks
-        if operation not in OPERATIONS:
+        known = algorithms_of(operation)
+        if not known:
             raise ValueError(f"{quote(operation)} is no operation; {nearest(operation, OPERATIONS)}")
         if operation == "send" and size != 2:
             raise ValueError(f"send joins two ranks, not {size}; name them, as 0,1")
-        found = [each for each in ALGORITHMS.values() if each.operation == operation and each.applies(self.shape)]
+        found = [each for each in known if each.applies(self.shape)]
         if not found:
             raise ValueError(f"no algorithm does {operation} among {size} ranks; name fewer")
         return found
@@ -64,28 +66,28 @@ class Repertoire:
 
 def shape_of(topology: Topology, ranks: Sequence[int]) -> GroupShape:
     """Return where the members of a group are; nodes and local ranks are numbered in their order, without gaps."""
-    links = topology.links
-
-    def joins(one: int, other: int) -> list[str]:
-        """Endpoints between two ranks."""
-        return [links[i].destination for i in topology.route(one, other).links[:-1]]
-
-    def sums(one: int, other: int) -> bool:
-        """Say whether nothing but one summing switch is between two members."""
-        between = joins(ranks[one], ranks[other])
-        return len(between) == 1 and topology.reduces(between[0])
-
-    _, nodes, local_ranks = topology.places(np.array(ranks))
-    nodes, local_ranks = (np.unique(each, return_inverse=True)[1].tolist() for each in (nodes, local_ranks))
-    shape = GroupShape(tuple(nodes), tuple(local_ranks))
+    kinds, nodes, local_ranks = topology.places(np.array(ranks))
+    nodes, local_ranks = (np.unique(each, return_inverse=True)[1] for each in (nodes, local_ranks))
+    shape = GroupShape(tuple(nodes.tolist()), tuple(local_ranks.tolist()))
     groups = shape.by_node()
-    summing = bool(topology.reducers) and all(len(group) > 1 and all(map(sums, group, group[1:])) for group in groups)
+    # Routes inside nodes of one kind are alike.
+    unlike = {(int(kinds[group[0]]), *(shape.local_ranks[each] for each in group)): group for group in groups}
+    summing = bool(topology.reducers) and all(
+        _sums(topology, [ranks[each] for each in group]) for group in unlike.values()
+    )
     meshed = len(groups) == 1 and len(ranks) <= SMALL_GROUP
     return replace(
         shape,
         in_network=summing,
         cables=direct_cables(topology, ranks) if meshed else (),
     )
+
+
+def _sums(topology: Topology, ranks: Sequence[int]) -> bool:
+    """Say whether nothing but one summing switch is between the ranks of a node."""
+    first, *others = ranks
+    ways = [topology.route(first, other).links[:-1] for other in others]
+    return bool(ways) and all(len(way) == 1 and topology.reduces(topology.links[way[0]].destination) for way in ways)
 
 
 def nearest(given: str, known: Sequence[str]) -> str:

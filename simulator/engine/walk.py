@@ -81,7 +81,7 @@ class Walk:
     ) -> None:
         self.folded = folded
         self.steps = steps
-        self.launches = any(cost.framework.host_launch for cost in costs)
+        self.launches = any(cost.launches for cost in costs)
         self.env = simpy.Environment()
         self.network = Network(self.env, list(folded.capacities))
         self.messages = MessageCost(program, system, self.network, calibration)

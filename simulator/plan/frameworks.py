@@ -15,6 +15,20 @@ NONE = "none"
 """Value of the key that adds nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Accumulation:
+    """How often gradients move in each micro-batch besides the product that makes them, in their two dtypes."""
+
+    summed: float = 0.0
+    """Passes over gradients as they are summed up (``gradient_dtype``)."""
+    computed: float = 0.0
+    """Passes over gradients as products write them (``dtype``); less than 0: what a fused product need not write."""
+
+    def bytes(self, summed: int, computed: int) -> float:
+        """Return the bytes of a parameter for elements of so many bytes."""
+        return self.summed * summed + self.computed * computed
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Framework:
     """What one framework adds.
@@ -25,6 +39,10 @@ class Framework:
         Seconds of the host for each kernel that the model counts; the device cannot run them faster than that. Eager
         frameworks launch several kernels (casts, transposes, masks, dropout) for one that is counted, so it is a few
         times the 5 to 10 us of a single launch.
+    mixture
+        Seconds of the host for each mixture of experts, forward and again backward: it waits until the device has
+        counted the rows of each expert, and then launches products and casts expert by expert. None with
+        ``cuda_graphs``.
     slot
         Seconds of the host before the first launch of each forward and each backward of a stage: batches, masks,
         hooks, messages. The device waits for them where the host has just waited for the device: in a pipeline whose
@@ -39,7 +57,7 @@ class Framework:
     loss
         Bytes of a logit that the loss moves forward and backward, for those that do not fuse it; (0, 0): fused.
     accumulation
-        Bytes of a parameter, in each micro-batch, that gradients move besides the product that makes them.
+        How gradients are summed up over micro-batches.
     update
         Bytes of a parameter that the optimizer moves besides one fused pass: casts, scaling, norm.
     source
@@ -47,12 +65,13 @@ class Framework:
     """
 
     host_launch: float = 0.0
+    mixture: float = 0.0
     slot: float = 0.0
     pairs_messages: bool = False
     step: float = 0.0
     elementwise: float = 1.0
     loss: tuple[float, float] = (0.0, 0.0)
-    accumulation: float = 0.0
+    accumulation: Accumulation = Accumulation()
     update: float = 0.0
     source: str
 
@@ -86,9 +105,9 @@ FRAMEWORKS = {
         step=parse_seconds("9.1 ms"),
         elementwise=1.03,
         loss=MEGATRON_LOSS,
-        accumulation=6.0,
+        accumulation=Accumulation(2, 1),
         update=MEGATRON_UPDATE,
-        source="loss and update counted; gradients accumulate in fp16: read twice, written once. The rest fitted on 60 "
+        source="loss and update counted; what a product wrote is read, the sum read and written. The rest fitted on 60 "
         "calibration rows of vTrain (VIA-Research, 2 to 8 A100), vocabulary parallel: median |error| 7.9%, mean 7.9%",
     ),
     "megatron": Framework(
@@ -97,28 +116,30 @@ FRAMEWORKS = {
         step=parse_seconds("48 ms"),
         elementwise=1.08,
         loss=MEGATRON_LOSS,
-        accumulation=6.0,
+        accumulation=Accumulation(2, -1),
         update=MEGATRON_UPDATE,
-        source="loss and update counted; the weight gradient's product reads and writes an fp32 main_grad (4 + 4 in "
-        "place of 2; fused_weight_gradient_mlp_cuda). Messages: core/pipeline_parallel/p2p_communication.py ends each "
+        source="loss and update counted; the weight gradient's product reads and writes main_grad in place of the "
+        "gradient (fused_weight_gradient_mlp_cuda). Messages: core/pipeline_parallel/p2p_communication.py ends each "
         "exchange with torch.cuda.synchronize, and schedules.py joins those of an interleaved pair in "
         "send_forward_backward_recv_forward_backward. The rest fitted on 59 calibration rows of up to 32 GPUs "
         "(READMEs, SimuMax, Vocabulary Parallelism): median |error| 5.6%, mean 6.8%",
     ),
     "megatron-core": Framework(
-        accumulation=6.0,
+        mixture=parse_seconds("4.5 ms"),
+        accumulation=Accumulation(2, -1),
         update=4.0,
         source="accumulation as megatron; the loss is fused (cross_entropy_loss_fusion of the recipes); the norm of "
-        "the fp32 gradients reads them once (4)",
+        "the gradients reads them once, as fp32 (4). Mixture fitted on the calibration rows of Megatron-Bridge that no "
+        "graph is recorded of and that the host holds up: Qwen3 30B with micro-batches of one sample, on B200 and H100",
     ),
     "fsdp": Framework(
         elementwise=1.87,
         loss=TORCH_LOSS,
-        accumulation=10.0,
+        accumulation=Accumulation(1, 3),
         update=12.0,
-        source="loss counted; FSDP joins gradients into a flat one (2 + 2) and casts it to fp32 for its reduction "
-        "(2 + 4; torch/distributed/fsdp/_runtime_utils.py); clipping reads gradients for their norm (4) and scales "
-        "them (4 + 4). Element-wise fitted on 40 calibration rows of llm-foundry and torchtitan: "
+        source="loss counted; FSDP joins gradients into a flat one (read, written) and casts it for its reduction "
+        "(read, written; torch/distributed/fsdp/_runtime_utils.py); clipping reads gradients for their norm (4) and "
+        "scales them (4 + 4). Element-wise fitted on 40 calibration rows of llm-foundry and torchtitan: "
         "median |error| 4.7%, mean 6.2%",
     ),
     "fsdp-compiled": Framework(

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from simulator.plan.frameworks import NONE
 from simulator.plan.mesh import Mesh
 
-DTYPE_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 2}
+DTYPE_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 2, "fp4": 2}
 """Bytes of one element of parameters, activations and gradients in each training dtype.
 
-tf32 multiplies what is stored as fp32; fp8 multiplies what is stored as bf16, cast just before (arXiv 2209.05433). Two
-bytes or fewer come with fp32 master weights. The fp8 copies of weights and activations that a framework may keep are
-not counted.
+tf32 multiplies what is stored as fp32; fp8 and fp4 multiply what is stored as bf16, cast just before (arXiv
+2209.05433). Two bytes or fewer come with fp32 master weights. The narrow copies of weights and activations that a
+framework may keep are not counted.
 """
 
-NEEDED = {"fp8": ("fp8", "bf16")}
+NEEDED = {"fp8": ("fp8", "bf16"), "fp4": ("fp4", "bf16")}
 """Dtypes that a device must have for a training dtype; itself where it is not here."""
 
 EXECUTED = ("fp32", "bf16")
-"""What the executor trains in: fp16 would need loss scaling, tf32 and fp8 a device's own kernels."""
+"""What the executor trains in: fp16 would need loss scaling, tf32, fp8 and fp4 a device's own kernels."""
 
 MASTER_BYTES = 4
 """Bytes of an fp32 value: optimizer state and master weights are fp32 under every dtype (arXiv 1710.03740)."""
@@ -61,8 +61,9 @@ class Plan:
     microbatch_size, num_microbatches
         Samples of a micro-batch, and micro-batches of one replica in a step.
     dtype
-        ``fp32``, ``tf32``, ``bf16``, ``fp16`` or ``fp8``: what products are computed in. Parameters, activations and
-        gradients take ``itemsize`` bytes, master weights (for all but fp32 and tf32) and optimizer state four.
+        ``fp32``, ``tf32``, ``bf16``, ``fp16``, ``fp8`` or ``fp4``: what products are computed in. Parameters,
+        activations and gradients take ``itemsize`` bytes, master weights (for all but fp32 and tf32) and optimizer
+        state four.
     dp_overlap
         All-reduce gradient buckets while backward goes on; otherwise all at its end.
     bucket_size
@@ -76,7 +77,12 @@ class Plan:
     activation_limit
         Micro-batches whose activations a rank may hold at once, for schedules that can be told (``zb_auto``).
     ep
-        Expert-parallel ranks: neighbours among the ranks of one ``dp`` x ``cp`` plane, which hold other experts each.
+        Expert-parallel ranks: neighbours in the ``expert_plane``, which hold other experts each.
+    expert_tp
+        Tensor-parallel ranks that share each expert: ``tp``, or 1; then whole experts are shared out over the
+        ``tp`` ranks too, each of which has its own tokens.
+    expert_dispatch
+        How rows reach their experts: ``all_to_all``, or ``deep_ep``, which sends a token once to each node and rank.
     context_parallel
         How attention meets the keys and values of other ``cp`` ranks: ``ring``, ``all_to_all`` or ``all_gather``.
     schedule_file, schedule_text
@@ -85,6 +91,8 @@ class Plan:
         ``flash`` (fused) or ``math`` (scores in memory) for all attention; empty: as the layers of the model are.
     vocab_parallel
         Tensor-parallel ranks share the vocabulary: rows of the embedding, columns of the logits.
+    vocab_pipeline
+        The ranks of a pipeline share the vocabulary instead.
     sequence_parallel
         Tensor-parallel ranks share the sequence between their regions.
     recompute
@@ -114,6 +122,8 @@ class Plan:
         Whose overheads are added, a key of ``FRAMEWORKS``.
     flash_kernel
         Implementation of fused attention.
+    cuda_graphs
+        The framework's host replays recorded kernels, so that it holds no device up.
     dataset_size, epochs
         Samples of the training set (0 = not named) and passes over it.
     """
@@ -131,12 +141,15 @@ class Plan:
     optimizer_barrier: bool = True
     num_stages_per_rank: int = 1
     ep: int = 1
+    expert_tp: int = 1
+    expert_dispatch: str = "all_to_all"
     context_parallel: str = "ring"
     activation_limit: float | None = None
     schedule_file: str = ""
     schedule_text: str = ""
     attention: str = ""
     vocab_parallel: bool = False
+    vocab_pipeline: bool = False
     sequence_parallel: bool = False
     recompute: str = "none"
     recompute_blocks: int | None = None
@@ -150,6 +163,7 @@ class Plan:
     stages: str | tuple[str, ...] = "auto"
     framework: str = NONE
     flash_kernel: str = "newest"
+    cuda_graphs: bool = False
     dataset_size: int = 0
     epochs: int = 1
 
@@ -198,9 +212,24 @@ class Plan:
         """Whether gradients are reduced in each micro-batch, so that no more than a rank's part of them is kept."""
         return self.gradient_sync == "each" and self.updates_parts
 
+    @property
+    def folds_experts(self) -> bool:
+        """Whether tensor-parallel ranks hold other experts instead of parts of the same ones."""
+        return self.expert_tp < self.tp
+
+    @property
+    def expert_plane(self) -> tuple[str, ...]:
+        """Axes of the ranks among which experts are shared out, and over which their replicas lie."""
+        return ("dp", "cp", "tp") if self.folds_experts else ("dp", "cp")
+
+    @property
+    def expert_replicas(self) -> int:
+        """Ranks with the same expert, or the same part of it."""
+        return math.prod(map(self.mesh.size, self.expert_plane)) // self.ep
+
     def sharers_along(self, axis: str) -> int:
         """Return how many ranks share out a bucket that has replicas along ``dp`` or ``dp_expert``."""
-        return self.replicas // self.ep if axis == "dp_expert" else self.sharers
+        return self.expert_replicas if axis == "dp_expert" else self.sharers
 
     @property
     def tp(self) -> int:

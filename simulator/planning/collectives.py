@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from simulator.cost.algorithms import OPERATIONS
 from simulator.cost.group import BARE, Group, Option, bus_factor
 from simulator.errors import Diagnostic, InputError, quote
 from simulator.topology import Topology
+
+MAX_RANKS = 2**17
+"""Larger groups have more hops to route than an answer may take."""
 
 SMALLEST, GROWTH = 2**10, 4
 """A sweep begins at 1 KiB; each size is four times the one before."""
@@ -69,15 +74,27 @@ def compare_algorithms(
     InputError
         If the operation, the algorithm or the group does not exist.
     """
-    try:
+    with _blaming("--ranks"):
+        if len(ranks) > MAX_RANKS:
+            raise ValueError(f"{len(ranks):,} ranks are more than the {MAX_RANKS:,} whose hops are routed; name fewer")
         group = Group(topology, ranks)
+    with _blaming("--ranks" if operation in OPERATIONS else f"--op {operation}"):
+        group.algorithms(operation)
+    with _blaming(f"--algorithm {algorithm}"):
         return [
             _figures(option, operation, size, len(ranks), group.choose(operation, size).algorithm)
             for size in sizes
             for option in sorted(group.options(operation, size, algorithm), key=lambda option: option.protocol == BARE)
         ]
+
+
+@contextmanager
+def _blaming(option: str) -> Iterator[None]:
+    """Turn a ValueError into an InputError at an option."""
+    try:
+        yield
     except ValueError as error:
-        raise InputError([Diagnostic("", "", str(error))]) from None
+        raise InputError([Diagnostic(option, "", str(error))]) from None
 
 
 def _figures(option: Option, operation: str, size: float, num_ranks: int, chosen: str) -> CollectiveFigures:

@@ -223,6 +223,7 @@ def _basis(inputs: Inputs, calibration: Calibration, cost: ComputeCost, timeline
         "device_source": device.source,
         "efficiency_source": device.efficiency_source,
         "network": NETWORK,
+        "collectives": inputs.topology.collectives.sources(inputs.topology.scopes),
         "messages": "measured inside one host" if calibration.messages else "from the topology",
         "rank_classes": len(timeline.ranks),
         "plancast": __version__,

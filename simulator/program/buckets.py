@@ -52,7 +52,7 @@ def _filled(nodes: Sequence[Node], plan: Plan, axis: str, inside: list[bool]) ->
     size = first = 0
     for index in reversed(range(len(nodes))):
         node = nodes[index]
-        if node.layer.parameters() and axis == _axis(node):
+        if node.layer.parameters() and axis == _axis(node, plan):
             names.append(node.name)
             size += node.layer.num_parameters * plan.gradient_itemsize
             first = index
@@ -63,10 +63,10 @@ def _filled(nodes: Sequence[Node], plan: Plan, axis: str, inside: list[bool]) ->
         yield Filled(max(i for i in range(first + 1) if not inside[i]), tuple(names), axis)
 
 
-def _axis(node: Node) -> str:
+def _axis(node: Node, plan: Plan) -> str:
     """Return whose groups hold replicas of a node's parameters."""
-    layer = node.layer
-    return "dp_expert" if isinstance(layer, GroupedLinear) and layer.num_local < layer.num_experts else "dp"
+    apart = plan.ep > 1 or plan.folds_experts
+    return "dp_expert" if isinstance(node.layer, GroupedLinear) and apart else "dp"
 
 
 def _inside_regions(nodes: Sequence[Node]) -> list[bool]:

@@ -14,6 +14,7 @@ from simulator.plan.stages import cut_stages, roofline_seconds
 from simulator.plan.tensor_parallel import shard_graph
 from simulator.plan.tied_weights import copy_tied_weights
 from simulator.plan.vocabulary_parallel import cut_vocabulary
+from simulator.plan.vocabulary_pipeline import check_pipelined_vocabulary, share_vocabulary
 from simulator.program.passes.gather_params import insert_parameter_gathers
 from simulator.program.passes.optimizer import append_optimizer
 from simulator.program.passes.recompute import insert_recomputation
@@ -25,6 +26,7 @@ from simulator.program.passes.unshard import insert_unshards
 from simulator.program.program import Program
 from simulator.program.schedules import SCHEDULES, Options, Times
 from simulator.program.segments import build_stages
+from simulator.program.vocabulary_passes import with_vocabulary
 from simulator.topology import Device, Topology
 
 PASSES = (
@@ -59,7 +61,7 @@ def _splits(graph: LayerGraph, plan: Plan, problems: Problems) -> bool:
         problems.add(f"plan.{axis}", message, f"leave {axis} out")
     if plan.ep > 1 and plan.is_sharded:
         message = f"{plan.sharding} shares every parameter out over dp * cp = {plan.replicas} ranks"
-        rule = f"an expert has dp * cp / ep = {plan.replicas // plan.ep} replicas"
+        rule = f"an expert has {' * '.join(plan.expert_plane)} / ep = {plan.expert_replicas} replicas"
         problems.add("plan.sharding", f"{message}, but {rule}", "set sharding: none, or leave ep out")
         return False
     return not idle
@@ -82,7 +84,7 @@ def _refuse_stages(plan: Plan, found: int, problems: Problems) -> None:
 
 def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Problems) -> Program | None:
     """Return the Program of a plan, or None after reporting why the model cannot be cut like that."""
-    local = shard_graph(graph, plan.tp, problems)
+    local = shard_graph(graph, plan.tp, problems, whole_experts=plan.folds_experts)
     if local and plan.vocab_parallel:
         local = cut_vocabulary(local, plan.tp)
     if local and plan.sequence_parallel:
@@ -113,6 +115,11 @@ def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Pr
             "set sharding: none, or another schedule",
         )
         return None
+    if plan.vocab_pipeline:
+        if not check_pipelined_vocabulary(local, plan, schedule.pipelines, problems):
+            return None
+        local, cuts = share_vocabulary(local, cuts, schedule.placement, plan.pp)
+        schedule = with_vocabulary(schedule, plan.num_microbatches)
     program = Program(
         graph=local,
         plan=plan,

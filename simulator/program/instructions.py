@@ -23,6 +23,7 @@ class Stream(StrEnum):
     DP_GATHER = "dp_gather"
     DP_REPLICATE = "dp_replicate"
     PP = "pp"
+    PP_ROOT = "pp_root"
     SEND_F = "send_f"
     RECV_F = "recv_f"
     SEND_B = "send_b"
@@ -60,6 +61,18 @@ class Kind(StrEnum):
     """Exchange the gradient of a tensor with the expert-parallel group."""
     EP_R = "EP_R"
     """Exchange a tensor with the expert-parallel group again, in a forward that runs again."""
+    PP_F = "PP_F"
+    """Sum a tensor over the pipeline's ranks, which share a stage."""
+    PP_B = "PP_B"
+    """Hand the gradient of such a sum from the rank that has it to all."""
+    PP_R = "PP_R"
+    """Sum a tensor over the pipeline's ranks again, in a forward that runs again."""
+    ROOT_F = "ROOT_F"
+    """Hand a tensor from the rank that has it to all ranks of the pipeline, which share the next stage."""
+    ROOT_B = "ROOT_B"
+    """Sum its gradient over the pipeline's ranks."""
+    ROOT_R = "ROOT_R"
+    """Hand a tensor to all ranks of the pipeline again, in a forward that runs again."""
     SEND_F = "SEND_F"
     """Send a stage's outputs to the next stage."""
     RECV_F = "RECV_F"
@@ -106,6 +119,13 @@ STREAM_OF = {
     Kind.EP_F: Stream.EP,
     Kind.EP_B: Stream.EP,
     Kind.EP_R: Stream.EP,
+    # What one rank hands to all must not queue behind sums, for which all ranks have to compute first.
+    Kind.PP_F: Stream.PP,
+    Kind.PP_B: Stream.PP_ROOT,
+    Kind.PP_R: Stream.PP,
+    Kind.ROOT_F: Stream.PP_ROOT,
+    Kind.ROOT_B: Stream.PP,
+    Kind.ROOT_R: Stream.PP_ROOT,
     Kind.GATHER_PARAM: Stream.DP_GATHER,
     Kind.GATHER_EXPERT_PARAM: Stream.DP_EXPERT,
     Kind.UNSHARD: Stream.DP_GATHER,
@@ -131,11 +151,16 @@ EXCHANGES = {
     "tp": (Kind.TP_F, Kind.TP_B, Kind.TP_R),
     "cp": (Kind.CP_F, Kind.CP_B, Kind.CP_R),
     "ep": (Kind.EP_F, Kind.EP_B, Kind.EP_R),
+    "pp": (Kind.PP_F, Kind.PP_B, Kind.PP_R),
+    "pp_root": (Kind.ROOT_F, Kind.ROOT_B, Kind.ROOT_R),
 }
 """For each mesh axis that layers are split over the kinds of its exchanges: forward, backward, forward again."""
 
 EXCHANGES_F, EXCHANGES_B, EXCHANGES_R = (frozenset(kinds) for kinds in zip(*EXCHANGES.values(), strict=True))
 """Exchanges forward, backward, and forward again, of any axis."""
+
+SHARED_EXCHANGES = frozenset((*EXCHANGES["pp"], *EXCHANGES["pp_root"]))
+"""Exchanges of stages that all ranks of a pipeline share."""
 
 MESSAGES = (Stream.SEND_F, Stream.RECV_F, Stream.SEND_B, Stream.RECV_B)
 """Streams of messages between stages."""
@@ -153,6 +178,12 @@ COLLECTIVE_AXIS = {
     Kind.EP_F: "ep",
     Kind.EP_B: "ep",
     Kind.EP_R: "ep",
+    Kind.PP_F: "pp",
+    Kind.PP_B: "pp",
+    Kind.PP_R: "pp",
+    Kind.ROOT_F: "pp",
+    Kind.ROOT_B: "pp",
+    Kind.ROOT_R: "pp",
     Kind.GATHER_PARAM: "dp_shard",
     Kind.GATHER_EXPERT_PARAM: "dp_expert",
     Kind.UNSHARD: "dp_shard",
@@ -182,6 +213,7 @@ STREAMS_OF_GROUPS = {
     Stream.DP_GATHER: "dp_shard",
     Stream.DP_REPLICATE: "dp_replicate",
     Stream.PP: "pp",
+    Stream.PP_ROOT: "pp",
 }
 """Streams of collectives, and the axis whose groups use them."""
 

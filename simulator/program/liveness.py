@@ -45,7 +45,7 @@ def held_after_each(program: Program, pipeline_rank: int) -> list[float]:
 def changes(program: Program, pipeline_rank: int) -> Iterator[float]:
     """Yield the bytes that each instruction of a rank adds; negative if it frees them."""
     lives: dict[int, _Life] = {}
-    unborn = _Life(program, {}, {})
+    unborn = _Life(program, pipeline_rank, {}, {})
     for kind, stage, microbatch, part in program.lists[pipeline_rank]:
         before = lives.get(microbatch, unborn)
         lives[microbatch] = after = before.after(kind, stage, part)
@@ -59,16 +59,19 @@ class _Life:
 
     Parameters
     ----------
-    program
-        Whose micro-batch it is.
+    program, rank
+        Whose micro-batch it is, and on which pipeline rank.
     holders
         Tensors by who keeps them: a segment (stage and part), or a stage that has received them (part -1).
     gradients
         Of tensors at borders.
     """
 
-    def __init__(self, program: Program, holders: dict[tuple[int, int], Tensors], gradients: Tensors) -> None:
+    def __init__(
+        self, program: Program, rank: int, holders: dict[tuple[int, int], Tensors], gradients: Tensors
+    ) -> None:
         self.program = program
+        self.rank = rank
         self.holders = holders
         self.gradients = gradients
         self.total = 0.0
@@ -78,7 +81,7 @@ class _Life:
         """Return what is held after one more instruction."""
         work = (kind, stage, part)
         if work not in self._following:
-            following = _Life(self.program, dict(self.holders), dict(self.gradients))
+            following = _Life(self.program, self.rank, dict(self.holders), dict(self.gradients))
             following._run(kind, stage, part)
             # Stages that follow each other on a rank hand over their border, and segments theirs: it lies there once.
             alive = dict(following.gradients)
@@ -131,6 +134,13 @@ class _Life:
             saved = _saved(self.program, its) if keeps or not its.recomputed else {}
             gone = {*segment.consumed} - {*saved}
             self.holders[stage.index, maker] = {name: size for name, size in held.items() if name not in gone}
+        gone = {name for name in segment.outputs if self.program.leaves(stage.index, name, self.rank)}
+        if gone:
+            # What is shared with another rank's stage is of no use to this one; a sum lies where it was made.
+            for index in (part, *segment.makers):
+                held = self.holders.get((stage.index, index), {})
+                storages = {self.program.graph.storages[name] for name in gone}
+                self.holders[stage.index, index] = {name: size for name, size in held.items() if name not in storages}
         if not keeps:
             self._forget(stage, part)
 
@@ -152,7 +162,11 @@ class _Life:
             for key in gone:
                 del self.holders[key]
         self._drop(segment.outputs)
-        trainable = [name for name in segment.inputs if self.program.graph.trainable[name]]
+        trainable = [
+            name
+            for name in segment.inputs
+            if self.program.graph.trainable[name] and not self.program.leaves(stage.index, name, self.rank)
+        ]
         self.gradients |= _gradients(self.program, trainable)
 
     def _drop(self, names: Iterable[str]) -> None:
@@ -183,8 +197,12 @@ def _activations(program: Program, segment: Segment) -> Tensors:
 
 def _saved(program: Program, segment: Segment) -> Tensors:
     """Return the tensors that the layers of a segment save."""
-    inputs = [name for node in segment.nodes if node.layer.saves_input for name in node.inputs]
+    inputs = [name for node in segment.nodes for name in _saved_inputs(node)]
     return _tensors(program, [*inputs, *(node.name for node in segment.nodes if node.layer.saves_output)])
+
+
+def _saved_inputs(node: Node) -> list[str]:
+    return [name for position, name in enumerate(node.inputs) if node.layer.saves(position)]
 
 
 def _made_again(program: Program, segment: Segment) -> Tensors:
@@ -203,8 +221,8 @@ def _for_weights(program: Program, segment: Segment) -> Tensors:
         layer = node.layer
         if not layer.has_weights:
             continue
-        if layer.saves_input:
-            kept |= _tensors(program, node.inputs)
+        needed = [name for position, name in enumerate(node.inputs) if layer.saves_for_weights(position)]
+        kept |= _tensors(program, needed)
         kept |= _gradients(program, [_gradient_storage(graph, node, inside)])
         kept[f"in {node.name}"] = layer.extra_weight_bytes(
             graph.input_shapes(node), plan.microbatch_size, plan.itemsize

@@ -26,6 +26,7 @@ from simulator.program.instructions import (
     Stream,
 )
 from simulator.program.stage import Bucket, Segment, Stage
+from simulator.program.vocabulary_passes import SHARED
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ class Message:
     Parameters
     ----------
     operation
-        ``all_reduce``, ``all_gather``, ``reduce_scatter`` or ``send``.
+        ``all_reduce``, ``all_gather``, ``reduce_scatter``, ``send`` or another that ``algorithms_of`` knows.
     size
         Bytes of each rank's buffer; where ranks hold parts, of all parts together.
     """
@@ -79,7 +80,7 @@ class Program:
         For each pipeline coordinate the instructions in issue order. Instructions of one lane run in this order;
         across lanes only the dependencies count (``dependencies.py``).
     placement
-        Pipeline coordinate of each stage.
+        Pipeline coordinate of each stage; ``SHARED`` where all ranks of a pipeline run it together.
     pipelines
         Replicas of the model in one pipeline. With 2, the second half of the stages is the second replica, which runs
         the upper half of the micro-batches from the last rank to the first.
@@ -116,8 +117,16 @@ class Program:
         return self.placement[stage]
 
     def stages_of(self, pipeline_rank: int) -> tuple[Stage, ...]:
-        """Return the stages that a pipeline coordinate runs."""
-        return tuple(stage for stage in self.stages if self.placement[stage.index] == pipeline_rank)
+        """Return the stages that a pipeline coordinate runs, with those that all share."""
+        return tuple(stage for stage in self.stages if self.placement[stage.index] in (pipeline_rank, SHARED))
+
+    def leaves(self, stage: int, name: str, pipeline_rank: int) -> bool:
+        """Return whether a tensor goes over a border of a shared stage behind which a rank has nothing to run."""
+        if self.placement[stage] != SHARED:
+            return False
+        its = self.stages[stage]
+        other = stage + 1 if name in its.sends else stage - 1 if name in its.receives else stage
+        return self.placement[other] not in (pipeline_rank, SHARED)
 
     @property
     def has_barrier(self) -> bool:
@@ -157,7 +166,12 @@ class Program:
         return microbatch // size == stage // (len(self.stages) // self.pipelines)
 
     def hands_over(self, stage: int, following: int) -> bool:
-        """Return whether two stages of one pipeline are on one rank, so that nothing is sent between them."""
+        """Return whether two stages of one pipeline are on one rank, so that nothing is sent between them.
+
+        To and from shared stages nothing is sent either: what others need of it is exchanged inside them.
+        """
+        if SHARED in (self.placement[stage], self.placement[following]):
+            return True
         if self.placement[stage] != self.placement[following]:
             return False
         length = len(self.stages) // self.pipelines
@@ -171,6 +185,15 @@ class Program:
         """Return how often a pipeline coordinate does each work in a step: all micro-batches do the same."""
         counts = Counter((kind, stage, part) for kind, stage, _, part in self.lists[pipeline_rank])
         return Counter({Instruction(kind, stage, -1, part): times for (kind, stage, part), times in counts.items()})
+
+    def kept_parameters(self, stage: int) -> int:
+        """Return the scalars of a stage's parameters, with those that fill up buckets that are shared out."""
+        its = self.stages[stage]
+        if not self.plan.updates_parts:
+            return its.num_parameters
+        shared = {name for bucket in its.buckets for name in bucket.nodes}
+        alone = sum(node.layer.num_parameters for node in its.nodes if node.name not in shared)
+        return alone + sum(bucket.elements for bucket in its.buckets)
 
     def updated_parameters(self, stage: int) -> int:
         """Return the scalars that one rank updates for a stage: all, or its part of each bucket that is shared out."""
@@ -221,7 +244,7 @@ class Program:
         # The larger side: what is gathered, or what is summed and shared out.
         size = max(self.tensor_bytes(node.inputs), self.tensor_bytes((node.name,)))
         again = instruction.kind in EXCHANGES_B and exchange.transient
-        return Message(operation, 2 * size if again else size)
+        return Message(*exchange.sent(operation, 2 * size if again else size))
 
     @cached_property
     def collectives(self) -> Mapping[Stream, tuple[Message, ...]]:
@@ -250,14 +273,14 @@ class Program:
 
         ``dp`` joins all replicas of a parameter: those along dp and cp. Of these, ``dp_shard`` joins neighbours that
         share one copy out, all unless the plan is ``hsdp``, and ``dp_replicate`` those that hold the same part of
-        different copies; ``ep`` joins neighbours, which hold other experts each, and ``dp_expert`` the replicas of an
-        expert. With two pipelines a stage's copies are on rank
+        different copies; in the plan's ``expert_plane`` ``ep`` joins neighbours, which hold other experts each, and
+        ``dp_expert`` the replicas of an expert. With two pipelines a stage's copies are on rank
         c and on rank p - 1 - c of the pipeline, and their gradients are summed over both.
         """
         mesh, ep, sharers = self.plan.mesh, self.plan.ep, self.plan.replicas // self.plan.copies
         if axis in mesh.axes and axis != "dp":
             return mesh.group(rank, axis)
-        ranks = mesh.group(rank, "dp", "cp")
+        ranks = mesh.group(rank, *(self.plan.expert_plane if axis in ("ep", "dp_expert") else ("dp", "cp")))
         place = ranks.index(rank)
         if axis == "dp_replicate":
             return ranks[place % sharers :: sharers]
@@ -281,7 +304,7 @@ class Program:
         mesh, ep, copies = self.plan.mesh, self.plan.ep, self.plan.copies
         if axis in mesh.axes and axis != "dp":
             return mesh.group_table(axis)
-        table = mesh.group_table("dp", "cp")
+        table = mesh.group_table(*(self.plan.expert_plane if axis in ("ep", "dp_expert") else ("dp", "cp")))
         if axis == "dp_replicate":
             return table.reshape(len(table), copies, -1).transpose(0, 2, 1).reshape(-1, copies)
         if axis == "dp_shard":

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 
 from simulator.program.dependencies import dependencies
-from simulator.program.instructions import ENDS, EXCHANGES_B, EXCHANGES_F, RECEIVES, SENDS, Instruction, Kind, Lane
+from simulator.program.instructions import (
+    ENDS,
+    EXCHANGES_B,
+    EXCHANGES_F,
+    RECEIVES,
+    SENDS,
+    SHARED_EXCHANGES,
+    Instruction,
+    Kind,
+    Lane,
+)
 from simulator.program.program import Program
+from simulator.program.vocabulary_passes import SHARED
 
 RECEIVED = {
     **dict.fromkeys((Kind.F, *EXCHANGES_F), Kind.RECV_F),
@@ -24,7 +35,8 @@ def find_deadlock(program: Program) -> tuple[int, Instruction] | None:
     Each rank must have every instruction once, after those of its list that it needs, and both ends of a channel must
     agree on the order.
     """
-    quick = program.plan.p2p_overlap and _runs_in_order(program)
+    meets = SHARED in program.placement
+    quick = program.plan.p2p_overlap and not meets and _runs_in_order(program)
     return None if quick else _find_stuck(program)
 
 
@@ -66,25 +78,34 @@ def _find_stuck(program: Program) -> tuple[int, Instruction] | None:
     needs = [dependencies(program, instructions) for instructions in program.lists]
     done = [bytearray(len(instructions)) for instructions in program.lists]
     running = [(rank, queue) for rank, instructions in enumerate(program.lists) for queue in _queues(instructions)]
-    posted: set[Instruction] = set()
-    waiting: dict[Instruction, list[tuple[int, list[int]]]] = {}
+    # Of an exchange that ranks of the pipeline share, each posts its own end.
+    posted: set[tuple[int, Instruction]] = set()
+    waiting: dict[tuple[int, Instruction], list[tuple[int, list[int]]]] = {}
     while running:
         rank, queue = running.pop()
         while queue:
             position = queue[-1]
             instruction = program.lists[rank][position]
-            missing = [program.lists[rank][need] for need in needs[rank][position] if not done[rank][need]]
+            missing = [_name(rank, program.lists[rank][need]) for need in needs[rank][position] if not done[rank][need]]
             if not missing and instruction.kind in ENDS:
-                posted.add(instruction)
-                missing = [partner for partner in (partner_of(instruction),) if partner not in posted]
+                posted.add(_name(rank, instruction))
+                missing = [name for name in (_name(rank, partner_of(instruction)),) if name not in posted]
+            elif not missing and instruction.kind in SHARED_EXCHANGES:
+                posted.add((rank, instruction))
+                missing = [(other, instruction) for other in range(len(done)) if (other, instruction) not in posted]
             # Whoever waits for the other end of a message goes on as soon as that is posted.
-            running += waiting.pop(instruction, ())
+            running += waiting.pop(_name(rank, instruction), ())
             if missing:
                 waiting.setdefault(missing[0], []).append((rank, queue))
                 break
             done[rank][queue.pop()] = 1
     stuck = ((rank, finished.index(0)) for rank, finished in enumerate(done) if not all(finished))
     return next(((rank, program.lists[rank][position]) for rank, position in stuck), None)
+
+
+def _name(rank: int, instruction: Instruction) -> tuple[int, Instruction]:
+    """Return what tells an instruction from all others: those of shared stages stand in the lists of all ranks."""
+    return (-1 if instruction.kind in ENDS else rank, instruction)
 
 
 def _queues(instructions: tuple[Instruction, ...]) -> list[list[int]]:

@@ -34,7 +34,7 @@ def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...], pipelines
         Replicas of the stages on the same ranks; then gradients are reduced even without data parallelism.
     """
     ends = [*cuts[1:], len(graph.nodes)]
-    sizes = {"dp": plan.replicas, "dp_expert": plan.replicas // plan.ep}
+    sizes = {"dp": plan.replicas, "dp_expert": plan.expert_replicas}
     axes = tuple(axis for axis, size in sizes.items() if size * pipelines > 1)
     stages = [_stage(graph, plan, index, *span, axes) for index, span in enumerate(zip(cuts, ends, strict=True))]
     return tuple(

@@ -9,6 +9,7 @@
   and every stage is updated once, after its buckets and after the barrier, if there is one;
 * sharded parameters are gathered when they are read, and let go of before they are gathered again; those updated in
   parts are gathered once, after the update or before they are read;
+* ranks that share a stage meet in the same order;
 * nothing deadlocks, with rendezvous semantics: a send ends only when its receive is posted.
 
 It holds for the programs between two passes as well: each must contain what the passes bring in that have run.
@@ -29,9 +30,11 @@ from simulator.program.instructions import (
     PARAMETER_GATHERS,
     REDUCTIONS,
     SENDS,
+    SHARED_EXCHANGES,
     SUMS,
     Instruction,
     Kind,
+    Stream,
 )
 from simulator.program.program import Pass, Program
 from simulator.program.progress import find_deadlock, partner_of
@@ -50,6 +53,7 @@ def verify(program: Program) -> None:
         _check_sharding(program, rank)
         _check_ends(program, rank)
     _check_channels(program)
+    _check_meetings(program)
     _check_copies(program)
     if stuck := find_deadlock(program):
         rank, instruction = stuck
@@ -284,6 +288,19 @@ def _fail_channel(program: Program, end: tuple[Kind, int], sent: list[int], rece
     peer = program.pipeline_rank(stage + step)
     message = f"is out of turn with {Instruction(kind, stage, other)}: rank {peer} has {first} before {second}"
     _fail(program, program.pipeline_rank(stage), Instruction(kind, stage, moved), message)
+
+
+def _check_meetings(program: Program) -> None:
+    """Ranks that share stages exchange in the same order on each stream, or each would wait for another exchange."""
+    for stream in (Stream.PP, Stream.PP_ROOT):
+        orders = [
+            [each for each in order if each.kind in SHARED_EXCHANGES and each.stream is stream]
+            for order in program.lists
+        ]
+        for rank, order in enumerate(orders):
+            for ours, first in zip(order, orders[0], strict=True):
+                if ours != first:
+                    _fail(program, rank, ours, f"is out of turn with {first}: rank 0 has {first} there")
 
 
 def _check_copies(program: Program) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from simulator.plan.schema import PlanSchema
 from simulator.published.draft import REFINES, STATED, Draft
+from simulator.published.experts import put_experts
 from simulator.published.frameworks import Framework, framework_of
 from simulator.published.precision import put_dtype
 from simulator.published.row import Row
@@ -54,7 +55,8 @@ def put_plan(plan: Draft, row: Row, layers: int | None) -> int | None:
     put_stages(plan, layers, int(plan.data.get("pp", 1)))
     put_dtype(plan, row)
     put_sharding(plan, row, framework)
-    _put_precision_of_sums(plan, row)
+    put_experts(plan, row, framework)
+    _put_precision_of_sums(plan, row, framework)
     _put_batch(plan, row, framework)
     _put_recompute(plan, row, layers)
     plan.put("optimizer", {"kind": "adam"}, "default")
@@ -86,14 +88,20 @@ def _put_mesh(plan: Draft, row: Row, framework: Framework) -> int | None:
     return gpus
 
 
-def _put_precision_of_sums(plan: Draft, row: Row) -> None:
-    """Composer's mixed precision PURE also sums gradients in the low precision; DEFAULT sums them in fp32."""
+def _put_precision_of_sums(plan: Draft, row: Row, framework: Framework) -> None:
+    """Put the dtype of gradients where it is not that of the framework.
+
+    Composer's mixed precision PURE also sums gradients in the low precision; DEFAULT sums them in fp32. Megatron-LM's
+    arguments.py turns sums in fp32 on with --bf16 alone.
+    """
+    if framework.name == "megatron" and plan.data.get("dtype") == "fp16":
+        plan.put("gradient_dtype", "same", "--fp16 does not turn on --accumulate-allreduce-grads-in-fp32")
     mode = re.search(r"mp mode ?[=:] ?(\w+)", row.words("notes"))
     if mode:
         low = mode[1] == "pure"
         plan.put("gradient_dtype", plan.data.get("dtype", "bf16") if low else "fp32", f'"{mode[0]}"')
-    if plan.data.get("gradient_dtype") == "fp8":
-        plan.put("gradient_dtype", "bf16", "gradients of fp8 layers are bf16")
+    if plan.data.get("gradient_dtype") in ("fp8", "fp4"):
+        plan.put("gradient_dtype", "bf16", f"gradients of {plan.data['gradient_dtype']} layers are bf16")
 
 
 def _put_batch(plan: Draft, row: Row, framework: Framework) -> None:

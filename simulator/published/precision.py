@@ -29,6 +29,6 @@ def put_dtype(plan: Draft, row: Row) -> None:
         return
     found = next((dtype for pattern, dtype in DTYPES if re.search(pattern, text)), None)
     if found is None:
-        row.problems.add("dtype", f'"{text}" is not understood', "write fp32, tf32, fp16, bf16 or fp8")
+        row.problems.add("dtype", f'"{text}" is not understood', "write fp32, tf32, fp16, bf16, fp8 or fp4")
         return
     plan.put("dtype", found, STATED if text == found else f'"{text}"')

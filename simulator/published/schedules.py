@@ -11,8 +11,8 @@ POSTED = {"optimizer_barrier": False, "p2p_overlap": True}
 """The zero-bubble authors' runtime posts messages and goes on, and ranks update without waiting for each other."""
 
 NAMES: tuple[tuple[str, dict[str, object]], ...] = (
-    (r"vocab|interlaced", {"vocab_pipeline": True}),
-    (r"v.?half|v.?min", {"schedule": "v_half"}),
+    (r"v.?half", {"schedule": "v_half", **POSTED}),
+    (r"v.?min", {"schedule": "v_min", **POSTED}),
     (r"zb.?2p", {"schedule": "zb_auto", "held": 2, **POSTED}),
     (r"zb.?1p", {"schedule": "zb_auto", "held": 1, **POSTED}),
     (r"zb.?h1", {"schedule": "zb_h1", **POSTED}),
@@ -29,6 +29,10 @@ NAMES: tuple[tuple[str, dict[str, object]], ...] = (
 )
 """Pattern -> keys; the first that is found counts. ``held``: micro-batches per rank that may be in flight."""
 
+SHARED_VOCABULARY = re.compile(r"vocab.?1")
+OTHERWISE_SHARED = re.compile(r"interlaced|vocab.?2")
+"""Vocabulary parallelism's first algorithm (arXiv 2411.05288) is what plans have; not its second, nor nnScaler's."""
+
 
 def put_schedule(plan: Draft, row: Row, ranks: int) -> None:
     """Set the schedule, its virtual stages and where the stages are cut."""
@@ -40,6 +44,11 @@ def put_schedule(plan: Draft, row: Row, ranks: int) -> None:
     if text and not keys:
         row.problems.add("schedule", f'"{text}" is not understood', "plancast schedules names those there are")
         return
+    if OTHERWISE_SHARED.search(text):
+        row.problems.add("schedule", f'"{text}" shares the vocabulary in a way that is not there yet')
+        return
+    if SHARED_VOCABULARY.search(text):
+        keys |= {"vocab_parallel": "pipeline", **POSTED}
     origin = f'"{text}"'
     if not text:
         keys, origin = {"schedule": "1f1b"}, "default: not stated"
@@ -89,4 +98,4 @@ def put_stages(plan: Draft, layers: int | None, ranks: int) -> None:
 
 
 def _usual(plan: Draft) -> int:
-    return 2 if plan.data.get("schedule") in ("zbv", "dualpipe_v") else 1
+    return 2 if plan.data.get("schedule") in ("zbv", "v_half", "v_min", "dualpipe_v") else 1

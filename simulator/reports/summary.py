@@ -138,6 +138,7 @@ def _basis(basis: dict[str, Any]) -> Table:
         ("network", f"{basis['network']}; {basis['messages']}"),
         ("device", f"{basis['device']}: {basis['device_source']}"),
     ]
+    rows += basis["collectives"].items()
     if basis["calibration"]:
         rows.append(("calibration", ", ".join(f"{key} {value}" for key, value in basis["calibration"].items())))
     elif not basis["layer_passes_measured"]:

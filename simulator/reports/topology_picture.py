@@ -9,13 +9,13 @@ from math import cos, hypot, pi, sin
 
 import networkx as nx
 
-from simulator.errors import PlancastError
+from simulator.reports.topology_excerpt import excerpt
 from simulator.topology import Topology
 from simulator.topology.fabrics.torus import Torus
 from simulator.units import format_bandwidth
 
 MAX_PICTURED = 256
-"""Ranks up to which a picture can be read."""
+"""Ranks up to which a picture of all can be read."""
 
 STEP, ROW, GAP, EDGE = 56.0, 110.0, 40.0, 70.0
 """Pixels between devices of a node, between rows, between nodes, and around all."""
@@ -34,19 +34,8 @@ Point = tuple[float, float]
 
 
 def svg(topology: Topology) -> str:
-    """The picture.
-
-    Raises
-    ------
-    PlancastError
-        If the cluster is too large for one.
-    """
-    if topology.world_size > MAX_PICTURED:
-        raise PlancastError(
-            f"{topology.name} has {topology.world_size} ranks, more than the {MAX_PICTURED} that a picture can show; "
-            "draw fewer, --set topology.nodes=2"
-        )
-    graph = topology.graph()
+    """The picture; of a large cluster, of some nodes that stand for the others."""
+    graph, part = excerpt(topology, MAX_PICTURED)
     places = _on_a_plane(topology, graph) if _is_flat(topology, graph) else _in_rows(graph)
     bends = [_middle(places[one], places[other], places.values()) for one, other in graph.edges]
     xs, ys = zip(*places.values(), *bends, strict=True)
@@ -60,6 +49,7 @@ def svg(topology: Topology) -> str:
         'font-family="sans-serif" font-size="10">',
         f'<rect width="{width:.0f}" height="{height:.0f}" fill="white"/>',
         f'<text x="12" y="20" font-size="14">{escape(topology.name)}</text>',
+        f'<text x="12" y="36">{escape(part)}</text>',
     ]
     parts += _cables(graph, places, classes)
     parts += _vertices(topology, graph, places)
@@ -134,13 +124,17 @@ def _mean(values: Sequence[float]) -> float:
 def _on_a_plane(topology: Topology, graph: nx.DiGraph[str]) -> dict[str, Point]:
     """Nodes on a grid or a circle, and what else belongs to a node around it."""
     at = topology.fabric.attach if topology.fabric is not None else None
-    centres = [at(node, 0) for node in range(topology.num_nodes)] if at else list(graph)
+    nodes = [at(node, 0) for node in range(topology.num_nodes)] if at else list(graph)
+    centres = {name: i for i, name in enumerate(nodes) if name in graph}
     fabric = topology.fabric
     dims = fabric.dims if isinstance(fabric, Torus) and len(fabric.dims) > 1 else ()
-    others = [name for name in graph if name not in set(centres)]
+    others = [name for name in graph if name not in centres]
     reach = 2.2 * STEP if others or len(dims) > 2 else 1.4 * STEP
     count = len(centres)
-    places = {name: _grid(i, dims, reach) if dims else _circle(i, count, reach) for i, name in enumerate(centres)}
+    places = {
+        name: _grid(i, dims, reach) if dims else _circle(place, count, reach)
+        for place, (name, i) in enumerate(centres.items())
+    }
     by_node: dict[str, list[str]] = {}
     for name in others:
         by_node.setdefault(_node_of(name), []).append(name)

@@ -14,7 +14,8 @@ from simulator.topology.device import (
 )
 from simulator.topology.device_schema import AttentionSchema, DeviceSchema, EfficiencySchema
 from simulator.topology.graph import build_graph
-from simulator.topology.library import build_collectives, build_reducers
+from simulator.topology.lending import build_collectives
+from simulator.topology.library import build_reducers
 from simulator.topology.schema import NodeSchema, TopologySchema
 from simulator.topology.template import build_template, node_groups
 from simulator.topology.topology import Topology
@@ -38,10 +39,10 @@ def build_topology(spec: TopologySchema, problems: Problems) -> Topology | None:
     topology = _build_links(spec, problems)
     nodes = {key.removeprefix("topology."): node for key, node, _ in node_groups(spec)}
     reducers = build_reducers({**nodes, "graph": spec.graph}, problems)
+    collectives = build_collectives(spec.collectives, problems)
     if topology is None:
         return None
-    collectives = build_collectives(spec.collectives)
-    sources = {**topology.sources, **collectives.sources()}
+    sources = {**topology.sources, **collectives.sources(topology.scopes)}
     return replace(topology, sources=sources, collectives=collectives, reducers=reducers)
 
 

@@ -1,9 +1,8 @@
-"""The key `collectives:` and what is built from it, and the switches that sum."""
+"""The key `collectives:`, and the switches that sum."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import inf
 from typing import Protocol as Shape
 
 from pydantic import Field
@@ -19,7 +18,7 @@ from simulator.inputs.fields import (
     StrictModel,
     Text,
 )
-from simulator.topology.protocols import AlgorithmName, Collectives, OperationName, Protocol, Scope
+from simulator.topology.protocols import AlgorithmName, OperationName, Scope
 
 
 class ProtocolSchema(StrictModel):
@@ -46,6 +45,12 @@ class ProtocolSchema(StrictModel):
 class CollectivesSchema(StrictModel):
     """How the communication library runs collectives here."""
 
+    origin: Name | None = Field(
+        default=None,
+        alias="from",
+        description="A shipped topology whose protocols hold here for each algorithm and scope without own ones.",
+    )
+    source: Text | None = Field(default=None, description="Why these protocols, or why none.")
     choice: dict[OperationName, AlgorithmName] = Field(
         default={}, description="Operation: algorithm, whatever the size. Default: the fastest."
     )
@@ -73,27 +78,3 @@ def build_reducers(parts: Mapping[str, _Switched | None], problems: Problems) ->
                 problems.add(f"topology.{key}.reduces.{i}", f"{quote(name)} is not under switches", hint)
             found.add(name)
     return frozenset(found)
-
-
-def build_collectives(spec: CollectivesSchema | None) -> Collectives:
-    """Return what the file says about the communication library."""
-    if spec is None:
-        return Collectives()
-    return Collectives(
-        choice={str(operation): str(algorithm) for operation, algorithm in spec.choice.items()},
-        protocols=tuple(
-            Protocol(
-                algorithm=each.algorithm,
-                name=each.name,
-                operations=tuple(each.operations),
-                scope=each.scope,
-                min_ranks=each.min_ranks,
-                overhead=each.overhead,
-                latency=each.latency,
-                efficiency=each.efficiency,
-                copy=inf if each.own_part is None else each.own_part,
-                source=each.source,
-            )
-            for each in spec.protocols
-        ),
-    )

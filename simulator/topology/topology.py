@@ -1,7 +1,8 @@
 """The cluster: devices, hosts, links, and the route between any two ranks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 
 import networkx as nx
 import numpy as np
@@ -12,7 +13,7 @@ from simulator.topology.fabrics import Fabric
 from simulator.topology.layout import Ints, Layout
 from simulator.topology.link import Route, Routes
 from simulator.topology.links import Links
-from simulator.topology.protocols import Collectives
+from simulator.topology.protocols import Collectives, Scope
 from simulator.topology.routes import Router
 
 
@@ -70,6 +71,12 @@ class Topology:
     def devices_per_node(self) -> int:
         """Number of ranks on each node; on the largest one, where nodes differ."""
         return max(ranks for _, ranks in self.layout.groups)
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """Where its groups can be: within a node, between nodes, or both."""
+        node: tuple[Scope, ...] = ("node",) if self.devices_per_node > 1 else ()
+        return (*node, "cluster") if self.num_nodes > 1 else node
 
     def node(self, rank: int) -> int:
         """Index of the node that holds the rank."""
@@ -139,15 +146,21 @@ class Topology:
         """Bytes/s of the narrowest link on the route; infinite from a rank to itself."""
         return min((self.links[i].bandwidth for i in route.links), default=float("inf"))
 
-    def graph(self) -> "nx.DiGraph[str]":
-        """The whole cluster as a graph, to draw or to check; meant for small ones.
+    def graph(self, ranks: Sequence[int] | None = None) -> "nx.DiGraph[str]":
+        """The cluster as a graph, to draw or to check; all of it (meant for small ones) or what joins some ranks.
 
         Vertices carry `rank` where they are devices. Parallel links (two NICs of one switch) become one edge with the
         sum of their `bandwidth`, the smallest `latency` and all their ids in `links`.
         """
         graph: nx.DiGraph[str] = nx.DiGraph(name=self.name)
-        graph.add_nodes_from((self.router.endpoint(rank), {"rank": rank}) for rank in range(self.world_size))
-        for i, link in enumerate(self.links):
+        devices = {self.router.endpoint(rank): rank for rank in range(self.world_size)}
+        graph.add_nodes_from(map(self.router.endpoint, range(self.world_size) if ranks is None else ranks))
+        ids: Sequence[int] = range(len(self.links))
+        if ranks is not None:
+            pairs = np.array(list(permutations(ranks, 2)), np.int64).reshape(-1, 2)
+            ids = np.unique(self.routes(pairs[:, 0], pairs[:, 1]).links).tolist()
+        for i in ids:
+            link = self.links[i]
             edge = graph.get_edge_data(link.source, link.destination, {"bandwidth": 0.0, "links": ()})
             graph.add_edge(
                 link.source,
@@ -156,6 +169,7 @@ class Topology:
                 latency=min(link.latency, edge.get("latency", link.latency)),
                 links=(*edge["links"], i),
             )
+        nx.set_node_attributes(graph, {name: devices[name] for name in graph if name in devices}, "rank")
         return graph
 
     def _checked(self, rank: int) -> int:

@@ -55,14 +55,15 @@ def test_ranks_of_several_nodes(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--op", "all_redcue"), "did you mean all_reduce?"),
+        (("--op", "all_redcue"), '--op all_redcue: "all_redcue" is no operation; did you mean all_reduce?'),
+        (("--op", "send"), "--ranks: send joins two ranks, not 8"),
         (("--size", "256"), "has no unit"),
         (("--size", "0 B"), "less than a byte"),
         (("--ranks", "0-8"), "ranks 0 to 7 of dgx-h100"),
         (("--ranks", "a"), "neither a rank nor a range"),
         (("--ranks", "0-7:0"), "a step of 0 goes nowhere"),
-        (("--ranks", "3"), "at least two different ranks"),
-        (("--algorithm", "hierarchical"), "does no all_reduce here"),
+        (("--ranks", "0,0"), "--ranks: a group has at least two different ranks"),
+        (("--algorithm", "hierarchical"), '--algorithm hierarchical: "hierarchical" does no all_reduce here'),
         (("--topology", "dgx-h10"), "dgx-h100"),
     ],
 )
@@ -71,3 +72,9 @@ def test_mistakes_are_named(run: Run, arguments: tuple[str, str], words: str) ->
     done = run("collective", *(word for item in given.items() for word in item))
     assert (done.code, done.out) == (2, "")
     assert words in done.err
+
+
+def test_a_group_too_large_to_route_is_refused(run: Run) -> None:
+    done = run(*H100, "--set", "topology.nodes=16385")
+    assert done.code == 2
+    assert "--ranks: 131,080 ranks are more than the 131,072 whose hops are routed; name fewer" in done.err

@@ -33,7 +33,7 @@ def test_the_table_says_what_each_schedule_is(capsys: pytest.CaptureFixture[str]
     assert all(row["description"] for row in json.loads(out))
     table = run(capsys, "schedules", "-v", "1", "--activation-limit", "2")[1]
     assert "GPipe's bubble with at most p micro-batches" in table
-    assert "always 2 a rank: zbv, dualpipe_v" in table
+    assert "always 2 a rank: zbv, v_half, v_min, dualpipe_v" in table
     assert "always" not in run(capsys, "schedules")[1]
     assert run(capsys, "schedules", "--activation-limit", "0.5")[0] != 0
 

@@ -16,6 +16,7 @@ FIXTURES = Path(__file__).parents[1] / "topology" / "importers" / "fixtures"
 IMPORTS = [
     ("nccl", "nccl-a100.xml", [], 4),
     ("nccl", "nccl-vm.xml", ["--pcie-bandwidth", "31.5 GB/s"], 4),
+    ("nccl", "nccl-a100.xml", ["--nodes", "3"], 12),
     ("nvidia-smi", "nvidia-smi-h100.txt", ["--device", "H100-SXM-80GB"], 8),
     ("nvidia-smi", "nvidia-smi-pcie.txt", ["--device", "A100-PCIe-80GB", "--pcie-bandwidth", "31.5 GB/s"], 4),
     ("nvidia-smi", "nvidia-smi-a100-mesh.txt", ["--device", "dgx-a100:A100-SXM-80GB"], 4),
@@ -34,7 +35,9 @@ IMPORTS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "file", "options", "ranks"), IMPORTS, ids=[file for _, file, _, _ in IMPORTS])
+@pytest.mark.parametrize(
+    ("kind", "file", "options", "ranks"), IMPORTS, ids=[f"{file} x {ranks}" for _, file, _, ranks in IMPORTS]
+)
 def test_what_is_imported_can_be_simulated(
     kind: str, file: str, options: list[str], ranks: int, run: Run, tmp_path: Path
 ) -> None:
@@ -74,6 +77,7 @@ def test_export_and_import_again(run: Run, tmp_path: Path) -> None:
         (["--pcie-bandwidth", "31.5"], '--pcie-bandwidth 31.5: "31.5" has no unit'),
         (["--pcie-bandwidth", "0 GB/s"], "is not more than zero"),
         (["--node", "dgx-a100"], "--node: says nothing to the format nccl; leave --node out"),
+        (["--nodes", "0"], "--nodes"),
         (["--link", "pcie"], "--link pcie: is not NAME=BANDWIDTH,LATENCY"),
         (["--link", "pcie=1 GB/s,1"], '"1" has no unit'),
         (["--device", "A100"], "--device A100: no device kind is called A100"),
@@ -83,6 +87,22 @@ def test_wrong_options(options: list[str], message: str, run: Run) -> None:
     done = run("topology", "import", "nccl", FIXTURES / "nccl-a100.xml", *options)
     assert (done.code, done.out) == (2, "")
     assert message in done.err
+
+
+def test_imported_nodes_are_repeated_and_joined(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "cluster.yaml"
+    assert run("topology", "import", "nccl", FIXTURES / "nccl-a100.xml", "--nodes", "3", "-o", out).code == 0
+    shown = json.loads(run("topology", "show", out, "--format", "json").out)
+    assert (shown["num_nodes"], shown["world_size"]) == (3, 12)
+    assert "one ideal switch" in shown["sources"]["fabric"]
+    assert shown["sources"]["collectives between nodes"].startswith("taken over from ")
+
+
+def test_nodes_without_network_cards_are_not_joined(run: Run) -> None:
+    options = ["--device", "H100-SXM-80GB", "--nodes", "2"]
+    done = run("topology", "import", "nvidia-smi", FIXTURES / "nvidia-smi-h100.txt", *options)
+    assert done.code == 2
+    assert "--nodes 2: the node has no network card that could join it to others; import" in done.err
 
 
 def test_missing_files(run: Run, tmp_path: Path) -> None:

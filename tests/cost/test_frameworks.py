@@ -13,10 +13,10 @@ from simulator.load import Inputs, load
 from simulator.model.layers import CrossEntropy
 from simulator.model.layers.base import Phase, fused_attention
 from simulator.model.layers.vocabulary import VocabularyMax, VocabularySum
-from simulator.plan.frameworks import FRAMEWORKS, NONE, TORCH_LOSS, Framework
+from simulator.plan.frameworks import FRAMEWORKS, NONE, TORCH_LOSS, Accumulation, Framework
 from simulator.program.instructions import Instruction
 
-CONSTANTS = [field.name for field in fields(Framework) if field.name not in ("source", "pairs_messages")]
+CONSTANTS = [field.name for field in fields(Framework) if field.name not in ("source", "pairs_messages", "mixture")]
 BLOCKING = "plan.p2p_overlap=false"
 
 
@@ -38,7 +38,7 @@ def test_no_framework_makes_a_step_faster(name: str, axis: str) -> None:
 
 @pytest.mark.parametrize("constant", CONSTANTS)
 def test_a_larger_constant_never_makes_a_step_faster(constant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    large = (1e3, 1e3) if constant == "loss" else 1e3
+    large = {"loss": (1e3, 1e3), "accumulation": Accumulation(1e3)}.get(constant, 1e3)
     bare = step(NONE)
     monkeypatch.setitem(FRAMEWORKS, "ddp", replace(FRAMEWORKS[NONE], **{constant: large}))
     if constant == "slot":
@@ -92,6 +92,23 @@ def test_cross_entropy_of_torch_moves_the_bytes_that_were_counted() -> None:
         assert kernel.elements * 2 >= counted * 3 * sequence * classes
 
 
+def mixture_step(*changes: str) -> float:
+    changes = ("plan.dtype=bf16", "plan.framework=ddp", "plan.num_microbatches=1", *changes)
+    sizes = ("model.num_hidden_layers=2", "model.sequence_length=64")
+    run = load(
+        "mixtral-8x7b", "dgx-h100", "single", ["topology.node.count=2", "plan.dp=2", "plan.ep=2", *sizes, *changes]
+    )
+    return simulate(run.program, run.topology, Calibration())[0].step_time
+
+
+def test_the_host_of_a_mixture_holds_the_device_up_unless_graphs_are_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two mixtures, forward and backward, of a step that takes far less than a second."""
+    bare = mixture_step()
+    monkeypatch.setitem(FRAMEWORKS, "ddp", replace(FRAMEWORKS["ddp"], mixture=1.0))
+    assert 4.0 < mixture_step() < 4.0 + bare
+    assert mixture_step("plan.cuda_graphs=true") == pytest.approx(bare, rel=1e-9)
+
+
 @pytest.mark.parametrize("phase", [Phase.FORWARD, Phase.INPUT_GRAD])
 def test_a_loss_that_ranks_share_moves_as_much_of_each_logit(phase: Phase) -> None:
     """What a rank's kernels of the loss move of its logits; targets and sums have a number a position."""
@@ -128,3 +145,19 @@ def test_without_a_framework_the_host_costs_nothing() -> None:
     run = inputs(topology="dgx-a100")
     cost = ComputeCost(run.program, run.topology.device(0), Calibration())
     assert cost.host_seconds(Instruction.parse("0F0.0")) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "summed", "expected"),
+    [
+        # The product reads and writes the sum and need not write the gradient: 4 + 4 - 2, 2 + 2 - 2.
+        ("megatron", "bf16", "fp32", 6),
+        ("megatron", "fp16", "same", 2),
+        # The gradient is read, the sum read and written.
+        ("megatron-deepspeed", "fp16", "same", 6),
+        ("none", "bf16", "fp32", 0),
+    ],
+)
+def test_gradients_are_summed_up_in_their_dtype(name: str, dtype: str, summed: str, expected: int) -> None:
+    plan = inputs(f"plan.dtype={dtype}", f"plan.gradient_dtype={summed}").plan
+    assert FRAMEWORKS[name].accumulation.bytes(plan.gradient_itemsize, plan.itemsize) == expected

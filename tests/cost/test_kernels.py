@@ -12,7 +12,7 @@ from simulator.topology import AttentionEfficiency, Device, Efficiency
 PEAK, BANDWIDTH, LAUNCH = 100e12, 1e12, 2e-6
 EFFICIENCY = Efficiency(
     matmul=0.8,
-    by_dtype={"fp8": 0.7},
+    by_dtype={"fp8": 0.7, "fp4": 0.5},
     edge=64,
     depth=128,
     cast=5,
@@ -24,7 +24,7 @@ GPU = Device(
     backend="cuda",
     memory=80e9,
     memory_bandwidth=BANDWIDTH,
-    peak={"bf16": PEAK, "fp8": 2 * PEAK, "tf32": PEAK / 2},
+    peak={"bf16": PEAK, "fp8": 2 * PEAK, "fp4": 4 * PEAK, "tf32": PEAK / 2},
     efficiency=EFFICIENCY,
     launch_overhead=LAUNCH,
     source="made up",
@@ -73,13 +73,21 @@ def test_attention_by_hand() -> None:
     assert backward == pytest.approx(LAUNCH + 2 * flops / 40e12 * losses)
 
 
-def test_an_fp8_product_casts_its_first_operand_and_attention_beside_it_is_bf16() -> None:
+@pytest.mark.parametrize(("dtype", "rate", "itemsize"), [("fp8", 200e12 * 0.7, 1), ("fp4", 400e12 * 0.5, 9 / 16)])
+def test_a_narrow_product_casts_its_first_operand_and_attention_beside_it_is_bf16(
+    dtype: str, rate: float, itemsize: float
+) -> None:
     product = matmul(4096, 4096, 4096)
-    arithmetic = 2 * 4160 * 4160 * 4224 / (200e12 * 0.7)
+    arithmetic = 2 * 4160 * 4160 * 4224 / rate
     cast = 4096 * 4096 * 5 / 0.9e12
-    assert seconds(product, dtype="fp8") == pytest.approx(LAUNCH + arithmetic + cast)
+    assert seconds(product, dtype=dtype) == pytest.approx(LAUNCH + arithmetic + cast)
+    # Two operands narrow, the result as it is stored.
+    endless = faster(efficiency=replace(EFFICIENCY, edge=0.0, depth=0.0))
+    traffic = 65536 * (65537 * itemsize + 2) / 0.9e12
+    thin = seconds(matmul(1, 65536, 65536), endless, dtype)
+    assert thin == pytest.approx(LAUNCH + traffic + 65536 * 5 / 0.9e12)
     core = attention(2048, 2048, 16)
-    assert seconds(core, dtype="fp8") == seconds(core, dtype="bf16")
+    assert seconds(core, dtype=dtype) == seconds(core, dtype="bf16")
 
 
 def test_tf32_multiplies_at_its_own_rate_what_takes_four_bytes() -> None:

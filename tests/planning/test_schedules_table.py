@@ -48,7 +48,12 @@ def test_a_limit_binds_where_it_is_read_and_stages_are_as_many_as_asked_for() ->
     assert found["zb_auto"].peak_microbatches == 2
     assert found["zb_h1"].peak_microbatches == 4
     assert found["interleaved_1f1b"].bubble_fraction == found["1f1b"].bubble_fraction, "one stage a rank is 1F1B"
-    assert {row.name for row in found.values() if row.num_stages_per_rank == 2} == {"zbv", "dualpipe_v"}
+    assert {row.name for row in found.values() if row.num_stages_per_rank == 2} == {
+        "zbv",
+        "v_half",
+        "v_min",
+        "dualpipe_v",
+    }
     assert "num_stages_per_rank 1 is not even" in found["hanayo"].problem
 
 

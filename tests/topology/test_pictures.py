@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from simulator.commands.topology import show
-from simulator.errors import InputError, PlancastError
+from simulator.errors import InputError
 from simulator.reports.topology_drawing import draw
 from simulator.reports.topology_picture import svg
 from simulator.topology import Topology
@@ -58,6 +58,32 @@ def test_the_command_writes_a_picture(tmp_path: Path, capsys: pytest.CaptureFixt
         show("ring-8", output=tmp_path / "ring.png")
 
 
-def test_large_clusters_have_no_picture(shipped: Build) -> None:
-    with pytest.raises(PlancastError, match="superpod-h100 has 512 ranks, more than the 256"):
-        svg(shipped("superpod-h100"))
+@pytest.mark.parametrize(
+    ("name", "settings", "devices", "cables", "words"),
+    [
+        # 24 devices, each with a cable to its node's switch and one to its rail's leaf; 2 x 8 leaves below a spine.
+        ("superpod-h100", {}, 24, 24 + 24 + 16, "nodes 0, 1 and 32 of 64 and"),
+        # 16 devices, 6 cables in each of 4 nodes, a card each; 3 routers with nodes, one on the way between groups.
+        ("perlmutter", {}, 16, 4 * 6 + 16 + 3, "nodes 0, 1, 4 and 255 of 256 and"),
+        ("gb200-nvl72", {"nodes": "4"}, 144, 288, "nodes 0 and 1 of 4 and"),
+        ("tpu-v5p", {"nodes": "512", "fabric.dims": "[8, 8, 8]"}, None, None, "nodes 0, 1 and 292 of 512 and"),
+    ],
+)
+def test_a_large_cluster_is_shown_by_nodes_that_stand_for_it(
+    name: str, settings: dict[str, str], devices: int | None, cables: int | None, words: str, shipped: Build
+) -> None:
+    text = svg(shipped(name, settings))
+    root = ElementTree.fromstring(text)
+    assert words in text
+    if devices is None:
+        assert not root.findall(f"{SVG}rect")[1:], "chips that forward are devices, too"
+    else:
+        assert len(root.findall(f"{SVG}circle")) == devices
+        assert len(root.findall(f"{SVG}path")) == cables
+
+
+def test_of_large_nodes_some_devices_are_shown(built: Build) -> None:
+    link = "{between: [device, switch], bandwidth: 1 GB/s, latency: 1 us, source: made up}"
+    text = svg(built(f"node: {{device: gpu, count: 300, switches: [switch], links: [{link}]}}\n"))
+    assert "node 0, 256 devices of each, and the links between them" in text
+    assert len(ElementTree.fromstring(text).findall(f"{SVG}circle")) == 256

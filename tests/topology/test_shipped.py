@@ -65,6 +65,8 @@ def test_every_file_names_its_schema_and_its_sources(name: str, shipped: Build) 
     assert topology.name == name
     assert topology.description
     assert all(topology.sources.values())
+    if topology.device(0).backend == "cuda" and name != "tpu-v5p":
+        assert {each for protocol in topology.collectives.protocols for each in protocol.where} >= set(topology.scopes)
 
 
 @pytest.mark.parametrize("name", ALL)

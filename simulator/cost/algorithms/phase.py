@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
+
+from simulator.topology.protocols import Protocol
 
 OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "shift", "send")
 """Operations on a group; in a `shift` each member sends to the next, in a `send` the first one to the second."""
@@ -70,10 +73,10 @@ class GroupShape:
 
     def by_node(self) -> list[list[int]]:
         """Members of each node in order of their local ranks; nodes in order of appearance."""
-        found: dict[int, list[int]] = {}
-        for member in sorted(range(self.num_ranks), key=lambda each: (self.local_ranks[each], each)):
-            found.setdefault(self.nodes[member], []).append(member)
-        return sorted(found.values(), key=min)
+        nodes = np.array(self.nodes)
+        order = np.lexsort((np.array(self.local_ranks), nodes))
+        parts = np.split(order, np.flatnonzero(np.diff(nodes[order])) + 1)
+        return sorted((part.tolist() for part in parts), key=min)
 
     @property
     def has_rails(self) -> bool:
@@ -104,6 +107,8 @@ class Algorithm:
         Communication libraries choose it by themselves; others must be named.
     source
         Where it is described.
+    protocols
+        What it costs where the topology says nothing: of a library of its own, beside the cluster's.
     """
 
     name: str
@@ -112,9 +117,10 @@ class Algorithm:
     applies: Callable[[GroupShape], bool] = always
     in_libraries: bool = False
     source: str
+    protocols: tuple[Protocol, ...] = ()
 
 
 def hops(pairs: Iterable[tuple[int, int]], fraction: float, repeats: int = 1) -> Phase:
     """Return a phase whose hops are given as pairs of members."""
-    ends = np.array(list(pairs), dtype=np.int64).reshape(-1, 2)
+    ends = np.fromiter(chain.from_iterable(pairs), dtype=np.int64).reshape(-1, 2)
     return Phase(ends[:, 0], ends[:, 1], fraction, repeats)

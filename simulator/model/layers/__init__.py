@@ -23,6 +23,7 @@ from simulator.model.layers.pool import Pool, PoolSpec
 from simulator.model.layers.qkv import Qkv
 from simulator.model.layers.slice import Slice
 from simulator.model.layers.tokens import FirstToken, Tokens
+from simulator.model.layers.traced import Operation, Traced, TracedLoss, TracedSpec
 
 AnyLayerSpec = (
     LinearSpec
@@ -36,6 +37,7 @@ AnyLayerSpec = (
     | AddSpec
     | PoolSpec
     | FlattenSpec
+    | TracedSpec
     | DropoutSpec
 )
 
@@ -68,6 +70,7 @@ __all__ = [
     "MeanSquaredError",
     "MergeBlocks",
     "Norm",
+    "Operation",
     "Phase",
     "Pool",
     "Qkv",
@@ -76,5 +79,8 @@ __all__ = [
     "ShapeError",
     "Slice",
     "Tokens",
+    "Traced",
+    "TracedLoss",
+    "TracedSpec",
     "count",
 ]

@@ -12,7 +12,8 @@ NOTHING = "nothing"
 
 BACKWARDS = {
     NOTHING: (NOTHING, "all_reduce"),
-    "all_reduce": (NOTHING, "all_reduce"),
+    "all_reduce": (NOTHING, "all_reduce", "broadcast"),
+    "broadcast": ("all_reduce",),
     "all_gather": ("reduce_scatter",),
     "reduce_scatter": ("all_gather",),
     "all_to_all": ("all_to_all",),
@@ -30,12 +31,15 @@ class Exchange(Layer):
     Parameters
     ----------
     axis
-        Whose groups: ``tp``, ``cp`` or ``ep``.
+        Whose groups: ``tp``, ``cp``, ``ep`` or ``pp``; ``pp_root`` the latter from one member to all.
     forward, backward
         Operation on the tensor, and on the gradient on its way back: a key of ``BACKWARDS`` and one of its values.
-        ``shift`` sends to the next rank of the group, receives from the one before; backward the other way round.
+        ``broadcast`` hands on what the ``root`` has. ``shift`` sends to the next rank of the group, receives from the
+        one before; backward the other way round.
     num_ranks
         Members of a group.
+    root
+        Member of the group from which a broadcast comes.
     maximum
         An all-reduce finds the largest instead of the sum.
     made_again
@@ -58,6 +62,7 @@ class Exchange(Layer):
     shared: int = 0
     sections: tuple[int, ...] = ()
     transient: bool = False  # type: ignore[misc]
+    root: int = 0
     maximum: bool = False
     made_again: bool = False
 
@@ -82,6 +87,10 @@ class Exchange(Layer):
         if self.forward in ("all_gather", "all_to_all"):
             sizes[self.joined] *= self.num_ranks
         return tuple(sizes)
+
+    def sent(self, operation: str, size: float) -> tuple[str, float]:
+        """Return what ranks run for one of the layer's operations on a tensor of ``size`` bytes, and its own size."""
+        return operation, size
 
     def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:
         """Return nothing: what ranks do to exchange tensors is part of the message's time."""

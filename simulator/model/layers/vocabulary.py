@@ -13,6 +13,9 @@ from simulator.model.layers.base import FLOAT_BYTES, INDEX_BYTES, Kernel, Layer,
 from simulator.model.layers.embedding import Embedding
 from simulator.model.layers.loss import Loss
 
+STATISTICS = 3
+"""Numbers of a rank for each position: the largest logit, the sum of exponentials, the target's logit."""
+
 FLAG_BYTES = 1
 """Bytes of a yes or no: whether a token is among a rank's rows."""
 
@@ -41,6 +44,10 @@ class VocabularyEmbedding(Embedding):
     def extra_saved_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
         """Return bytes of the rows' numbers on this rank and of the mask."""
         return float((INDEX_BYTES + FLAG_BYTES) * batch * count(inputs[0]))
+
+    def extra_weight_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
+        """Return bytes of the rows' numbers."""
+        return float(INDEX_BYTES * batch * count(inputs[0]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,3 +175,50 @@ class VocabularyLoss(Loss):
     def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:
         """Return a logarithm and a difference a position, and their gradients."""
         return (memory(2 * batch * count(inputs[0])),) if phase is not Phase.WEIGHT_GRAD else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VocabularyStatistics(Layer):
+    """What ranks of a pipeline must know of a rank's logits: (largest, sum of exponentials, target's logit) a position.
+
+    They stand in the row of the rank that made them, between zeros, so that a sum over the ranks joins them all: one
+    meeting in place of the three sums of tensor parallelism (online softmax; Yeung et al. 2024, arXiv 2411.05288,
+    algorithm 1).
+    """
+
+    vocab_size: int
+    num_ranks: int
+
+    kind: ClassVar[str] = "vocabulary_statistics"
+    makes_fp32: ClassVar[bool] = True
+    reads_targets: ClassVar[bool] = True
+
+    def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Return the positions, and three numbers of each rank for each."""
+        return (*inputs[0][:-1], self.num_ranks, STATISTICS)
+
+    def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:
+        """Return the pass of the largest, and read and write either way: what cross entropy does at once."""
+        elements = batch * count(inputs[0])
+        if phase is Phase.WEIGHT_GRAD:
+            return ()
+        if phase is Phase.INPUT_GRAD:
+            return (memory(2 * elements, 5 * elements),)
+        return (memory(elements, elements), memory(2 * elements, 4 * elements))
+
+    def extra_saved_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
+        """Return bytes of the exponentials, of where the targets' logits stand, and of the mask of those here."""
+        elements, positions = batch * count(inputs[0]), batch * count(inputs[0][:-1])
+        return float(FLOAT_BYTES * elements + (2 * INDEX_BYTES + FLAG_BYTES) * positions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatisticsLoss(VocabularyLoss):
+    """Cross entropy from the joined statistics of all ranks, averaged over all positions."""
+
+    kind: ClassVar[str] = "statistics_loss"
+    num_inputs: ClassVar[int] = 1
+
+    def target_shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Return the positions."""
+        return inputs[0][:-2]

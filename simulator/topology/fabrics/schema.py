@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from simulator.inputs.fields import (
     Bandwidth,
@@ -27,8 +27,13 @@ class HashSchema(StrictModel):
     hash: NonNegativeInt = Field(description="The seed.")
 
 
+def _form_of_ecmp(given: object) -> str:
+    return "hash" if isinstance(given, dict | HashSchema) else "word"
+
+
 Ecmp = Annotated[
-    Literal["ideal"] | HashSchema,
+    Annotated[Literal["ideal"], Tag("word")] | Annotated[HashSchema, Tag("hash")],
+    Discriminator(_form_of_ecmp),
     Field(description="Parallel links: `ideal`, one trunk with the sum of their capacity, or `{hash: SEED}`."),
 ]
 

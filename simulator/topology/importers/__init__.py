@@ -11,6 +11,7 @@ from simulator.errors import Problems
 from simulator.inputs.validate import validate
 from simulator.inputs.yaml_source import Document
 from simulator.topology.build import build_topology
+from simulator.topology.importers.additions import library, several
 from simulator.topology.importers.astra_sim import read_astra_sim
 from simulator.topology.importers.facts import Facts, refuse
 from simulator.topology.importers.infragraph import read_infragraph
@@ -40,8 +41,8 @@ class Format:
 
 
 FORMATS = {
-    "nccl": Format(read_nccl, ("device", "pcie_bandwidth", "nvlink_bandwidth")),
-    "nvidia-smi": Format(read_nvidia_smi, ("device", "pcie_bandwidth", "nic_bandwidth", "nvlink_bandwidth")),
+    "nccl": Format(read_nccl, ("device", "nodes", "pcie_bandwidth", "nvlink_bandwidth")),
+    "nvidia-smi": Format(read_nvidia_smi, ("device", "nodes", "pcie_bandwidth", "nic_bandwidth", "nvlink_bandwidth")),
     "slurm": Format(read_slurm, ("node", "oversubscription")),
     "infragraph": Format(read_infragraph, ("device", "links")),
     "astra-sim": Format(read_astra_sim, ("device",)),
@@ -74,6 +75,7 @@ def import_topology(kind: str, path: str, facts: Facts, name: str) -> dict[str, 
             option = "--" + {"links": "link"}.get(fact, fact).replace("_", "-")
             refuse(option, f"says nothing to the format {kind}", f"leave {option} out")
     data = {"name": name, **reader.read(path, facts)}
+    data |= several(data, facts) | library(data)
     document = Document(name="topology", path=path, data=data)
     problems = Problems(document.locate)
     spec = validate(document, TopologySchema, problems)

@@ -17,6 +17,8 @@ class Facts:
         The device kind: one of the shipped topologies (``A100-SXM-80GB``), or ``FILE:KIND``.
     node : str or None
         A topology file or preset whose `node` every host is.
+    nodes : int or None
+        How many equal nodes a switch joins.
     oversubscription : float or None
         What enters a switch from below over what leaves it upwards.
     pcie_bandwidth, nic_bandwidth, nvlink_bandwidth : float or None
@@ -27,6 +29,7 @@ class Facts:
 
     device: str | None = None
     node: str | None = None
+    nodes: int | None = None
     oversubscription: float | None = None
     pcie_bandwidth: float | None = None
     nic_bandwidth: float | None = None

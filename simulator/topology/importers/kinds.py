@@ -1,5 +1,6 @@
 """Device kinds for imported clusters: taken from the shipped topologies, never made up."""
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,20 @@ def shipped_kinds() -> dict[str, Any]:
         for kind, block in _kinds_of(name).items():
             kinds.setdefault(kind, block)
     return kinds
+
+
+def lender(kinds: Iterable[str]) -> str | None:
+    """Return the first shipped topology with such devices that says what the communication library costs there."""
+    wanted = set(kinds)
+    for name in preset_names("topologies"):
+        collectives = read_document(topology_file(name), "topology").data.get("collectives")
+        if (
+            isinstance(collectives, dict)
+            and collectives.keys() & {"from", "protocols"}
+            and wanted & _kinds_of(name).keys()
+        ):
+            return name
+    return None
 
 
 def nvlinks(kind: str) -> tuple[int, float] | None:

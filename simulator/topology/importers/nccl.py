@@ -88,7 +88,7 @@ class _Machine:
         self._add_cpus()
         found = f"{len(self._gpus)} GPUs and {len(self._uplinks)} network ports"
         return {
-            "description": f"Imported from NCCL's topology dump: {found}; to join nodes, set nodes and add a fabric.",
+            "description": f"Imported from NCCL's topology dump: {found}.",
             "devices": {kind: block},
             "node": self._cluster.node(self._uplinks),
         }

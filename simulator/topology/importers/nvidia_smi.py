@@ -108,7 +108,7 @@ class _Machine:
         left_out = self._add_pcie()
         return {
             "description": f"Imported from nvidia-smi topo -m: {len(self._devices)} GPUs, {len(self._uplinks)} network "
-            f"ports.{left_out} To join several nodes, set nodes and add a fabric.",
+            f"ports.{left_out}",
             "devices": {self._kind: self._block},
             "node": self._cluster.node(self._uplinks),
         }

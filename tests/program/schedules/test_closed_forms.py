@@ -153,6 +153,20 @@ def test_zbv_window(p: int, window: float) -> None:
     assert max(run(make("zbv", p, 4 * p), 4 * p, 1, 1.3, 0.7).windows) == exactly(window, abs=1e-9)
 
 
+@pytest.mark.parametrize("p", range(3, 17))
+def test_controllable_memory(p: int) -> None:
+    """Qi et al. 2024, arXiv 2405.15362: a half and a third of 1F1B's p micro-batches, plus a constant.
+
+    Of its bubble 3 (p - 1) a half and two thirds if F = I = W, less a constant, however many micro-batches there are.
+    """
+    for m in (p, 2 * p, 4 * p + 1):
+        half, least = (run(make(name, p, m), m, 1, 1, 1) for name in ("v_half", "v_min"))
+        assert half.bubble == exactly((3 * p - (4 if p % 2 else 5)) / 2, abs=1e-9)
+        assert least.bubble == exactly((4 * p - 5) / 2, abs=1e-9)
+        assert max(half.peaks) == min(m, p // 2 + 1)
+        assert max(least.peaks) == min(m, (p + 1) // 3 + 1)
+
+
 @pytest.mark.parametrize("times", [(1, 1, 1), (1, 1.3, 0.7)])
 @pytest.mark.parametrize(("p", "m"), SIZES)
 def test_dualpipe_v(p: int, m: int, times: tuple[float, float, float]) -> None:
