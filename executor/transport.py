@@ -95,7 +95,7 @@ class Transport:
         """
         group = self._groups[stream]
         come, go = sizes or (None, None)
-        if self._nccl:
+        if dist.get_backend(group) != "gloo":
             return _handle(dist.all_to_all_single(received, parts, come, go, group=group, async_op=True))
         ranks, place = dist.get_process_group_ranks(group), self.place(stream)
         arriving, leaving = _cut(received, come, len(ranks)), _cut(parts, go, len(ranks))
