@@ -49,7 +49,6 @@ PLANS: dict[str, dict[str, Any]] = {
     "tp4": {"tp": 4, "num_microbatches": 1},
     "ep4": {"dp": 4, "ep": 4, "num_microbatches": 1},
     "pp4": {"pp": 4, "num_microbatches": 8},
-    "dp2-pp2": {"dp": 2, "pp": 2, "num_microbatches": 4},
 }
 
 MICROBATCH = 8

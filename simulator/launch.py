@@ -17,6 +17,7 @@ from typing import Any
 
 from simulator.errors import Diagnostic, ExecutionError, InputError, RankLostError
 from simulator.load import Inputs, load_jobs
+from simulator.netlab import spawn
 from simulator.plan.plan import EXECUTED
 from simulator.results.assemble import Recorded, assemble_all
 from simulator.results.recording import Recording, read_json
@@ -90,12 +91,12 @@ class Launch:
             "--warmup": [str(self.warmup)],
             "--timeout": [str(self.timeout)],
         }
-        start = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(world_size)]
+        words = ["-m", "executor", *(word for option, given in options.items() for each in given for word in (option, each))]
+        words += ["--calibrate"] * self.calibrate + ["--sweep"] * self.sweep
         if self.lab:
-            start = ["simulator.netlab.spawn", self.lab, ",".join(map(str, range(world_size)))]
-        command = [sys.executable, "-m", *start, "-m", "executor"]
-        command += [word for option, values in options.items() for value in values for word in (option, value)]
-        return command + ["--calibrate"] * self.calibrate + ["--sweep"] * self.sweep
+            return spawn.command(self.lab, range(world_size), words)
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        return [*torchrun, "--nproc-per-node", str(world_size), *words]
 
 
 def run(launch: Launch) -> dict[str, Inputs]:

@@ -48,7 +48,7 @@ class Lab:
 
     def namespace(self, space: int) -> str:
         """Return the kernel's name of a namespace."""
-        return f"{PREFIX}-{self.name}-{self.blueprint.spaces[space].name}"
+        return namespace(self.name, self.blueprint.spaces[space].name)
 
     @property
     def namespaces(self) -> list[str]:
@@ -90,6 +90,11 @@ def lab_name() -> str:
         message = "names a lab in up to 32 letters, digits, - and _"
         raise InputError([Diagnostic(f"PLANCAST_LAB={name}", "", message, "leave it out for the lab called lab")])
     return name
+
+
+def namespace(lab: str, space: str) -> str:
+    """Return the kernel's name of a namespace of a lab."""
+    return f"{PREFIX}-{lab}-{space}"
 
 
 def path_of(name: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from simulator.errors import ExecutionError
 from simulator.netlab.blueprint import Places
 from simulator.netlab.lab import Lab
+from simulator.netlab.spawn import command
 from simulator.results.recording import read_json
 from simulator.topology import Topology
 from simulator.topology.link import Link
@@ -68,10 +68,14 @@ def measure(lab: Lab, topology: Topology) -> Wire:
     first, last = 0, topology.world_size - 1
     with tempfile.TemporaryDirectory(prefix="plancast-") as folder:
         path = Path(folder) / "messages.json"
-        words = ["-m", "simulator.netlab.spawn", lab.name, f"{first},{last}", "-m", "executor.probe", str(path)]
+        words = ["-m", "executor.probe", str(path)]
         try:
             done = subprocess.run(
-                [sys.executable, *words], capture_output=True, text=True, timeout=PROBE_LIMIT, check=False
+                command(lab.name, (first, last), words),
+                capture_output=True,
+                text=True,
+                timeout=PROBE_LIMIT,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             raise ExecutionError(f"messages in lab {lab.name} did not arrive within {PROBE_LIMIT:.0f} s") from None

@@ -10,10 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import FrameType
 
-from simulator.netlab.lab import Lab, find
+from simulator.netlab.lab import Lab, find, namespace
 
 PORT = "29500"
 """Of the store; whatever else runs on this machine, inside a lab it is free."""
@@ -43,6 +43,12 @@ def main() -> int:
         by = signal.Signals(-processes[failed].returncode).name
         print(f"rank {failed}: on {lab.blueprint.host(chosen[failed]).name}: ended by {by}", file=sys.stderr)
     return 0 if failed is None else 1
+
+
+def command(lab: str, ranks: Iterable[int], words: Sequence[str]) -> list[str]:
+    """Return what starts ``python WORDS`` for ranks of a lab; itself in the first host, so that it ends with the lab."""
+    inside = ["ip", "netns", "exec", namespace(lab, "host0"), sys.executable, "-m", "simulator.netlab.spawn"]
+    return [*inside, lab, ",".join(map(str, ranks)), *words]
 
 
 def start(lab: Lab, ranks: Sequence[int], index: int, words: Sequence[str]) -> subprocess.Popen[bytes]:
