@@ -61,7 +61,9 @@ def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [name for name in preset_names("topologies") if name.startswith("netlab-")]
-    parser.add_argument("--topology", action="append", choices=names, help="this one alone, written nowhere; repeatable")
+    parser.add_argument(
+        "--topology", action="append", choices=names, help="this one alone, written nowhere; repeatable"
+    )
     parser.add_argument("--plan", action="append", choices=list(PLANS), help="this one alone; repeatable")
     parser.add_argument("--out", type=Path, default=Path("docs/fidelity.md"))
     arguments = parser.parse_args()
@@ -104,9 +106,9 @@ def head(about: dict[str, str]) -> list[str]:
         "",
         "Written by `python benchmarks/netlab.py`; do not edit.",
         "",
-        f"{datetime.date.today():%d %B %Y}; {about['device']}, {about['machine']}; torch {about['torch']} with gloo, Python "
-        f"{platform.python_version()}. {STEPS} steps of each plan in turn. Hosts are network namespaces, links are shaped "
-        "(docs/netlab.md); computations are emulated, messages real. Predictions take the rates of links from the "
+        f"{datetime.date.today():%d %B %Y}; {about['device']}, {about['machine']}; torch {about['torch']} with gloo, "
+        f"Python {platform.python_version()}. {STEPS} steps of each plan in turn. Hosts are network namespaces, links "
+        "are shaped (docs/netlab.md); computations are emulated, messages real. Predictions take the rates of links from the "
         "topology and the latency of a message from messages between two hosts, measured before; the plans' own steps "
         "are not looked at.",
     ]

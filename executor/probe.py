@@ -46,14 +46,16 @@ def main() -> int:
     if rank == 0:
         # Only a receiver knows when a message was there.
         both = list(zip(arrived[0] or [], arrived[last] or [], strict=True))
-        write_json(Path(sys.argv[1]), {"messages": [max(one, other, key=lambda point: point[1]) for one, other in both]})
+        write_json(
+            Path(sys.argv[1]), {"messages": [max(one, other, key=lambda point: point[1]) for one, other in both]}
+        )
     dist.barrier()
     dist.destroy_process_group()
     return 0
 
 
 def _message(rank: int, source: int, destination: int, size: int) -> float:
-    """Send or receive one message; return its seconds to the receiver, which has the sender's clock, and 0 to others."""
+    """Send or receive a message; return its seconds to the receiver, which has the sender's clock, 0 to others."""
     buffer = torch.zeros(size // torch.float64.itemsize, dtype=torch.float64)
     dist.barrier()
     if rank == source:

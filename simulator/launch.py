@@ -91,7 +91,11 @@ class Launch:
             "--warmup": [str(self.warmup)],
             "--timeout": [str(self.timeout)],
         }
-        words = ["-m", "executor", *(word for option, given in options.items() for each in given for word in (option, each))]
+        words = [
+            "-m",
+            "executor",
+            *(word for option, given in options.items() for each in given for word in (option, each)),
+        ]
         words += ["--calibrate"] * self.calibrate + ["--sweep"] * self.sweep
         if self.lab:
             return spawn.command(self.lab, range(world_size), words)

@@ -23,7 +23,9 @@ def up(topology: str, /, *, settings: Settings = ()) -> None:
     from simulator.units import format_seconds
 
     lab = build_up(load_topology(topology, settings))
-    print(f"lab {lab.name} is up as {lab.topology}: {len(lab.namespaces)} namespaces, {len(lab.blueprint.cables)} cables")
+    print(
+        f"lab {lab.name} is up as {lab.topology}: {len(lab.namespaces)} namespaces, {len(lab.blueprint.cables)} cables"
+    )
     if missing := missing_latency(lab):
         print(
             f"this kernel has no netem: links are up to {format_seconds(missing)} faster than the topology says; "
@@ -48,6 +50,7 @@ def down() -> None:
 
 def show(*, format: Format = "table") -> None:
     """Show the lab that is up: hosts, links and processes; as csv, one line a link."""
+    from simulator.errors import Diagnostic, InputError
     from simulator.netlab.lab import find, lab_name
     from simulator.netlab.network import describe
     from simulator.reports.netlab import render
@@ -55,12 +58,13 @@ def show(*, format: Format = "table") -> None:
 
     name = lab_name()
     lab = find(name)
-    found = describe(lab) if lab else {"lab": name, "links": []}
+    if lab is None:
+        message, hint = "is not up", "plancast netlab up TOPOLOGY"
+        raise InputError([Diagnostic(f"lab {name}", "", message, hint)])
+    found = describe(lab)
     if format == "json":
         print_json(found)
     elif format == "csv":
         print_csv(found["links"])
-    elif lab is None:
-        print(f"lab {name} is not up; plancast netlab up TOPOLOGY")
     else:
         show_on_terminal(*render(found))

@@ -54,7 +54,8 @@ def validate(
     predicted from their topology alone. With --calibration
     the table also shows what that file predicted ahead of the run. Exit code 1 when an error is above the tolerance.
 
-    With --netlab the topology's hosts and links are built on this machine first, and removed at the end (docs/netlab.md).
+    With --netlab the topology's hosts and links are built on this machine first and removed at the end
+    (docs/netlab.md).
 
     With --dry-run nothing is timed: the executor runs chosen ranks of a plan of any size in one process, on tensors
     without values, and FLOPs, messages, bytes and memory must be exactly those of the plan's program (docs/dry-run.md).

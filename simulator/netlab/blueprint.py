@@ -10,7 +10,7 @@ from simulator.errors import Diagnostic, InputError
 from simulator.topology import Topology
 
 NETWORK = "198.18"
-"""First half of all addresses: reserved for benchmarks of networks (RFC 2544, appendix C.2.2), so used by nobody else."""
+"""First half of all addresses: reserved for benchmarks of networks (RFC 2544, C.2.2), so used by nobody else."""
 
 MAX_SPACES = 250
 """Addresses that fit into the last quarter of an address; far more namespaces than one machine has cores for."""
@@ -119,7 +119,9 @@ class Places:
     """
 
     def __init__(self, topology: Topology) -> None:
-        self.spaces: list[Space] = [Space(name=f"host{index}", address=_address(index)) for index in range(topology.num_nodes)]
+        self.spaces: list[Space] = [
+            Space(name=f"host{index}", address=_address(index)) for index in range(topology.num_nodes)
+        ]
         self._of: dict[str, int] = {}
         self._nodes: dict[str, int] = {}
         members: list[list[int]] = [[] for _ in self.spaces]
@@ -163,7 +165,7 @@ def draw(topology: Topology) -> Blueprint:
     if len(places.spaces) > MAX_SPACES:
         raise _refusal("topology", f"{len(places.spaces)} hosts and switches, more than {MAX_SPACES}", "take fewer")
     cables, interfaces = _cables(topology, ends)
-    hops = {}
+    hops: dict[tuple[int, int], int] = {}
     for (space, host), link in _next_links(topology, ends):
         known = hops.setdefault((space, host), link)
         if known != link:

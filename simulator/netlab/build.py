@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from simulator.errors import Diagnostic, ExecutionError, InputError
 from simulator.netlab import commands
-from simulator.netlab.blueprint import Blueprint, draw
+from simulator.netlab.blueprint import draw
 from simulator.netlab.lab import Lab, existing, find, lab_name
 from simulator.topology import Topology
 

@@ -130,7 +130,12 @@ def describe(lab: Lab) -> dict[str, Any]:
         "topology": lab.topology,
         "delayed": lab.delayed,
         "hosts": [
-            {"name": space.name, "namespace": lab.namespace(index), "address": space.address, "ranks": list(space.ranks)}
+            {
+                "name": space.name,
+                "namespace": lab.namespace(index),
+                "address": space.address,
+                "ranks": list(space.ranks),
+            }
             for index, space in enumerate(spaces)
         ],
         "links": [

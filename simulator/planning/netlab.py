@@ -9,7 +9,6 @@ from simulator.cost import Calibration
 from simulator.launch import Launch
 from simulator.load import Inputs
 from simulator.netlab.build import built
-from simulator.netlab.lab import Lab
 from simulator.netlab.network import Wire, measure, missing_latency, seen
 from simulator.planning.validate import Validation, validate
 from simulator.results.recording import write_json
