@@ -54,7 +54,8 @@ PLANS: dict[str, dict[str, Any]] = {
 MICROBATCH = 8
 """Sequences of a micro-batch."""
 
-STEPS = 3
+STEPS = 2
+"""Measured steps of a plan: the network is steady, and starting its processes takes longer than these."""
 
 
 def main() -> None:
@@ -108,9 +109,9 @@ def head(about: dict[str, str]) -> list[str]:
         "",
         f"{datetime.date.today():%d %B %Y}; {about['device']}, {about['machine']}; torch {about['torch']} with gloo, "
         f"Python {platform.python_version()}. {STEPS} steps of each plan in turn. Hosts are network namespaces, links "
-        "are shaped (docs/netlab.md); computations are emulated, messages real. Predictions take the rates of links from the "
-        "topology and the latency of a message from messages between two hosts, measured before; the plans' own steps "
-        "are not looked at.",
+        "are shaped (docs/netlab.md); computations are emulated, messages real. Predictions take the rates of "
+        "links from the topology, and the latency of a message from messages between two hosts, measured before; the "
+        "plans' own steps are not looked at.",
     ]
 
 

@@ -18,7 +18,7 @@ from simulator.results.recording import write_json
 from simulator.units import parse_bytes, parse_seconds
 
 SIZES = tuple(parse_bytes(text) for text in ("4 kB", "250 kB", "1 MB"))
-"""One that a single window holds, and two whose difference is the link's rate."""
+"""One that passes a shaped link in its burst, and two whose difference in time is the link's rate."""
 
 REPEATS = 9
 """Messages of each size each way; the first is dropped, and medians are taken."""

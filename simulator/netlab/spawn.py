@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def command(lab: str, ranks: Iterable[int], words: Sequence[str]) -> list[str]:
-    """Return what starts ``python WORDS`` for ranks of a lab; it is in the first host itself, so it ends with the lab."""
+    """Return what starts ``python WORDS`` for ranks of a lab; itself in the first host, so it ends with the lab."""
     inside = ["ip", "netns", "exec", namespace(lab, "host0"), sys.executable, "-m", "simulator.netlab.spawn"]
     return [*inside, lab, ",".join(map(str, ranks)), *words]
 
