@@ -9,7 +9,8 @@ from simulator.cost import Calibration
 from simulator.launch import Launch
 from simulator.load import Inputs
 from simulator.netlab.build import built
-from simulator.netlab.network import Wire, measure, missing_latency, seen
+from simulator.netlab.network import missing_latency, seen
+from simulator.netlab.wire import Wire, measure
 from simulator.planning.validate import Validation, validate
 from simulator.results.recording import write_json
 

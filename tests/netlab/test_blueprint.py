@@ -13,7 +13,8 @@ from simulator.load import load_topology
 from simulator.netlab.blueprint import Blueprint, Places, draw
 from simulator.netlab.commands import addressing, shaping
 from simulator.netlab.lab import Lab
-from simulator.netlab.network import GOODPUT, Wire, seen
+from simulator.netlab.network import seen
+from simulator.netlab.wire import GOODPUT, Wire
 from simulator.units import parse_bandwidth, parse_seconds
 
 SHIPPED = [name for name in preset_names("topologies") if name.startswith("netlab-")]
