@@ -170,7 +170,8 @@ class _Player:
         if self._blocked[index]:
             return
         loads = {self._numbers[link]: 1.0 for link in self._routes[index].links}
-        self._network.start(loads, self._transfers[index].size, float("inf"), partial(self._finish, index))
+        fastest = self._network.alone(loads, float("inf"))
+        self._network.start(loads, self._transfers[index].size, fastest, partial(self._finish, index))
 
     def _finish(self, index: int) -> None:
         for later in self._next_behind[index]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from simulator.model.graph import INPUT, LayerGraph
 from simulator.model.layers.base import FLOAT_BYTES, INDEX_BYTES, count
 from simulator.plan.plan import Plan
+from simulator.program.coded import Coded, coded
 from simulator.program.instructions import (
     BACKWARD,
     COLLECTIVE_AXIS,
@@ -133,16 +134,16 @@ class Program:
         """Whether all ranks of a pipeline meet before they update."""
         return self.plan.optimizer_barrier and self.plan.pp > 1
 
+    def coded(self, pipeline_rank: int) -> Coded:
+        """Return the list of a pipeline coordinate as numbers."""
+        return self.keep(("coded", pipeline_rank), lambda: coded(self.lists[pipeline_rank]))
+
     @cached_property
     def stages_with_split_backward(self) -> frozenset[int]:
         """Stages of ranks that split backward anywhere: they are built for it, and run whole backwards as I and W."""
-        return frozenset(
-            instruction.stage
-            for instructions in self.lists
-            if any(instruction.kind is Kind.W for instruction in instructions)
-            for instruction in instructions
-            if instruction.kind in BACKWARD
-        )
+        works = [self.coded(rank).works for rank in range(len(self.lists))]
+        split = (its for its in works if any(kind is Kind.W for kind, _, _ in its))
+        return frozenset(stage for its in split for kind, stage, _ in its if kind in BACKWARD)
 
     @cached_property
     def alike(self) -> tuple[tuple[int, ...], ...]:
@@ -183,8 +184,10 @@ class Program:
 
     def works(self, pipeline_rank: int) -> Counter[Instruction]:
         """Return how often a pipeline coordinate does each work in a step: all micro-batches do the same."""
-        counts = Counter((kind, stage, part) for kind, stage, _, part in self.lists[pipeline_rank])
-        return Counter({Instruction(kind, stage, -1, part): times for (kind, stage, part), times in counts.items()})
+        numbers = self.coded(pipeline_rank)
+        times = np.bincount(numbers.codes, minlength=len(numbers.works)).tolist()
+        works = (Instruction(kind, stage, -1, part) for kind, stage, part in numbers.works)
+        return Counter(dict(zip(works, times, strict=True)))
 
     def kept_parameters(self, stage: int) -> int:
         """Return the scalars of a stage's parameters, with those that fill up buckets that are shared out."""
@@ -249,7 +252,7 @@ class Program:
     @cached_property
     def collectives(self) -> Mapping[Stream, tuple[Message, ...]]:
         """What process groups move, by stream, each once."""
-        works = dict.fromkeys((kind, stage, part) for each in self.lists for kind, stage, _, part in each)
+        works = dict.fromkeys(work for rank in range(len(self.lists)) for work in self.coded(rank).works)
         found: dict[Stream, dict[Message, None]] = {}
         for kind, stage, part in works:
             if kind in COLLECTIVE_AXIS:
