@@ -73,10 +73,11 @@ def main() -> None:
     for topology in arguments.topology or names:
         found[topology], about = run(topology, arguments.plan or list(PLANS))
         print("\n".join(table(topology, found[topology])), flush=True)
-    body = "\n".join([*head(about), *(line for item in found.items() for line in table(*item)), "", verdict(found)])
+        if not arguments.topology and not arguments.plan:
+            # After each topology: a run that is cut short keeps what it has.
+            tables = [line for item in found.items() for line in table(*item)]
+            write_section(arguments.out, "netlab", "\n".join([*head(about), *tables, "", verdict(found)]))
     print(verdict(found))
-    if not arguments.topology:
-        write_section(arguments.out, "netlab", body)
 
 
 def run(topology: str, plans: Sequence[str]) -> tuple[LabValidation, dict[str, str]]:
