@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simulator.cost.compute import ComputeCost
-from simulator.program.instructions import PARAMETER_GATHERS, STREAM_OF, Instruction, Kind, Stream
+from simulator.program.instructions import ALONE, PARAMETER_GATHERS, STREAM_OF, Instruction, Kind, Stream
 from simulator.program.merging import Merging
 from simulator.program.program import Program
 from simulator.program.tasks import tasks
@@ -64,12 +64,13 @@ class Script:
 
     def _joints(self) -> list[tuple[int, int]]:
         """Return (task of a step, task of the next step that waits for it)."""
-        lasts = [(last.stage, task) for task in range(self.length) if (last := self.of(task)[-1]).kind is Kind.OPTIM]
+        updated = (Kind.OPTIM, Kind.PARAM_FROM_HOST)
+        lasts = [(last.stage, task) for task in range(self.length) if (last := self.of(task)[-1]).kind in updated]
         updates = dict(lasts)
         gathers = [task for task in range(self.length) if self.of(task)[0].kind in GATHERINGS]
         lanes = [(queue[-1], queue[0]) for queue in self._tasks.lanes.values()]
         ahead = [(update, task) for task in gathers if task < (update := updates[self.of(task)[0].stage])]
-        behind = set(gathers) - {task for _, task in ahead}
+        behind = set(gathers) - {task for _, task in ahead} | set(updates.values())
         # What is gathered after an update is whole before the next step computes.
         first = self._tasks.lanes[Stream.COMPUTE, -1][0]
         return lanes + ahead + [(task, first) for task in sorted(behind)]
@@ -111,8 +112,9 @@ class TaskCost:
         ]
 
     def _segments(self, instructions: list[Instruction]) -> tuple[float, ...]:
-        if len(instructions) == 1 and STREAM_OF[instructions[0].kind] is not Stream.COMPUTE:
-            return ()
+        if len(instructions) == 1:
+            alone = STREAM_OF[instructions[0].kind] in ALONE
+            return (self.seconds(instructions[0]),) if alone else ()
         sums = [0.0]
         for instruction in instructions:
             if STREAM_OF[instruction.kind] is Stream.COMPUTE:

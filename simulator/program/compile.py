@@ -15,6 +15,7 @@ from simulator.plan.tensor_parallel import shard_graph
 from simulator.plan.tied_weights import copy_tied_weights
 from simulator.plan.vocabulary_parallel import cut_vocabulary
 from simulator.plan.vocabulary_pipeline import check_pipelined_vocabulary, share_vocabulary
+from simulator.program.passes.fetch_params import insert_parameter_fetches
 from simulator.program.passes.gather_params import insert_parameter_gathers
 from simulator.program.passes.optimizer import append_optimizer
 from simulator.program.passes.recompute import insert_recomputation
@@ -37,6 +38,7 @@ PASSES = (
     insert_gradient_reduction,
     insert_partial_reduction,
     append_optimizer,
+    insert_parameter_fetches,
     insert_parameter_gathers,
 )
 

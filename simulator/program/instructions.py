@@ -24,6 +24,8 @@ class Stream(StrEnum):
     DP_REPLICATE = "dp_replicate"
     PP = "pp"
     PP_ROOT = "pp_root"
+    TO_HOST = "to_host"
+    FROM_HOST = "from_host"
     SEND_F = "send_f"
     RECV_F = "recv_f"
     SEND_B = "send_b"
@@ -95,6 +97,10 @@ class Kind(StrEnum):
     """Sum a bucket of experts' gradients over those replicas that hold the same experts."""
     REDUCE_COPIES = "REDUCE_COPIES"
     """Sum a rank's part of a bucket of gradients over the groups that each share out a copy of the parameters."""
+    GRAD_TO_HOST = "GRAD_TO_HOST"
+    """Move a rank's part of a bucket of summed gradients to host memory, where parameters are updated."""
+    PARAM_FROM_HOST = "PARAM_FROM_HOST"
+    """Bring the rank's part of a bucket of parameters back that its host has updated."""
     REDUCE_TP_GRAD = "REDUCE_TP_GRAD"
     """Sum gradients over the tensor-parallel ranks that each saw a part of the sequence."""
     BARRIER = "BARRIER"
@@ -133,6 +139,8 @@ STREAM_OF = {
     Kind.REDUCE_GRAD: Stream.DP,
     Kind.REDUCE_EXPERT_GRAD: Stream.DP_EXPERT,
     Kind.REDUCE_COPIES: Stream.DP_REPLICATE,
+    Kind.GRAD_TO_HOST: Stream.TO_HOST,
+    Kind.PARAM_FROM_HOST: Stream.FROM_HOST,
     Kind.REDUCE_TP_GRAD: Stream.TP,
     Kind.BARRIER: Stream.PP,
     Kind.SEND_F: Stream.SEND_F,
@@ -161,6 +169,12 @@ EXCHANGES_F, EXCHANGES_B, EXCHANGES_R = (frozenset(kinds) for kinds in zip(*EXCH
 
 SHARED_EXCHANGES = frozenset((*EXCHANGES["pp"], *EXCHANGES["pp_root"]))
 """Exchanges of stages that all ranks of a pipeline share."""
+
+HOST_LINK = (Stream.TO_HOST, Stream.FROM_HOST)
+"""Streams of copies between a device and its host, each direction its own."""
+
+ALONE = (Stream.COMPUTE, *HOST_LINK)
+"""Streams whose instructions no other rank takes part in."""
 
 MESSAGES = (Stream.SEND_F, Stream.RECV_F, Stream.SEND_B, Stream.RECV_B)
 """Streams of messages between stages."""
@@ -198,8 +212,8 @@ COLLECTIVE_AXIS = {
 REDUCTIONS = {"dp": Kind.REDUCE_GRAD, "dp_expert": Kind.REDUCE_EXPERT_GRAD}
 """What sums gradients with replicas along an axis; under ``hsdp`` over those that share one copy, to begin with."""
 
-SUMS = (*REDUCTIONS.values(), Kind.REDUCE_COPIES)
-"""Kinds that sum gradients."""
+SUMS = (*REDUCTIONS.values(), Kind.REDUCE_COPIES, Kind.GRAD_TO_HOST)
+"""Kinds that a bucket of gradients goes through on its way to the update: sums, and the host link."""
 
 PARAMETER_GATHERS = {"dp": Kind.GATHER_PARAM, "dp_expert": Kind.GATHER_EXPERT_PARAM}
 """What gathers updated parameters with replicas along an axis."""

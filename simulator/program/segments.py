@@ -35,7 +35,7 @@ def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...], pipelines
     """
     ends = [*cuts[1:], len(graph.nodes)]
     sizes = {"dp": plan.replicas, "dp_expert": plan.replicas // plan.ep}
-    axes = tuple(axis for axis, size in sizes.items() if size * pipelines > 1)
+    axes = tuple(axis for axis, size in sizes.items() if size * pipelines > 1 or plan.updates_on_host)
     stages = [_stage(graph, plan, index, *span, axes) for index, span in enumerate(zip(cuts, ends, strict=True))]
     return tuple(
         replace(stage, index=stage.index + pipeline * len(stages)) for pipeline in range(pipelines) for stage in stages

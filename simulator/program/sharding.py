@@ -58,7 +58,7 @@ def gathered_to_read(program: Program, stage: int, part: int) -> Iterator[Work]:
         return
     names = {node.name for node in program.stages[stage].segments[part].nodes}
     for index, bucket in enumerate(program.stages[stage].buckets):
-        if not names.isdisjoint(bucket.nodes):
+        if program.is_replicated(bucket) and not names.isdisjoint(bucket.nodes):
             yield PARAMETER_GATHERS[bucket.axis], stage, index
 
 
@@ -72,6 +72,15 @@ def read_early(program: Program, instructions: tuple[Instruction, ...]) -> tuple
             if needed not in there:
                 return instruction, f"comes before {Instruction(needed[0], stage, part=needed[2])}, which it needs"
     return None
+
+
+def summed_after(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, ...]:
+    """Return what a bucket of gradients has been through before a sum: the sum before, or else its backward."""
+    bucket = program.stages[stage].buckets[part]
+    before = program.sums(bucket)[: program.sums(bucket).index(kind)]
+    if before:
+        return ((before[-1], stage, part),)
+    return (Kind.B, stage, bucket.segment), (Kind.W, stage, bucket.segment)
 
 
 def summed_before(program: Program, instructions: tuple[Instruction, ...]) -> Iterator[tuple[int, ...]]:

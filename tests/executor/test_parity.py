@@ -62,6 +62,7 @@ STAYS = "plan.reshard_after_forward=false"
 EACH = "plan.gradient_sync=each"
 DROPOUT = "model.dropout=0.25"
 
+OFFLOAD = "plan.offload=optimizer"
 FP32_SUMS = "plan.gradient_dtype=fp32"
 
 SCHEDULES = (
@@ -373,6 +374,35 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
             "cp2-tp2-all_gather": (4, 4, ["plan.cp=2", "plan.tp=2", GATHERED, "plan.attention=flash"]),
             "cp2-tp2-all_to_all": (4, 4, ["plan.cp=2", "plan.tp=2", "plan.context_parallel=all_to_all"]),
         }.items()
+    },
+    **{
+        f"{model}-single-offload{'-zero2' * bool(keys)}": (1, model, 2, [OFFLOAD, BUCKETS, *keys, ADAM])
+        for model in FIRST
+        for keys in ([], [ZERO2])
+    },
+    **{
+        f"gpt-{name}-offload": (world, "gpt", 1, [OFFLOAD, BUCKETS, *keys, ADAM])
+        for name, (world, keys) in {
+            "dp2": (2, ["plan.dp=2"]),
+            "dp2-zero1-early-gather": (2, ["plan.dp=2", ZERO1, EARLY]),
+            "dp2-zero2": (2, ["plan.dp=2", ZERO2]),
+            "dp2-zero2-no-overlap": (2, ["plan.dp=2", ZERO2, "plan.dp_overlap=false"]),
+            "bf16-dp2-zero2": (2, ["plan.dp=2", ZERO2, "plan.dtype=bf16"]),
+            "dp2-fsdp": (2, ["plan.dp=2", FSDP]),
+            "dp2-fsdp-each": (2, ["plan.dp=2", FSDP, EACH]),
+            "tp2": (2, ["plan.tp=2"]),
+            "pp2-zb_h1": (2, ["plan.pp=2", "plan.schedule=zb_h1"]),
+            "dp2-pp2-zbv-zero1": (
+                4,
+                ["plan.dp=2", "plan.pp=2", "plan.schedule=zbv", "model.num_hidden_layers=4", ZERO1],
+            ),
+            "dp2-pp2-chimera": (4, ["plan.dp=2", "plan.pp=2", "plan.schedule=chimera"]),
+            "dp4-hsdp-each": (4, ["plan.dp=4", *HSDP, EACH]),
+        }.items()
+    },
+    **{
+        f"mixtral-ep2-dp{dp}-offload{suffix}": (dp, "mixtral", 1, [f"plan.dp={dp}", "plan.ep=2", OFFLOAD, *keys, SGD])
+        for dp, suffix, keys in ((2, "", []), (2, "-zero1", [ZERO1]), (4, "-zero1", [ZERO1]))
     },
     "gpt-bf16-pp2": (2, "gpt", 2, ["plan.pp=2", "plan.dtype=bf16", MOMENTUM]),
 }
