@@ -30,6 +30,7 @@ from simulator.program.instructions import (
     PARAMETER_GATHERS,
     REDUCTIONS,
     STREAM_OF,
+    UNSHARDS,
     Instruction,
     Kind,
 )
@@ -83,7 +84,7 @@ class Runtime(Interpreter):
             Kind.RECV_F: self._receive_forward,
             Kind.SEND_B: self._send_backward,
             Kind.RECV_B: self._receive_backward,
-            Kind.UNSHARD: self._unshard,
+            **dict.fromkeys(UNSHARDS.values(), self._unshard),
             Kind.RESHARD: self._reshard,
             **dict.fromkeys(REDUCTIONS.values(), self._reduce_grad),
             Kind.REDUCE_COPIES: self._reduce_copies,
@@ -115,7 +116,7 @@ class Runtime(Interpreter):
                     gradients.buckets[index],
                     len(replicas),
                     replicas.index(self.rank),
-                    keeps_whole=not plan.is_sharded,
+                    keeps_whole=not (plan.is_sharded and self.program.is_replicated(bucket)),
                     sums_parts=plan.reduces_each and not plan.updates_on_host,
                 )
             )

@@ -134,7 +134,7 @@ def _peak_gathered(program: Program, pipeline_rank: int) -> int:
     for kind, stage, _, part in program.lists[pipeline_rank]:
         if kind in GATHERS:
             elements = program.stages[stage].buckets[part].elements
-            held += elements if kind is Kind.UNSHARD else -elements
+            held -= elements if kind is Kind.RESHARD else -elements
             peak = max(peak, held)
     return peak
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from simulator.cost.compute import ComputeCost
-from simulator.program.instructions import ALONE, PARAMETER_GATHERS, STREAM_OF, Instruction, Kind, Stream
+from simulator.program.instructions import ALONE, PARAMETER_GATHERS, STREAM_OF, UNSHARDS, Instruction, Kind, Stream
 from simulator.program.merging import Merging
 from simulator.program.program import Program
 from simulator.program.tasks import tasks
 
-GATHERINGS = (Kind.UNSHARD, *PARAMETER_GATHERS.values())
+GATHERINGS = (*UNSHARDS.values(), *PARAMETER_GATHERS.values())
 """What waits for the update before it, of this step or the last one."""
 
 

@@ -61,10 +61,10 @@ def _splits(graph: LayerGraph, plan: Plan, problems: Problems) -> bool:
         scheme = {"cp": "context", "ep": "expert"}[axis]
         message = f"no layer of {graph.name} is split by {scheme} parallelism"
         problems.add(f"plan.{axis}", message, f"leave {axis} out")
-    if plan.ep > 1 and plan.is_sharded:
-        message = f"{plan.sharding} shares every parameter out over dp * cp = {plan.replicas} ranks"
-        rule = f"an expert has dp * cp / ep = {plan.replicas // plan.ep} replicas"
-        problems.add("plan.sharding", f"{message}, but {rule}", "set sharding: none, or leave ep out")
+    if plan.ep > 1 and plan.copies > 1:
+        message = f"hsdp shares parameters out over dp_shard * cp = {plan.sharers} ranks"
+        rule = f"an expert's dp * cp / ep = {plan.replicas // plan.ep} replicas are {plan.ep} ranks apart"
+        problems.add("plan.sharding", f"{message}, but {rule}", "set sharding: fsdp, or leave ep out")
         return False
     return not idle
 

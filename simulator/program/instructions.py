@@ -21,6 +21,7 @@ class Stream(StrEnum):
     DP = "dp"
     DP_EXPERT = "dp_expert"
     DP_GATHER = "dp_gather"
+    DP_EXPERT_GATHER = "dp_expert_gather"
     DP_REPLICATE = "dp_replicate"
     PP = "pp"
     PP_ROOT = "pp_root"
@@ -89,6 +90,8 @@ class Kind(StrEnum):
     """Gather a bucket of experts' parameters of which each of their replicas has updated its part."""
     UNSHARD = "UNSHARD"
     """Gather the parameters of a block from the data-parallel replicas."""
+    UNSHARD_EXPERT = "UNSHARD_EXPERT"
+    """Gather the parameters of a block's experts from those replicas that hold the same experts."""
     RESHARD = "RESHARD"
     """Let go of the gathered parameters but for the rank's own part."""
     REDUCE_GRAD = "REDUCE_GRAD"
@@ -133,8 +136,9 @@ STREAM_OF = {
     Kind.ROOT_B: Stream.PP,
     Kind.ROOT_R: Stream.PP_ROOT,
     Kind.GATHER_PARAM: Stream.DP_GATHER,
-    Kind.GATHER_EXPERT_PARAM: Stream.DP_EXPERT,
+    Kind.GATHER_EXPERT_PARAM: Stream.DP_EXPERT_GATHER,
     Kind.UNSHARD: Stream.DP_GATHER,
+    Kind.UNSHARD_EXPERT: Stream.DP_EXPERT_GATHER,
     Kind.RESHARD: Stream.COMPUTE,
     Kind.REDUCE_GRAD: Stream.DP,
     Kind.REDUCE_EXPERT_GRAD: Stream.DP_EXPERT,
@@ -201,6 +205,7 @@ COLLECTIVE_AXIS = {
     Kind.GATHER_PARAM: "dp_shard",
     Kind.GATHER_EXPERT_PARAM: "dp_expert",
     Kind.UNSHARD: "dp_shard",
+    Kind.UNSHARD_EXPERT: "dp_expert",
     Kind.REDUCE_GRAD: "dp_shard",
     Kind.REDUCE_EXPERT_GRAD: "dp_expert",
     Kind.REDUCE_COPIES: "dp_replicate",
@@ -218,6 +223,9 @@ SUMS = (*REDUCTIONS.values(), Kind.REDUCE_COPIES, Kind.GRAD_TO_HOST)
 PARAMETER_GATHERS = {"dp": Kind.GATHER_PARAM, "dp_expert": Kind.GATHER_EXPERT_PARAM}
 """What gathers updated parameters with replicas along an axis."""
 
+UNSHARDS = {"dp": Kind.UNSHARD, "dp_expert": Kind.UNSHARD_EXPERT}
+"""What gathers sharded parameters with replicas along an axis."""
+
 STREAMS_OF_GROUPS = {
     Stream.TP: "tp",
     Stream.CP: "cp",
@@ -225,6 +233,7 @@ STREAMS_OF_GROUPS = {
     Stream.DP: "dp_shard",
     Stream.DP_EXPERT: "dp_expert",
     Stream.DP_GATHER: "dp_shard",
+    Stream.DP_EXPERT_GATHER: "dp_expert",
     Stream.DP_REPLICATE: "dp_replicate",
     Stream.PP: "pp",
     Stream.PP_ROOT: "pp",

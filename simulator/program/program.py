@@ -20,7 +20,9 @@ from simulator.program.instructions import (
     COLLECTIVE_AXIS,
     ENDS,
     EXCHANGES_B,
+    PARAMETER_GATHERS,
     STREAM_OF,
+    UNSHARDS,
     Instruction,
     Kind,
     Stream,
@@ -242,7 +244,7 @@ class Program:
                 return Message("to_host", float(elements * self.plan.gradient_itemsize))
             case Kind.PARAM_FROM_HOST:
                 return Message("from_host", float(self.part_of(stage.buckets[instruction.part]) * self.plan.itemsize))
-            case Kind.UNSHARD | Kind.GATHER_PARAM | Kind.GATHER_EXPERT_PARAM:
+            case _ if instruction.kind in (*UNSHARDS.values(), *PARAMETER_GATHERS.values()):
                 return Message("all_gather", float(stage.buckets[instruction.part].elements * self.plan.itemsize))
         if instruction.kind not in COLLECTIVE_AXIS:
             raise ValueError(f"{instruction} moves nothing between ranks")

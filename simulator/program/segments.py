@@ -46,7 +46,7 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, axes
     nodes = graph.nodes[first:end]
     blocks = _block_starts(nodes) if plan.recompute == "full" or plan.is_sharded else [0]
     units = recomputed_units(graph, plan, nodes, blocks)
-    buckets = block_buckets(nodes, blocks) if plan.is_sharded else filled_buckets(nodes, plan, axes)
+    buckets = block_buckets(nodes, blocks, axes) if plan.is_sharded else filled_buckets(nodes, plan, axes)
     starts = {unit.start for unit in units}
     starts |= {bucket.start for bucket in buckets} if plan.dp_overlap or plan.reduces_each else set()
     starts |= _behind_gathered(graph, nodes)

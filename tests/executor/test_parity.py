@@ -304,6 +304,25 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     "mixtral-ep2-tp2": (4, "mixtral", 2, ["plan.dp=2", "plan.ep=2", "plan.tp=2", SGD]),
     "mixtral-ep2-pp2-zb_h1": (4, "mixtral", 2, ["plan.dp=2", "plan.ep=2", "plan.pp=2", "plan.schedule=zb_h1", SGD]),
     "mixtral-ep2-recompute": (2, "mixtral", 2, ["plan.dp=2", "plan.ep=2", RECOMPUTE, SGD]),
+    **{
+        f"mixtral-ep{ep}-dp{dp}-fsdp{suffix}": (dp, "mixtral", 1, [f"plan.dp={dp}", f"plan.ep={ep}", FSDP, *keys, ADAM])
+        for ep, dp, suffix, keys in (
+            (2, 2, "", []),
+            (2, 4, "", []),
+            (2, 4, "-each", [EACH]),
+            (2, 4, "-stays-recompute", [STAYS, RECOMPUTE]),
+            (2, 4, "-offload", [OFFLOAD]),
+            (4, 4, "-offload", [OFFLOAD, EACH]),
+        )
+    },
+    "mixtral-ep2-dp2-tp2-fsdp": (4, "mixtral", 2, ["plan.dp=2", "plan.ep=2", "plan.tp=2", FSDP, SGD]),
+    "mixtral-ep2-dp2-pp2-zb_h1-fsdp": (
+        4,
+        "mixtral",
+        2,
+        ["plan.dp=2", "plan.ep=2", "plan.pp=2", "plan.schedule=zb_h1", FSDP, SGD],
+    ),
+    "deepseek-ep2-cp2-dp2-fsdp": (4, "deepseek", 2, ["plan.dp=2", "plan.ep=2", "plan.cp=2", GATHERED, FSDP, SGD]),
     "deepseek-ep4-cp2": (4, "deepseek", 4, ["plan.dp=2", "plan.ep=4", "plan.cp=2", GATHERED, SGD]),
     **{
         f"{model}-cp2-{mode}": (2, model, 4, ["plan.cp=2", f"plan.context_parallel={mode}", *further, SGD])
