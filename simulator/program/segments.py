@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from simulator.model.graph import INPUT, LayerGraph, Node
-from simulator.model.layers import Add, Bias, Dropout, Exchange, Layer
+from simulator.model.layers import Add, Bias, Dropout, Exchange, Layer, OwnHeads
 from simulator.model.layers.exchange import NOTHING
 from simulator.model.layers.vocabulary import Positions
 from simulator.plan.plan import Plan
@@ -222,11 +222,14 @@ class _Flow:
         return not outside and not self.sends.intersection(same)
 
     def _is_passing(self, segment: Segment) -> bool:
-        """Return whether only sums and dropout read what an exchange makes; their backward does not."""
+        """Return whether only sums, dropout and copies read what an exchange makes; their backward does not."""
         if not segment.exchange or segment.exchange.is_view or segment.recomputed or segment.is_made_again:
             return False
         name = segment.nodes[0].name
-        sums = all(isinstance(reader.layer, Add | Bias | Dropout | Positions) for reader in self.graph.consumers[name])
+        sums = all(
+            isinstance(reader.layer, Add | Bias | Dropout | OwnHeads | Positions)
+            for reader in self.graph.consumers[name]
+        )
         return sums and bool(self.readers[name]) and self._is_inner(name, segment.unit)
 
     def _consumed(self, segment: Segment) -> tuple[str, ...]:

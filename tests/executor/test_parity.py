@@ -235,6 +235,17 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
         f"{model}-tp{tp}-sequence": (tp, model, 4, [f"plan.tp={tp}", SEQUENCE, optimizer])
         for model, tp, optimizer in (("gpt", 2, SGD), ("gpt", 4, MOMENTUM), ("llama", 2, ADAM))
     },
+    **{
+        f"llama-{name}-few-kv-heads": (world, "llama", 4, [f"model.num_key_value_heads={heads}", *keys, SGD])
+        for name, (world, heads, keys) in {
+            "tp2": (2, 1, ["plan.tp=2"]),
+            "tp2-flash-recompute": (2, 1, ["plan.tp=2", "plan.attention=flash", RECOMPUTE]),
+            "tp2-sequence": (2, 1, ["plan.tp=2", SEQUENCE]),
+            "tp4": (4, 2, ["plan.tp=4"]),
+            "cp2-tp2": (4, 1, ["plan.cp=2", "plan.tp=2"]),
+            "tp2-pp2-zb_h1": (4, 1, ["plan.tp=2", "plan.pp=2", "plan.schedule=zb_h1"]),
+        }.items()
+    },
     "gpt-bf16-tp2-sequence": (2, "gpt", 4, ["plan.tp=2", SEQUENCE, "plan.dtype=bf16", ADAM]),
     "llama-tp2-sequence-flash": (2, "llama", 4, ["plan.tp=2", SEQUENCE, "plan.attention=flash", SGD]),
     "gpt-tp2-sequence-selective": (2, "gpt", 4, ["plan.tp=2", SEQUENCE, SELECTIVE, SGD]),
