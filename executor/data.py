@@ -10,6 +10,7 @@ from torch import Tensor
 from executor.modules.dropout import Samples
 from executor.places import Places
 from simulator.model.graph import LayerGraph
+from simulator.model.module import ModuleTensor
 from simulator.plan.plan import Plan
 
 DISTINCT_BATCHES = 4
@@ -82,7 +83,9 @@ def global_batch(graph: LayerGraph, size: int, seed: int) -> tuple[Tensor, Tenso
     """
     generator = torch.Generator().manual_seed(seed)
     shape = (size, *graph.input_shape)
-    if graph.integer_input:
+    if graph.module:
+        inputs = torch.cat([_drawn(each, size, generator) for each in graph.module.inputs], 1).view(shape)
+    elif graph.integer_input:
         inputs = torch.randint(_vocabulary(graph), shape, generator=generator)
     else:
         inputs = torch.randn(shape, generator=generator)
@@ -90,6 +93,13 @@ def global_batch(graph: LayerGraph, size: int, seed: int) -> tuple[Tensor, Tenso
         return inputs, torch.randint(graph.num_classes, (size, *graph.target_shape), generator=generator)
     level = 2 * inputs.float().flatten(1).mean(1) + 1
     return inputs, level.view(size, *([1] * len(graph.target_shape))).expand(size, *graph.target_shape).contiguous()
+
+
+def _drawn(tensor: ModuleTensor, size: int, generator: torch.Generator) -> Tensor:
+    """Return random values of one of a module's inputs, flattened."""
+    if tensor.below:
+        return torch.randint(tensor.below, (size, tensor.size), generator=generator)
+    return torch.randn((size, tensor.size), generator=generator)
 
 
 def _vocabulary(graph: LayerGraph) -> int:

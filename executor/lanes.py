@@ -151,6 +151,11 @@ class HostLanes:
     def keep(self, thing: object) -> None:
         """Do nothing: whatever the thread lets go of has been read, and messages under way hold their own."""
 
+    def hear(self) -> None:
+        """Wait until the threads have heard of all that is under way."""
+        for done in self._expected.values():
+            done.wait()
+
     def close(self) -> list[RawSpan]:
         """Wait for everything and return the step's spans."""
         for position in list(self._pending):

@@ -37,10 +37,16 @@ class StorageMeter(TorchDispatchMode):
 
     What stood before, parameters, gradients, data, is never made. Hooks on saved tensors would miss what else holds
     memory: tensors at borders, messages, and what put-off weight gradients keep.
+
+    Parameters
+    ----------
+    pause
+        Seconds before a reading in which threads may hear of messages that are done, to let go of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pause: float = PAUSE) -> None:
         super().__init__()
+        self._pause = pause
         self._alive: set[StorageWeakRef] = set()
 
     def __torch_dispatch__(
@@ -50,19 +56,22 @@ class StorageMeter(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run an operation; outputs in storages of their own are new, the others are views or were written in place."""
+        """Run an operation; outputs in storages of their own are new, the others are views or were written in place.
+
+        Single numbers, as losses are, do not count.
+        """
         result = function(*args, **(kwargs or {}))
         known = {each.untyped_storage()._cdata for each in _tensors((args, kwargs))}
         for tensor in _tensors(result):
             storage = tensor.untyped_storage()
-            if storage._cdata not in known:
+            if tensor.dim() and storage._cdata not in known:
                 self._alive.add(StorageWeakRef(storage))
         return result
 
     def read(self) -> float:
         """Return the bytes of all storages that somebody still holds."""
         # Counting keeps the interpreter's lock busy; threads must hear of messages that are done to let go of them.
-        time.sleep(PAUSE)
+        time.sleep(self._pause)
         self._alive = {storage for storage in self._alive if not storage.expired()}
         return float(sum(_size(storage) for storage in self._alive))
 

@@ -56,6 +56,8 @@ class Gradients:
         Of each bucket: its parameters, and their gradients in one.
     alone
         Parameters in no bucket: no other rank has them.
+    all
+        All flat tensors.
     """
 
     def __init__(self, module: StageModule, dtype: torch.dtype) -> None:
@@ -69,11 +71,11 @@ class Gradients:
         self.buckets = [_flat(bucket, size, dtype) for bucket, size in zip(buckets, sizes, strict=True)]
         self.alone = [p for p in module.parameters() if id(p) not in bucketed]
         rest = [_flat(self.alone, sum(p.numel() for p in self.alone), dtype)] if self.alone else []
-        self._all = [*self.buckets, *rest]
+        self.all = [*self.buckets, *rest]
 
     def zero(self) -> None:
         """Forget the last step."""
-        for flat in self._all:
+        for flat in self.all:
             flat.zero_()
 
 
@@ -100,22 +102,27 @@ class Update:
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], spec: Optimizer) -> None:
-        self._parameters = list(parameters)
-        self._masters = [p if p.dtype is torch.float32 else nn.Parameter(p.detach().float()) for p in self._parameters]
-        self._optimizer = _optimizer(self._masters, spec) if self._masters else None
+        self.parameters = list(parameters)
+        self.masters = [p if p.dtype is torch.float32 else nn.Parameter(p.detach().float()) for p in self.parameters]
+        self._optimizer = _optimizer(self.masters, spec) if self.masters else None
+
+    def states(self) -> list[Tensor]:
+        """Return what the optimizer keeps of each parameter; nothing before the first step."""
+        kept = self._optimizer.state.values() if self._optimizer else ()
+        return [value for state in kept for value in state.values() if isinstance(value, Tensor) and value.dim()]
 
     @torch.no_grad()
     def step(self) -> None:
         """Update."""
         if self._optimizer is None:
             return
-        for parameter, master in zip(self._parameters, self._masters, strict=True):
+        for parameter, master in zip(self.parameters, self.masters, strict=True):
             if master is not parameter:
                 gradient = gradient_of(parameter)
                 assert gradient is not None
                 master.grad = gradient.float()
         self._optimizer.step()
-        for parameter, master in zip(self._parameters, self._masters, strict=True):
+        for parameter, master in zip(self.parameters, self.masters, strict=True):
             if master is not parameter:
                 parameter.copy_(master)
                 master.grad = None

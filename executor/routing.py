@@ -47,9 +47,16 @@ class Route:
         self._sent: list[int] = sent.sum(1).tolist()
         self._received: list[int] = received.sum(1).tolist()
         self.sizes: list[int] = received.sum(0).tolist()
-        # They come rank by rank, each sorted by expert, and are multiplied expert by expert.
-        experts = torch.arange(received.shape[1], device=expert.device).repeat(num_ranks)
-        self._order = experts.repeat_interleave(received.flatten()).argsort(stable=True)
+        self._blocks: list[int] = received.flatten().tolist()
+
+    def _order(self, device: torch.device) -> Tensor:
+        """Return the rows expert by expert: they come rank by rank, each sorted by expert.
+
+        Found again for each exchange, for it is as long as the rows are many, and not kept until backward.
+        """
+        ends = torch.tensor(self._blocks, device=device).cumsum(0)
+        block = torch.searchsorted(ends, torch.arange(sum(self._blocks), device=device), right=True)
+        return (block % len(self.sizes)).argsort(stable=True)
 
     def begin(self, transport: Transport, stream: Stream, tensor: Tensor, to_experts: bool) -> Exchanged:
         """Begin to send rows (batch, rows, hidden) to their experts, or those of the experts (1, rows, hidden) back."""
@@ -57,9 +64,9 @@ class Route:
         if to_experts:
             received = rows.new_empty(sum(self._received), rows.shape[1])
             handle = transport.all_to_all(stream, received, rows.contiguous(), (self._received, self._sent))
-            return [handle], lambda: received.index_select(0, self._order).unsqueeze(0)
+            return [handle], lambda: received.index_select(0, self._order(rows.device)).unsqueeze(0)
         received = rows.new_empty(sum(self._sent), rows.shape[1])
-        by_rank = torch.empty_like(rows).index_copy_(0, self._order, rows)
+        by_rank = torch.empty_like(rows).index_copy_(0, self._order(rows.device), rows)
         handle = transport.all_to_all(stream, received, by_rank, (self._sent, self._received))
         return [handle], lambda: received.view(self._batch, self._rows, -1)
 

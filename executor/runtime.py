@@ -18,6 +18,7 @@ from executor.places import places_of
 from executor.routing import Route, routed_by
 from executor.sharding import SharedBucket
 from executor.stage import TARGET, Microbatch, StageModule
+from executor.tracing.imported import Imported
 from executor.transport import Transport
 from simulator.load import Inputs
 from simulator.model.graph import INPUT
@@ -49,12 +50,13 @@ class Runtime(Interpreter):
         self.dtype = DTYPES[plan.dtype]
         splits = any(instruction.kind is Kind.W for instruction in self.instructions)
         tp_rank, ep_rank = mesh.coordinate(rank, "tp"), program.group(rank, "ep").index(rank)
+        imported = Imported(inputs.graph, plan, self.dtype, device) if inputs.graph.module else None
         self.place, places = mesh.coordinate(rank, "pp"), places_of(program.graph, plan, mesh.coordinate(rank, "cp"))
         self.stages = {}
         for stage in program.stages_of(self.place):
             shard, shards = (self.place, plan.pp) if program.placement[stage.index] == SHARED else (tp_rank, plan.tp)
             self.stages[stage.index] = StageModule(
-                stage, program.graph, plan, shard, self.dtype, device, splits, ep_rank, places, shards
+                stage, program.graph, plan, shard, self.dtype, device, splits, ep_rank, places, shards, imported
             )
         self.gradients = {
             index: Gradients(module, DTYPES.get(plan.gradient_dtype, self.dtype))
@@ -152,7 +154,7 @@ class Runtime(Interpreter):
         """
         with self.gathered():
             return {
-                module.node.parameter_name(name): (module.node.name, name, value.detach().clone())
+                module.full_name(name): (module.node.name, name, value.detach().clone())
                 for stage in self.stages.values()
                 for segment in stage.segments
                 for module in segment

@@ -6,6 +6,7 @@ before its backward, other ranks may stand between, and the Program decides when
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +19,9 @@ from executor.modules.dropout import Samples
 from executor.modules.operations import PLAIN, Closure, Deferred
 from executor.places import Places
 from executor.routing import Route
+from executor.tracing.imported import Imported
 from simulator.errors import ExecutionError
-from simulator.model.graph import INPUT, LayerGraph
+from simulator.model.graph import INPUT, LayerGraph, Node
 from simulator.model.layers import GroupedLinear
 from simulator.plan.plan import Plan
 from simulator.program.stage import Stage
@@ -85,6 +87,8 @@ class StageModule(nn.Module):
         Whether input and weight gradients run apart.
     ep_rank, places
         Which experts, and which places of the sequence, this rank has.
+    imported
+        The module that the graph is one of, if it is somebody else's.
     """
 
     def __init__(
@@ -99,9 +103,10 @@ class StageModule(nn.Module):
         ep_rank: int = 0,
         places: Places | None = None,
         shards: int = 0,
+        imported: Imported | None = None,
     ) -> None:
         super().__init__()
-        self.deferred = Deferred() if splits else None
+        self.deferred = Deferred(weights_leave=plan.is_sharded) if splits else None
         self.stage = stage
         self.loss = graph.loss.name
         # Every micro-batch and replica contributes its mean; together they must be the mean of the global batch.
@@ -109,7 +114,9 @@ class StageModule(nn.Module):
         # Exchanges change no value by themselves: they have names of their own, and messages.
         self.value_of, self.gradient_of = graph.values, graph.gradients
         nodes = [node for part in stage.computing for node in stage.segments[part].nodes]
-        modules = [LayerModule(node, tp_rank, shards or plan.tp, dtype, ep_rank, places).to(device) for node in nodes]
+        _check_experts(nodes, plan)
+        of_rank = (shards or plan.tp, dtype, device, ep_rank, places, imported)
+        modules = [LayerModule(node, tp_rank, *of_rank) for node in nodes]
         self.layers = nn.ModuleList(modules)
         for module in self.layers:
             assert isinstance(module, LayerModule)
@@ -255,3 +262,13 @@ class StageModule(nn.Module):
         """Compute the parameter gradients that backward of a segment put off."""
         for compute in microbatch.weights.pop(part):
             compute()
+
+
+def _check_experts(nodes: Iterable[Node], plan: Plan) -> None:
+    """Raise ExecutionError where experts would read tokens that each tensor-parallel rank has sorted by itself."""
+    cut = [node.name for node in nodes if isinstance(node.layer, GroupedLinear)]
+    if cut and plan.sequence_parallel and not plan.folds_experts:
+        raise ExecutionError(
+            f"{cut[0]}: its parts on the ranks of tp would read tokens that each rank has sorted by itself, which "
+            "cannot be run yet; set expert_tp: 1, or sequence_parallel: false"
+        )

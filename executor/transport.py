@@ -43,8 +43,8 @@ class Transport:
     """
 
     def __init__(self, program: Program) -> None:
-        self._nccl = dist.is_initialized() and dist.get_backend() == "nccl"
-        self._borders = max(1, len(program.stages) - 1) if self._nccl else 1
+        self._gloo = not dist.is_initialized() or dist.get_backend() == "gloo"
+        self._borders = 1 if self._gloo else max(1, len(program.stages) - 1)
         self._groups = {
             stream: _own_group(program, axis)
             for stream, axis in STREAMS_OF_GROUPS.items()
@@ -79,7 +79,7 @@ class Transport:
         gloo's reduce-scatter is an all-reduce of a copy, and nobody can ask it whether it is done: the all-reduce
         itself moves the same bytes.
         """
-        if not self._nccl:
+        if self._gloo:
             return self.all_reduce(stream, whole)
         return _handle(_reduce_scatter(part, whole, group=self._groups[stream], async_op=True))
 

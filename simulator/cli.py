@@ -28,6 +28,7 @@ VERBS = {
     "topology show": ("simulator.commands.topology:show", "Show devices, links and routes of a topology."),
     "topology import": ("simulator.commands.topology_import:import_", "Make a topology file of another tool's."),
     "topology export": ("simulator.commands.topology_export:export", "Write a topology for another tool."),
+    "model import": ("simulator.commands.model_import:import_", "Make a model file of any torch.nn.Module."),
     "models": ("simulator.commands.models:models", "List the model presets with their parameters."),
     "program show": ("simulator.commands.program:show", "Show the instructions that each rank runs."),
     "schedules": ("simulator.commands.schedules:schedules", "Compare all pipeline schedules by bubble and memory."),
@@ -36,7 +37,7 @@ VERBS = {
 }
 """Verb, or group and verb -> import path and help."""
 
-GROUPS = {"topology": "Look at topologies.", "program": "Look at compiled plans."}
+GROUPS = {"model": "Make models.", "topology": "Look at topologies.", "program": "Look at compiled plans."}
 
 
 def build_app() -> App:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simulator.errors import ExecutionError, RankLostError
+from simulator.errors import Diagnostic, ExecutionError, InputError, RankLostError
 from simulator.load import Inputs, load_jobs
 from simulator.plan.plan import EXECUTED
 from simulator.results.assemble import Recorded, assemble_all
@@ -134,6 +135,33 @@ def run(launch: Launch) -> dict[str, Inputs]:
     return jobs
 
 
+def trace(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the layers of a ``torch.nn.Module`` as keys of a model file.
+
+    Parameters
+    ----------
+    source
+        What ``simulator.model.module.module_source`` takes.
+
+    Raises
+    ------
+    InputError
+        The module cannot be built or traced.
+    ExecutionError
+        torch is missing, or the process that traces failed.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise ExecutionError("tracing needs torch: pip install 'plancast[executor]'")
+    command = [sys.executable, "-m", "executor.tracing", json.dumps(dict(source))]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    answer: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+    if "problems" in answer:
+        raise InputError(Diagnostic(**problem) for problem in answer["problems"])
+    if done.returncode:
+        raise ExecutionError(f"tracing {source['path']} failed with exit code {done.returncode}")
+    return answer
+
+
 def emulated(topology: Topology) -> bool:
     """Return whether devices are timers, which take the predicted time and can be calibrated no further."""
     return any(device.backend == "emulated" for device in topology.devices)
@@ -161,28 +189,34 @@ def _check_devices(jobs: dict[str, Inputs], calibrate: bool) -> None:
             f"{first.name} has emulated devices: they take the time that the topology says, so there is nothing to "
             "calibrate; calibrate on --topology local-cpu, or simulate without a calibration"
         )
-    for inputs in jobs.values():
-        if inputs.plan.dtype not in EXECUTED and not emulated(first):
-            raise ExecutionError(
-                f"plan {inputs.plan.name} trains in {inputs.plan.dtype}, and the executor in {' or '.join(EXECUTED)}; "
-                "simulate it, or set plan.dtype=bf16"
-            )
-        if inputs.plan.gradient_dtype not in ("same", "fp32", inputs.plan.dtype) and not emulated(first):
-            raise ExecutionError(
-                f"plan {inputs.plan.name} sums gradients in {inputs.plan.gradient_dtype}, and the executor in fp32 or "
-                f"as dtype {inputs.plan.dtype} stores them; simulate it, or set plan.gradient_dtype=same"
-            )
-        if inputs.plan.sequence_parallel and inputs.plan.reduces_each and not emulated(first):
-            raise ExecutionError(
-                f"plan {inputs.plan.name} reduces gradients in each micro-batch, and the executor sums those of "
-                "sequence parallelism at the end; simulate it, or set plan.sequence_parallel=false"
-            )
+    if not emulated(first):
+        check_trains(jobs)
     drivers = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd")]
     if first.device(0).backend == "cuda" and not drivers:
         raise ExecutionError(
             f"{first.name} has {first.device(0).kind} devices, and this machine has no GPU driver; "
             "run on a machine with GPUs, or use --topology local-cpu"
         )
+
+
+def check_trains(jobs: dict[str, Inputs]) -> None:
+    """Refuse plans that the executor cannot train on any device. Raises ExecutionError."""
+    for inputs in jobs.values():
+        if inputs.plan.dtype not in EXECUTED:
+            raise ExecutionError(
+                f"plan {inputs.plan.name} trains in {inputs.plan.dtype}, and the executor in {' or '.join(EXECUTED)}; "
+                "simulate it, or set plan.dtype=bf16"
+            )
+        if inputs.plan.gradient_dtype not in ("same", "fp32", inputs.plan.dtype):
+            raise ExecutionError(
+                f"plan {inputs.plan.name} sums gradients in {inputs.plan.gradient_dtype}, and the executor in fp32 or "
+                f"as dtype {inputs.plan.dtype} stores them; simulate it, or set plan.gradient_dtype=same"
+            )
+        if inputs.plan.sequence_parallel and inputs.plan.reduces_each:
+            raise ExecutionError(
+                f"plan {inputs.plan.name} reduces gradients in each micro-batch, and the executor sums those of "
+                "sequence parallelism at the end; simulate it, or set plan.sequence_parallel=false"
+            )
 
 
 def _listen(process: subprocess.Popen[str]) -> tuple[list[str], deque[str]]:

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from executor.modules.dropout import Draws, Drop, Samples
 from executor.modules.fused import rotate
 from executor.modules.operations import Operations
+from executor.modules.tables import table
 from executor.places import Places
 from simulator.model.layers import Attention, BlockAttention, LatentAttention, MergeBlocks
 
@@ -41,7 +42,7 @@ def attention(
     q_BASD, k_BASD, v_BASD = heads_BASD.split([layer.num_heads, layer.num_kv_heads, layer.num_kv_heads], 1)
 
     def materialised(q_BASD: Tensor, k_BASD: Tensor, v_BASD: Tensor) -> Tensor:
-        mask = _future(sequence, q_BASD.device) if layer.causal else None
+        mask = _unseen(sequence, layer.window, q_BASD.device) if layer.causal else None
         drop = _dropping(layer, samples, draws, torch.arange(sequence), torch.arange(sequence))
         return _materialised(q_BASD, _repeated(k_BASD, shared), _repeated(v_BASD, shared), mask, drop)
 
@@ -51,8 +52,9 @@ def attention(
         # The fused kernel draws numbers of its own; like it, this keeps nothing of the scores.
         context_BASD = checkpoint(materialised, q_BASD, k_BASD, v_BASD, use_reentrant=False, preserve_rng_state=False)
     else:
+        seen = ~_unseen(sequence, layer.window, q_BASD.device) if layer.causal and layer.window else None
         context_BASD = functional.scaled_dot_product_attention(
-            q_BASD, k_BASD, v_BASD, is_causal=layer.causal, enable_gqa=shared > 1
+            q_BASD, k_BASD, v_BASD, seen, is_causal=layer.causal and seen is None, enable_gqa=shared > 1
         )
     return context_BASD.transpose(1, 2).reshape(batch, sequence, layer.width)
 
@@ -81,8 +83,8 @@ def block_attention(
     mask = _hidden(places, layer.distance, q_BSH.device) if layer.causal else None
     drop = _dropping(layer, samples, draws, places.own, _keys(places, layer.distance))
     if layer.flash and layer.distance is None and not drop:
-        seen = None if mask is None else ~mask
-        context_BASD = functional.scaled_dot_product_attention(q_BASD, k_BASD, v_BASD, seen, enable_gqa=shared > 1)
+        added = _added(places, q_BSH.dtype, q_BSH.device) if layer.causal else None
+        context_BASD = functional.scaled_dot_product_attention(q_BASD, k_BASD, v_BASD, added, enable_gqa=shared > 1)
         return _joined(context_BASD)
     k_BASD, v_BASD = _repeated(k_BASD, shared), _repeated(v_BASD, shared)
     if layer.distance is None:
@@ -131,8 +133,21 @@ def _dropping(
     return draws.drop(layer.dropout, samples, heads, queries, keys)
 
 
+@table
+def _added(places: Places, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return what a fused kernel adds to the scores of all ranks' keys: of a mask it would keep a copy like this."""
+    hidden = _hidden(places, None, device)
+    return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill(hidden, float("-inf"))
+
+
 def _future(sequence: int, device: torch.device) -> Tensor:
     return torch.ones(sequence, sequence, dtype=torch.bool, device=device).triu(1)
+
+
+def _unseen(sequence: int, window: int | None, device: torch.device) -> Tensor:
+    """Return which keys lie in the future of each query, or before its window."""
+    future = _future(sequence, device)
+    return future if window is None else future | torch.ones_like(future).tril(-window)
 
 
 def _repeated(heads_BASD: Tensor, times: int) -> Tensor:

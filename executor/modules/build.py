@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,11 @@ from executor.modules.operations import PLAIN, Operations
 from executor.places import Places
 from simulator.errors import ExecutionError
 from simulator.model.graph import Node, Shard
-from simulator.model.layers import GroupedLinear, Layer, Linear, Qkv, Router, Shape
+from simulator.model.layers import GroupedLinear, Layer, Linear, Qkv, Shape
 from simulator.model.layers.vocabulary import Positions
+
+if TYPE_CHECKING:
+    from executor.tracing.imported import Imported
 
 WHOLE = ("q_norm", "k_norm")
 """Parameters of cut layers that every rank has whole."""
@@ -33,12 +36,14 @@ class LayerModule(nn.Module):
         The node of the local graph.
     tp_rank, tp
         Which shard, of how many.
-    dtype
+    dtype, device
         Of the parameters.
     ep_rank
         Which of the expert-parallel ranks.
     places
         Of the sequence, where this rank has only some.
+    imported
+        The module that the layer is a part of, if it is somebody else's.
     """
 
     def __init__(
@@ -47,8 +52,10 @@ class LayerModule(nn.Module):
         tp_rank: int,
         tp: int,
         dtype: torch.dtype,
+        device: torch.device,
         ep_rank: int = 0,
         places: Places | None = None,
+        imported: Imported | None = None,
     ) -> None:
         super().__init__()
         check_runnable(node)
@@ -62,13 +69,19 @@ class LayerModule(nn.Module):
         if node.layer.draws:
             self._context["draws"] = Draws.of(node, tp_rank, places)
         self.node = node
-        run = forward_of(node.layer)
+        self._imported = imported if imported and imported.has(node) else None
+        run = self._imported.forward_of(node) if self._imported else forward_of(node.layer)
         self.run = partial(run, rank=tp_rank) if node.layer.kind in RANKED else run
         self.operations: Operations = PLAIN
         self.weights = nn.ParameterDict(
             {
-                # Contiguous, because fused optimizers walk parameter, gradient and state side by side in memory.
-                name: nn.Parameter(self._initial(name, shape, tp_rank, tp).to(dtype).contiguous())
+                # Contiguous, because fused optimizers walk parameter, gradient and state side by side in memory; and
+                # copied, because a view of the whole would keep the other ranks' parts alive.
+                name: nn.Parameter(
+                    self._initial(name, shape, tp_rank, tp).to(
+                        device, dtype, copy=True, memory_format=torch.contiguous_format
+                    )
+                )
                 for name, shape in node.layer.parameters().items()
             }
         )
@@ -79,7 +92,13 @@ class LayerModule(nn.Module):
         """Run the layer."""
         return self.run(self.operations, self.node.layer, self.local, *inputs, **self._context)
 
+    def full_name(self, parameter: str) -> str:
+        """Return a parameter's name in the whole model; in somebody else's module, what it is called there."""
+        return self._imported.full_name(self.node, parameter) if self._imported else self.node.parameter_name(parameter)
+
     def _initial(self, name: str, shape: Shape, tp_rank: int, tp: int) -> Tensor:
+        if self._imported:
+            return self._imported.value(self.node, name)
         full = list(shape)
         axis = shard_axis(self.node, name)
         if axis is not None:
@@ -98,11 +117,6 @@ def check_runnable(node: Node) -> None:
         raise ExecutionError(
             f"{node.name}: norms of queries and keys are whole on every rank of tp; their gradients would have "
             "to be summed over the ranks, which cannot be run yet; set tp 1 or qk_norm: false"
-        )
-    if isinstance(layer, Router) and node.shard is Shard.SEQUENCE:
-        raise ExecutionError(
-            f"{node.name}: experts would read tokens that each rank of tp has sorted by itself, which cannot "
-            "be run yet; set sequence_parallel: false or tp 1"
         )
     if isinstance(layer, Linear) and layer.copies:
         raise ExecutionError(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from executor.modules.tables import table
 
 BASE = 10000.0
 """Of the wave lengths (RoFormer, arXiv 2104.09864, section 3.2.2); costs do not depend on it."""
@@ -29,7 +30,7 @@ def gated(x: Tensor, function: str) -> Tensor:
     return result
 
 
-@lru_cache(maxsize=8)
+@table
 def _angles(sequence: int, size: int, device: torch.device, places_S: Tensor | None) -> tuple[Tensor, Tensor]:
     places = torch.arange(sequence, device=device) if places_S is None else places_S.to(device)
     places = places.float()

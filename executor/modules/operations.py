@@ -91,10 +91,13 @@ class Deferred:
     ----------
     queue
         Takes the closures while backward of a segment runs; each adds one weight's gradient to its ``grad``.
+    weights_leave
+        Whether weights may have no values any more when their gradients are computed, as sharded plans have it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, weights_leave: bool = False) -> None:
         self.queue: list[Closure] = []
+        self.weights_leave = weights_leave
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Dense layer."""

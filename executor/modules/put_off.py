@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 from torch.nn import functional
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ def _add_to(parameter: Tensor, gradient: Tensor) -> None:
         parameter.grad.add_(gradient)
 
 
+def _saved(ctx: Any) -> list[Any]:
+    """Return what forward has saved, without history: it ends in the segment's inputs, and would keep them until W."""
+    return [None if tensor is None else tensor.detach() for tensor in ctx.saved_tensors]
+
+
 class Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, operations: Deferred, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -30,7 +36,7 @@ class Linear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+        x, weight = _saved(ctx)
         parameter, bias = ctx.weight, ctx.bias
 
         def later() -> None:
@@ -54,7 +60,7 @@ class Conv2d(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+        x, weight = _saved(ctx)
         parameter, bias, stride, padding = ctx.weight, ctx.bias, ctx.stride, ctx.padding
 
         def grads(weight: Tensor, wanted: list[bool]) -> list[Tensor | None]:
@@ -89,7 +95,7 @@ class Norm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, scale, weight, bias = ctx.saved_tensors
+        x, mean, scale, weight, bias = _saved(ctx)
         parameters = [parameter for parameter in ctx.parameters if parameter is not None]
 
         def grads(weight: Tensor, wanted: list[bool]) -> list[Tensor]:
@@ -118,7 +124,7 @@ class Embedding(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, ...]:
-        (ids,) = ctx.saved_tensors
+        (ids,) = _saved(ctx)
         weight = ctx.weight
         rows = weight.shape[0]
         ctx.operations.queue.append(
@@ -157,7 +163,7 @@ class BatchNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, scale, weight = ctx.saved_tensors
+        x, mean, scale, weight = _saved(ctx)
         parameters = ctx.parameters
 
         def grads(weight: Tensor, wanted: list[bool]) -> list[Tensor]:
@@ -188,7 +194,7 @@ class RmsNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the input's gradient, and the weight's unless it is put off."""
-        x, scale, weight = ctx.saved_tensors
+        x, scale, weight = _saved(ctx)
 
         def of_weight() -> Tensor:
             return (gradient * (x * scale)).sum_to_size(weight.shape).to(weight.dtype)
@@ -213,7 +219,7 @@ class GroupedLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the rows' gradients, and the weights' unless they are put off."""
-        rows, weight = ctx.saved_tensors
+        rows, weight = _saved(ctx)
         sizes = ctx.sizes
 
         def of_weight() -> Tensor:
@@ -232,3 +238,59 @@ def _now_or_later(ctx: Any, of_weight: Callable[[], Tensor]) -> Tensor | None:
     parameter = ctx.weight
     ctx.operations.queue.append(lambda: _add_to(parameter, of_weight()))
     return None
+
+
+class Beginning(torch.autograd.Function):
+    """A tensor with a history of its own that does not keep its values, as a leaf would."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, x: Tensor) -> Tensor:
+        """Return the tensor."""
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, ...]:
+        """Return nothing: gradients are taken where they arrive here."""
+        return None, None
+
+
+class Whole(torch.autograd.Function):
+    """Any function of tensors and weights; its own graph stays until the weights' gradient is computed."""
+
+    @staticmethod
+    def forward(ctx: Any, operations: Deferred, function: Callable[..., Tensor], reads: int, *given: Tensor) -> Tensor:
+        """Run the function with a graph of its own."""
+        ctx.operations, ctx.weights = operations, given[reads:]
+        ctx.wanted = ctx.needs_input_grad[3 : 3 + reads]
+        anchor = torch.zeros((), requires_grad=True)
+        with torch.enable_grad():
+            begun = [
+                Beginning.apply(anchor, each.detach()) if wanted else each.detach()
+                for each, wanted in zip(given, ctx.wanted, strict=False)
+            ]
+            ctx.own = [weight.detach().requires_grad_() for weight in ctx.weights]
+            output = function(*begun, *ctx.own)
+        # Of tensors the history alone: whoever needs the values keeps them.
+        ctx.begun = [get_gradient_edge(each) for each, wanted in zip(begun, ctx.wanted, strict=True) if wanted]
+        ctx.ended = get_gradient_edge(output)
+        return output.detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of what was read; leave those of the weights in the queue."""
+        ended, begun, own, weights = ctx.ended, ctx.begun, ctx.own, ctx.weights
+        del ctx.ended, ctx.begun, ctx.own, ctx.weights
+        now = own if ctx.operations.weights_leave else []
+        wanted, options = [*begun, *now], {"retain_graph": True, "allow_unused": True}
+        made = torch.autograd.grad(ended, wanted, gradient, **options) if wanted else ()
+        found, known = iter(made), made[len(begun) :]
+
+        def later() -> None:
+            of_weights = known or torch.autograd.grad(ended, own, gradient, allow_unused=True)
+            for weight, each in zip(weights, of_weights, strict=True):
+                if each is not None:
+                    _add_to(weight, each)
+
+        ctx.operations.queue.append(later)
+        of_reads = [next(found) if wanted else None for wanted in ctx.wanted]
+        return None, None, None, *of_reads, *([None] * len(weights))

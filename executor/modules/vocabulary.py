@@ -48,9 +48,9 @@ def largest(ops: Operations, layer: Any, parameters: Parameters, logits_BSV: Ten
 def total(
     ops: Operations, layer: Any, parameters: Parameters, logits_BSV: Tensor, largest_BS: Tensor, rank: int = 0
 ) -> Tensor:
-    """Sum of a position's exponentials."""
-    real_BSV = _real(logits_BSV, layer.vocab_size, rank)
-    return (real_BSV.float() - largest_BS.detach().unsqueeze(-1)).exp().sum(-1)
+    """Sum of a position's exponentials; those of padding are made, for all ranks do the same work, and left out."""
+    powers_BSV = (logits_BSV.float() - largest_BS.detach().unsqueeze(-1)).exp()
+    return _real(powers_BSV, layer.vocab_size, rank).sum(-1)
 
 
 def target(

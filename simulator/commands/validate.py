@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from simulator.commands.options import (
     OUT_OF_TOLERANCE,
@@ -35,6 +36,13 @@ def validate(
     rounds: Rounds = 6,
     steps: Steps = 4,
     timeout: Timeout = 60.0,
+    dry_run: Annotated[
+        bool, Parameter(name="--dry-run", negative=(), help="Run single ranks of a cluster without its devices.")
+    ] = False,
+    world: Annotated[
+        int | None, Parameter(help="Dry run: ranks to scale the plan to.", validator=validators.Number(gte=1))
+    ] = None,
+    ranks: Annotated[str | None, Parameter(help="Dry run: which ranks, as 0,17; some of each kind if absent.")] = None,
     format: Format = "table",
 ) -> int:
     """Train every model with every plan on this machine, and compare each with its prediction.
@@ -43,7 +51,13 @@ def validate(
     the prediction from its own calibration: on a machine whose speed drifts only that is fair. Emulated devices are
     predicted from their topology alone. With --calibration
     the table also shows what that file predicted ahead of the run. Exit code 1 when an error is above the tolerance.
+
+    With --dry-run nothing is timed: the executor runs chosen ranks of a plan of any size in one process, on tensors
+    without values, and FLOPs, messages, bytes and memory must be exactly those of the plan's program (docs/dry-run.md).
+    Exit code 1 when anything differs.
     """
+    if dry_run or world is not None or ranks is not None:
+        return _dry_run(dry_run, model, topology, plan, settings, world, ranks, format)
     from simulator.commands.options import fraction, run_folder
     from simulator.launch import Launch
     from simulator.planning import load_calibration
@@ -75,3 +89,44 @@ def validate(
         show(*render(results, out))
     worst = max(abs(result.comparison.error) for result in results)
     return OUT_OF_TOLERANCE if allowed is not None and worst > allowed else 0
+
+
+def _dry_run(
+    asked: bool,
+    models: Sequence[str],
+    topology: str,
+    plans: Sequence[str],
+    settings: Sequence[str],
+    world: int | None,
+    ranks: str | None,
+    format: str,
+) -> int:
+    """Run ranks without devices; return the exit code."""
+    from simulator.errors import Diagnostic, InputError
+    from simulator.planning.dry_run import DryRun, dry_run
+    from simulator.reports.dry_run import render, rows
+
+    words = ranks.split(",") if ranks is not None else []
+    if not asked or not all(word.strip().isdecimal() for word in words):
+        given = f"--ranks {ranks}" if asked or world is None else f"--world {world}"
+        rule = "is a list of whole numbers" if asked else "is for dry runs alone"
+        raise InputError([Diagnostic(given, "", rule, "write --ranks 0,17" if asked else "add --dry-run")])
+    results = dry_run(
+        DryRun(
+            models=models,
+            plans=plans,
+            topology=topology,
+            settings=settings,
+            world=world,
+            ranks=[int(word) for word in words],
+        )
+    )
+    if format == "json":
+        print_json(results)
+    elif format == "csv":
+        print_csv(rows(results))
+    else:
+        from simulator.reports.terminal import show
+
+        show(*render(results))
+    return 0 if all(each["agrees"] for result in results for each in result["ranks"]) else OUT_OF_TOLERANCE

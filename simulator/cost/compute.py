@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from statistics import median
 
 from simulator.cost.calibration import (
@@ -22,6 +23,7 @@ from simulator.cost.overheads import framework_kernels
 from simulator.model.graph import LayerGraph, Node
 from simulator.model.layers.base import Kernel, Phase
 from simulator.model.layers.bias import Bias
+from simulator.model.layers.experts import Dispatch
 from simulator.plan.frameworks import FRAMEWORKS
 from simulator.plan.plan import MASTER_BYTES, Plan
 from simulator.program import instructions
@@ -77,14 +79,25 @@ class ComputeCost:
             self._seconds[key] = self._price(instruction) / self.device.speed
         return self._seconds[key]
 
+    @cached_property
+    def launches(self) -> bool:
+        """Whether the framework's host may hold the device up."""
+        if self.program.plan.cuda_graphs:
+            return False
+        mixtures = any(isinstance(node.layer, Dispatch) for node in self.program.graph.nodes)
+        return bool(self.framework.host_launch or (self.framework.mixture and mixtures))
+
     def host_seconds(self, instruction: Instruction) -> float:
         """Return the time in which the framework's host launches an instruction's kernels."""
-        launch, kind = self.framework.host_launch, instruction.kind
-        if not launch or kind not in PASSES:
+        kind = instruction.kind
+        if not self.launches or kind not in PASSES:
             return 0.0
         key = (kind, self.program.alike[instruction.stage][instruction.part])
         if key not in self._hosts:
-            self._hosts[key] = launch * self._count(self.program.segment(instruction).nodes, kind)
+            nodes = self.program.segment(instruction).nodes
+            mixtures = 0 if kind is Kind.W else sum(isinstance(node.layer, Dispatch) for node in nodes)
+            launching = self.framework.host_launch * self._count(nodes, kind) if self.framework.host_launch else 0.0
+            self._hosts[key] = launching + self.framework.mixture * mixtures
         return self._hosts[key] + (self.framework.slot if self.begins_slot(instruction) else 0.0)
 
     def flops(self, instruction: Instruction) -> float:

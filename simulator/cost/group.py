@@ -182,8 +182,10 @@ class Group:
         return self._routed[key]
 
     def _protocols(self, operation: str) -> list[Protocol]:
-        nodes = len(set(self.shape.nodes))
-        return [each for each in self.topology.collectives.protocols if each.covers(operation, len(self.ranks), nodes)]
+        listed = self.topology.collectives.protocols
+        own = [protocol for each in self.algorithms(operation) for protocol in each.protocols]
+        size, nodes = len(self.ranks), len(set(self.shape.nodes))
+        return [each for each in (*listed, *own) if each.covers(operation, size, nodes)]
 
     def _in_protocols(self, algorithm: Algorithm) -> list[tuple[Algorithm, Protocol]]:
         listed = [each for each in self._protocols(algorithm.operation) if each.algorithm == algorithm.name]

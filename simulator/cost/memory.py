@@ -73,7 +73,7 @@ def peak_memory(program: Program, pipeline_rank: int) -> Memory:
     """
     plan = program.plan
     stages = program.stages_of(pipeline_rank)
-    parameters = sum(stage.num_parameters for stage in stages)
+    parameters = sum(program.kept_parameters(stage.index) for stage in stages)
     updated = sum(program.updated_parameters(stage.index) for stage in stages)
     framework = FRAMEWORK_MEMORY.get(plan.framework, PLAIN)
     kept = parameters if plan.gathers_updates else updated

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from simulator.cost.algorithms import ALGORITHMS, OPERATIONS, Algorithm, GroupShape, Phase
+from simulator.cost.algorithms import OPERATIONS, Algorithm, GroupShape, Phase, algorithms_of
 from simulator.cost.cables import direct_cables
 from simulator.errors import quote
 from simulator.topology import Topology
@@ -47,16 +47,18 @@ class Repertoire:
         """Return what such a group sends, phase after phase."""
         key = (operation, algorithm)
         if key not in self._phases:
-            self._phases[key] = ALGORITHMS[key].phases(self.shape)
+            named = next(each for each in algorithms_of(operation) if each.name == algorithm)
+            self._phases[key] = named.phases(self.shape)
         return self._phases[key]
 
     def _find(self, operation: str) -> list[Algorithm]:
         size = self.shape.num_ranks
-        if operation not in OPERATIONS:
+        known = algorithms_of(operation)
+        if not known:
             raise ValueError(f"{quote(operation)} is no operation; {nearest(operation, OPERATIONS)}")
         if operation == "send" and size != 2:
             raise ValueError(f"send joins two ranks, not {size}; name them, as 0,1")
-        found = [each for each in ALGORITHMS.values() if each.operation == operation and each.applies(self.shape)]
+        found = [each for each in known if each.applies(self.shape)]
         if not found:
             raise ValueError(f"no algorithm does {operation} among {size} ranks; name fewer")
         return found

@@ -13,7 +13,7 @@ from functools import partial
 
 import simpy
 
-from simulator.cost.algorithms import ALGORITHMS, Phase
+from simulator.cost.algorithms import Phase, algorithms_of
 from simulator.cost.algorithms.tree import trees
 from simulator.cost.group import Group
 from simulator.engine.network import Network
@@ -62,7 +62,8 @@ def step_by_step_seconds(
     if algorithm == "tree":
         transfers = _of_trees(trees(group.shape), size)
     else:
-        transfers = _of_phases(ALGORITHMS[operation, algorithm].phases(group.shape), size)
+        named = next(each for each in algorithms_of(operation) if each.name == algorithm)
+        transfers = _of_phases(named.phases(group.shape), size)
     return _Player(topology, group.ranks, transfers).seconds()
 
 
@@ -169,7 +170,8 @@ class _Player:
         if self._blocked[index]:
             return
         loads = {self._numbers[link]: 1.0 for link in self._routes[index].links}
-        self._network.start(loads, self._transfers[index].size, float("inf"), partial(self._finish, index))
+        fastest = self._network.alone(loads, float("inf"))
+        self._network.start(loads, self._transfers[index].size, fastest, partial(self._finish, index))
 
     def _finish(self, index: int) -> None:
         for later in self._next_behind[index]:

@@ -34,14 +34,19 @@ class Tick:
 
 
 def after(env: simpy.Environment, seconds: float, call: Callable[[object], None], priority: int = NORMAL) -> Tick:
-    """Call back when ``seconds`` have passed; return what can be cancelled until then.
+    """Call back when ``seconds``, not negative, have passed; see `at`."""
+    return at(env, env._now + seconds, call, priority)
+
+
+def at(env: simpy.Environment, moment: float, call: Callable[[object], None], priority: int = NORMAL) -> Tick:
+    """Call back at some time; return what can be cancelled until then.
 
     Parameters
     ----------
     env
         SimPy's clock.
-    seconds
-        Not negative.
+    moment
+        Not before now, seconds.
     call
         Gets something that it must not look at.
     priority
@@ -49,5 +54,5 @@ def after(env: simpy.Environment, seconds: float, call: Callable[[object], None]
     """
     queue: list[Any] = env._queue
     tick = Tick(call)
-    heappush(queue, (env._now + seconds, priority, next(env._eid), tick))
+    heappush(queue, (moment, priority, next(env._eid), tick))
     return tick

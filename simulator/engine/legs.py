@@ -211,9 +211,9 @@ def _hops(blocks: Iterable[_Block], first: Ints) -> tuple[Hops, Ints]:
     none = np.zeros(0, np.int64)
     parts: list[tuple[Ints, Ints, Ints, Ints]] = [(none, none, none, none)]
     for block in blocks:
-        for number, hops in enumerate(block.patterns):
-            ends = block.ranks[:, hops.sources].ravel(), block.ranks[:, hops.destinations].ravel()
-            legs = np.repeat(first[block.media] + number, len(hops.times))
-            parts.append((*ends, np.tile(hops.times, len(block.media)), legs))
+        sources, destinations, times = map(np.concatenate, zip((none, none, none), *block.patterns, strict=True))
+        numbers = np.repeat(np.arange(len(block.patterns)), [len(hops.times) for hops in block.patterns])
+        ends = block.ranks[:, sources].ravel(), block.ranks[:, destinations].ravel()
+        parts.append((*ends, np.tile(times, len(block.media)), (first[block.media][:, None] + numbers).ravel()))
     sources, destinations, times, owners = map(np.concatenate, zip(*parts, strict=True))
     return Hops(sources, destinations, times), owners

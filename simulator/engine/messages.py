@@ -7,6 +7,7 @@ from simulator.cost.collectives import Transfer, joined
 from simulator.engine.fold import MediumClass
 from simulator.engine.network import Network
 from simulator.engine.system import System
+from simulator.program.coded import Work
 from simulator.program.instructions import Instruction
 from simulator.program.program import Message, Program
 
@@ -21,21 +22,29 @@ class MessageCost:
         self._calibration = calibration
         self._transfers: dict[tuple[int, Message], tuple[Transfer, ...]] = {}
         self._seconds: dict[tuple[int, Message], float] = {}
+        self._messages: dict[Work, Message] = program.keep("messages", dict)
 
     def transfers(self, medium: int, instruction: Instruction) -> tuple[Transfer, ...]:
         """Return what an instruction's message transfers on a medium, one after the other."""
-        key = (medium, self._program.message(instruction))
+        key = (medium, self._message(instruction))
         if key not in self._transfers:
             self._transfers[key] = joined(self._price(*key))
         return self._transfers[key]
 
     def seconds(self, medium: MediumClass, instruction: Instruction) -> float:
         """Return the time of the message when all media of its class, and nothing else, are busy."""
-        key = (medium.representative, self._program.message(instruction))
+        key = (medium.representative, self._message(instruction))
         if key not in self._seconds:
             transfers = self.transfers(medium.representative, instruction)
             self._seconds[key] = sum(self._alone(medium, each) for each in transfers)
         return self._seconds[key]
+
+    def _message(self, instruction: Instruction) -> Message:
+        """Return what an instruction moves, the same for all micro-batches."""
+        kind, stage, _, part = instruction
+        if (kind, stage, part) not in self._messages:
+            self._messages[kind, stage, part] = self._program.message(instruction)
+        return self._messages[kind, stage, part]
 
     def _alone(self, medium: MediumClass, transfer: Transfer) -> float:
         if not transfer.size:

@@ -12,11 +12,11 @@ from functools import partial
 
 import simpy
 
-from simulator.engine.clock import AFTER_ALL_ELSE, Tick, after
+from simulator.engine.clock import AFTER_ALL_ELSE, Tick, after, at
 
 
 class Flow:
-    """Something that moves ``remaining`` units at ``rate`` units/s, loading each resource by weight x rate."""
+    """Something that moves ``remaining`` units at ``rate`` units/s from ``since`` on, loading its resources."""
 
     __slots__ = ("done", "limit", "rate", "remaining", "since", "timer", "weights")
 
@@ -54,28 +54,46 @@ class Network:
         return min([limit, *(self._capacities[resource] / weight for resource, weight in weights.items())])
 
     def start(
-        self,
-        weights: Mapping[int, float],
-        size: float,
-        limit: float,
-        done: Callable[[], None],
-        _: object = None,
+        self, weights: Mapping[int, float], size: float, limit: float, done: Callable[[], None], latency: float = 0.0
     ) -> None:
-        """Start a flow of ``size`` units, never faster than ``limit``; call ``done`` at its end."""
-        flow = Flow(weights, size, limit, done, self._env.now)
-        lonely, rate = not self._dirty, limit
-        for resource, weight in weights.items():
+        """Let ``latency`` seconds pass, then a flow of ``size`` units; call back at its end.
+
+        ``limit`` is the rate that it gets when nobody else is there, see `alone`. A flow that finds its resources empty
+        takes them at once, so that its end is known; if somebody else comes before its bytes flow, it gives them back.
+        """
+        flow = Flow(weights, size, limit, done, self._env.now + latency)
+        if not latency:
+            self._join(flow)
+        elif any(map(self._flows.__getitem__, weights)):
+            at(self._env, flow.since, partial(self._join, flow))
+        else:
+            for resource in weights:
+                self._flows[resource][flow] = None
+            self._set_rate(flow, limit)
+
+    def _join(self, flow: Flow, _: object = None) -> None:
+        """Let a flow begin."""
+        now, lonely = self._env.now, True
+        for resource in flow.weights:
             others = self._flows[resource]
+            if others and (first := next(iter(others))).since > now:
+                self._put_off(first)
             if others:
                 lonely = False
             others[flow] = None
-            own = self._capacities[resource] / weight
-            if own < rate:
-                rate = own
         if lonely:
-            self._set_rate(flow, rate)
+            self._set_rate(flow, flow.limit)
         else:
-            self._mark(weights)
+            self._mark(flow.weights)
+
+    def _put_off(self, flow: Flow) -> None:
+        """Take back a flow whose bytes do not flow yet: it has had its resources to itself."""
+        for resource in flow.weights:
+            del self._flows[resource][flow]
+        assert flow.timer
+        flow.timer.cancel()
+        flow.timer, flow.rate = None, 0.0
+        at(self._env, flow.since, partial(self._join, flow))
 
     def _mark(self, resources: Iterable[int]) -> None:
         """Remember that the flows on these resources need new rates at the end of this instant."""
@@ -88,8 +106,9 @@ class Network:
         if flow.timer:
             flow.timer.cancel()
             flow.remaining -= flow.rate * (now - flow.since)
-        flow.since, flow.rate = now, rate
-        flow.timer = after(self._env, max(0.0, flow.remaining) / rate, partial(self._finish, flow))
+            flow.since = now
+        flow.rate = rate
+        flow.timer = at(self._env, flow.since + max(0.0, flow.remaining) / rate, partial(self._finish, flow))
 
     def _finish(self, flow: Flow, _: object = None) -> None:
         shared = False

@@ -8,20 +8,17 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple, overload
 
-from simulator.engine.script import Script, TaskCost
+from simulator.engine.course import Pace
+from simulator.engine.script import Script
 from simulator.program.instructions import STREAM_OF, Instruction, Stream
 from simulator.program.liveness import held_after
 from simulator.program.program import Program
 from simulator.results.timeline import Curve, Span, Timeline, curve
 
-Pace = tuple[tuple[float, float], ...]
-"""Begin and end of each collective inside a task, seconds after the first of them began."""
-
-
 Log = list[Any]
 """Of one task after the other, in order of end, five values: its number, counted on from step to step; when it was
 issued; when it started, which in a task with collectives inside is when the first of them began; when it ended; the
-pace of the collectives inside. One flat list, for a tuple of each task would be work for the garbage collector."""
+pace of what is inside. One flat list, for a tuple of each task would be work for the garbage collector."""
 
 LOGGED = 5
 """Values of one task."""
@@ -34,15 +31,14 @@ class RankRecord(NamedTuple):
     ----------
     rank
         Global rank.
-    script, cost
-        What it runs, and what its computations cost.
+    script
+        What it runs.
     log
         Its tasks.
     """
 
     rank: int
     script: Script
-    cost: TaskCost
     log: Log
 
     def end(self, step: int) -> float:
@@ -69,19 +65,13 @@ class RankRecord(NamedTuple):
         self, instructions: list[Instruction], issued: float, start: float, last: float, pace: Pace
     ) -> Iterator[Span]:
         """Yield the spans of a task of several instructions."""
-        collectives = iter(pace)
-        clock = issued
-        for instruction in instructions[:-1]:
-            issued = clock
-            if STREAM_OF[instruction.kind] is Stream.COMPUTE:
-                # Sums in another order may be an ulp beyond the end.
-                clock = min(issued + self.cost.seconds(instruction), last)
-                yield Span(self.rank, instruction, issued, issued, clock)
-            else:
-                begin, end = next(collectives)
-                clock = min(start + end, last)
-                yield Span(self.rank, instruction, issued, min(start + begin, clock), clock)
-        yield Span(self.rank, instructions[-1], clock, clock, last)
+        origin = issued
+        for instruction, (ready, begin, end) in zip(instructions, pace, strict=True):
+            could = origin + ready
+            if STREAM_OF[instruction.kind] is not Stream.COMPUTE:
+                origin = start
+            # Sums in another order may be an ulp beyond the end.
+            yield Span(self.rank, instruction, min(could, last), min(origin + begin, last), min(origin + end, last))
 
 
 class Spans(Sequence[Span]):

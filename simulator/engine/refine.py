@@ -53,20 +53,21 @@ def refine(system: System, labels: Ints) -> Colours:
         media=combined(system.kinds, system.num_ranks, system.recipe, system.on_one_host, latencies),
         resources=combined(system.capacities, crowded),
     )
+    # Colours look random, and so do the numbers of lanes and weights: of two such numbers the product will do.
     count = 0
     while count < (count := colours.size):
         ranks, media, resources = colours
         media = mixed(
             media
-            + mixed(sums(members.medium, mixed(ranks[members.rank] ^ lanes), len(media)))
-            + sums(medium_of_load, mixed(resources[loads.resource] ^ weights), len(media))
+            + mixed(sums(members.medium, ranks[members.rank] * lanes, len(media)))
+            + sums(medium_of_load, resources[loads.resource] * weights, len(media))
         )
         resources = mixed(
             resources
-            + mixed(sums(loads.resource, mixed(media[medium_of_load] ^ weights), len(resources)))
+            + mixed(sums(loads.resource, media[medium_of_load] * weights, len(resources)))
             + sums(system.processors[hosted], mixed(ranks[hosted]), len(resources))
         )
-        ranks = mixed(ranks + sums(members.rank, mixed(media[members.medium] ^ lanes), len(ranks)))
+        ranks = mixed(ranks + sums(members.rank, media[members.medium] * lanes, len(ranks)))
         ranks[hosted] = mixed(ranks[hosted] + resources[system.processors[hosted]])
         colours = Colours(ranks, media, resources)
     return colours

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from simulator.cost.compute import ComputeCost
+from simulator.engine.course import Course, Work, lead
 from simulator.program.instructions import ALONE, PARAMETER_GATHERS, STREAM_OF, UNSHARDS, Instruction, Kind, Stream
 from simulator.program.merging import Merging
 from simulator.program.program import Program
@@ -21,8 +24,8 @@ class Script:
         Tasks of one step; those of the next step are counted on.
     shapes
         For each task the number that tasks share which do the same.
-    examples
-        One task of each shape.
+    examples, waits
+        Of each shape one task, and for each of its instructions the place in the task of what it waits for.
     meeting_lanes
         For each shape the lane in which it meets other ranks, or that of computations.
     missing
@@ -38,7 +41,7 @@ class Script:
         self._tasks = one = tasks(program, coordinate, merging)
         self.length = len(one.positions)
         self.shapes = one.shapes * steps
-        self.examples, self.meeting_lanes = one.examples, one.meeting_lanes
+        self.examples, self.waits, self.meeting_lanes = one.examples, one.waits, one.meeting_lanes
         self.missing, self.followers = one.missing, one.followers
         if steps > 1:
             self._repeat(steps)
@@ -75,17 +78,13 @@ class Script:
         first = self._tasks.lanes[Stream.COMPUTE, -1][0]
         return lanes + ahead + [(task, first) for task in sorted(behind)]
 
-    def positions(self, task: int) -> tuple[int, ...]:
-        """Return where a task's instructions stand in the coordinate's list."""
-        return self._tasks.positions[task % self.length]
-
     def of(self, task: int) -> list[Instruction]:
         """Return the instructions of a task."""
-        return [self._instructions[position] for position in self.positions(task)]
+        return [self._instructions[position] for position in self._tasks.positions[task % self.length]]
 
 
 class TaskCost:
-    """Seconds that a script's tasks compute on one kind of device.
+    """What a script's tasks cost on one kind of device.
 
     Parameters
     ----------
@@ -96,29 +95,43 @@ class TaskCost:
 
     Attributes
     ----------
-    segments
-        For each shape the seconds of computing before, between and after the collectives inside such a task; empty for
-        one that only communicates.
-    hosts
-        For each shape the seconds in which the host launches it, and whether it first waits until the device is free.
+    works
+        For each shape its instructions; none where it only communicates.
+    leads
+        For each shape what it does by itself if its host begins to launch when it is issued.
     """
 
     def __init__(self, script: Script, cost: ComputeCost) -> None:
-        self.seconds = cost.seconds
-        self.segments = [self._segments(script.of(task)) for task in script.examples]
-        self.hosts = [
-            (cost.host_seconds(first), first.kind is Kind.OPTIM or cost.waits(first))
-            for first in (script.of(task)[0] for task in script.examples)
-        ]
+        self._cost = cost
+        pairs = zip(script.examples, script.waits, strict=True)
+        self.works = [tuple(self._works(script.of(task), waits)) for task, waits in pairs]
+        self.leads = [lead(works, 0.0) for works in self.works]
+        self._launched: dict[tuple[int, float], Course] = {}
 
-    def _segments(self, instructions: list[Instruction]) -> tuple[float, ...]:
-        if len(instructions) == 1:
-            alone = STREAM_OF[instructions[0].kind] in ALONE
-            return (self.seconds(instructions[0]),) if alone else ()
-        sums = [0.0]
-        for instruction in instructions:
-            if STREAM_OF[instruction.kind] is Stream.COMPUTE:
-                sums[-1] += self.seconds(instruction)
+    def launched(self, shape: int, host: float) -> Course:
+        """Return what a task does by itself if the host can begin to launch it ``host`` seconds after its issue."""
+        works = self.works[shape]
+        if not works or works[0].waits:
+            return self.leads[shape]
+        if (shape, host) not in self._launched:
+            self._launched[shape, host] = lead(works, host)
+        return self._launched[shape, host]
+
+    def _works(self, instructions: list[Instruction], waits: tuple[int, ...]) -> Iterable[Work]:
+        if len(instructions) == 1 and STREAM_OF[instructions[0].kind] not in ALONE:
+            return
+        for instruction, need in zip(instructions, waits, strict=True):
+            if STREAM_OF[instruction.kind] in ALONE:
+                yield Work(
+                    computes=True,
+                    need=need,
+                    seconds=self._cost.seconds(instruction),
+                    launch=self._cost.host_seconds(instruction),
+                    waits=self._waits(instruction),
+                )
             else:
-                sums.append(0.0)
-        return tuple(sums)
+                yield Work(computes=False, need=need)
+
+    def _waits(self, instruction: Instruction) -> bool:
+        """Return whether the host waits until the device is free before it launches an instruction."""
+        return instruction.kind is Kind.OPTIM or self._cost.waits(instruction)

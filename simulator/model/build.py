@@ -9,12 +9,12 @@ from simulator.inputs.fields import StrictModel
 from simulator.inputs.presets import preset_path
 from simulator.inputs.yaml_source import locator, read_document
 from simulator.model import families
-from simulator.model.graph import INPUT, LayerGraph, Node, order
+from simulator.model.graph import LayerGraph
 from simulator.model.language import TransformerSchema
-from simulator.model.layers import CrossEntropy, MeanSquaredError, Shape, ShapeError, count
-from simulator.model.layers.base import LayerSpec
+from simulator.model.layer_list import imported_module, listed_layers
+from simulator.model.layers import count
 from simulator.model.read import validate_model
-from simulator.model.schema import CnnSchema, LayersSchema, LinearRegressionSchema, MlpSchema
+from simulator.model.schema import CnnSchema, LayersSchema, LinearRegressionSchema, MlpSchema, ModuleSchema
 from simulator.model.transformer import build_transformer
 from simulator.model.vision import ResnetSchema, VitSchema, resnet, vit
 
@@ -34,7 +34,9 @@ def build_model(spec: StrictModel, problems: Problems) -> LayerGraph | None:
         case TransformerSchema() | VitSchema() | ResnetSchema():
             graph = _checked(spec, problems)
         case LayersSchema():
-            graph = _layers(spec, problems)
+            graph = listed_layers(spec, problems)
+        case ModuleSchema():
+            graph = imported_module(spec, problems)
         case _:
             raise AssertionError(type(spec))
     if graph and max(count(graph.shape(node.name)) for node in graph.nodes) > LARGEST_TENSOR:
@@ -79,77 +81,3 @@ def _cnn(spec: CnnSchema, problems: Problems) -> LayerGraph | None:
     return families.cnn(
         spec.name, spec.image_size, spec.in_channels, list(spec.channels), spec.hidden_size, spec.num_classes
     )
-
-
-def _layers(spec: LayersSchema, problems: Problems) -> LayerGraph | None:
-    entries = _wire(spec, problems)
-    if entries is None:
-        return None
-    try:
-        names = order({name: inputs for name, (_, _, inputs) in entries.items()})
-    except ValueError as cycle:
-        problems.add("model.layers", f"the layers form a cycle: {cycle}", "a layer may only read earlier tensors")
-        return None
-    shapes: dict[str, Shape] = {INPUT: tuple(spec.input.shape)}
-    nodes = []
-    for name in names:
-        index, layer_spec, inputs = entries[name]
-        given = tuple(shapes[tensor] for tensor in inputs)
-        try:
-            for suffix, layer in layer_spec.expand(given):
-                shapes[f"{name}{suffix}"] = layer.output_shape(tuple(shapes[tensor] for tensor in inputs))
-                nodes.append(Node(name=f"{name}{suffix}", layer=layer, inputs=inputs, block=name))
-                inputs = (f"{name}{suffix}",)
-        except ShapeError as error:
-            where = ", ".join(f"{tensor} {list(shapes[tensor])}" for tensor in inputs)
-            problems.add(f"model.layers.{index}", f"{name}: {error} (reads {where})", error.hint)
-            return None
-    return _with_loss(spec, nodes, problems)
-
-
-def _wire(spec: LayersSchema, problems: Problems) -> dict[str, tuple[int, LayerSpec, tuple[str, ...]]] | None:
-    """Return for each layer its index, spec and the tensors it reads."""
-    entries: dict[str, tuple[int, LayerSpec, tuple[str, ...]]] = {}
-    previous, sound = INPUT, True
-    for index, layer in enumerate(spec.layers):
-        name = layer.name or f"{layer.kind}{index}"
-        if name in entries or name in (INPUT, "loss"):
-            first = f"layers.{entries[name][0]}" if name in entries else "reserved"
-            problems.add(f"model.layers.{index}.name", f"duplicate name {name!r} ({first})", "rename one of them")
-            sound = False
-        inputs = tuple(layer.inputs) if layer.inputs is not None else (previous,)
-        wanted = 2 if layer.kind == "add" else 1
-        if len(inputs) != wanted:
-            problems.add(
-                f"model.layers.{index}.inputs",
-                f"{layer.kind} reads {wanted} tensors, {len(inputs)} given",
-                "name them: inputs: [a, b]" if wanted > 1 else "",
-            )
-            sound = False
-        entries[name] = (index, layer, inputs)
-        previous = name
-    for index, _, inputs in entries.values():
-        for unknown in sorted(set(inputs) - set(entries) - {INPUT}):
-            known = ", ".join([INPUT, *entries][:12])
-            problems.add(f"model.layers.{index}.inputs", f"no layer is called {unknown!r}", f"known: {known}")
-            sound = False
-    return entries if sound else None
-
-
-def _with_loss(spec: LayersSchema, nodes: list[Node], problems: Problems) -> LayerGraph | None:
-    read = {tensor for node in nodes for tensor in node.inputs}
-    ends = [node.name for node in nodes if node.name not in read]
-    if len(ends) != 1:
-        problems.add(
-            "model.layers",
-            f"{len(ends)} layers are read by nobody: {', '.join(ends)}; exactly one must feed the loss",
-            "join them or remove one",
-        )
-        return None
-    loss = CrossEntropy() if spec.loss == "cross_entropy" else MeanSquaredError()
-    nodes.append(Node(name="loss", layer=loss, inputs=(ends[0],), block=ends[0]))
-    try:
-        return LayerGraph(name=spec.name, input_shape=tuple(spec.input.shape), nodes=tuple(nodes))
-    except ShapeError as error:
-        problems.add("model.loss", str(error), error.hint)
-        return None

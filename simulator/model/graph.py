@@ -14,6 +14,7 @@ from simulator.model.layers.embedding import Embedding
 from simulator.model.layers.exchange import NOTHING, Exchange
 from simulator.model.layers.loss import CrossEntropy, Loss
 from simulator.model.layers.vocabulary import VocabularyLoss
+from simulator.model.module import ModuleSource
 
 INPUT = "input"
 """Name of the graph's input tensor; every other tensor is called like the node that makes it."""
@@ -78,12 +79,15 @@ class LayerGraph:
         Topologically ordered nodes.
     tokens_per_sample
         Sequence length of a language model, 0 where throughput is counted in samples.
+    module
+        The ``torch.nn.Module`` that this is the graph of, if it was imported.
     """
 
     name: str
     input_shape: Shape
     nodes: tuple[Node, ...]
     tokens_per_sample: int = 0
+    module: ModuleSource | None = None
     _shapes: dict[str, Shape] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -147,6 +151,8 @@ class LayerGraph:
     @property
     def integer_input(self) -> bool:
         """Whether the input is token ids."""
+        if self.module:
+            return self.module.is_integer
         return any(isinstance(node.layer, Embedding) for node in self.consumers[INPUT])
 
     @property
@@ -154,6 +160,8 @@ class LayerGraph:
         """Number of target classes; 0 where the targets are real numbers."""
         if isinstance(self.loss.layer, VocabularyLoss):
             return self.loss.layer.vocab_size
+        if self.module and self.module.target:
+            return self.module.target.below
         return self.shape(self.loss.inputs[0])[-1] if isinstance(self.loss.layer, CrossEntropy) else 0
 
     @property

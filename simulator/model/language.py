@@ -141,6 +141,10 @@ class LlamaSchema(TransformerSchema):
     out_bias: bool = False
     qk_norm: bool = False
     post_norms: bool = False
+    sliding_window: Annotated[PositiveInt | None, Field(description="keys that a query sees; all if absent")] = None
+    full_attention_every: Annotated[
+        PositiveInt | None, Field(description="of the layers with a sliding window, each how manieth has none")
+    ] = None
 
     def head_size(self) -> int:
         """Return the features of one head."""
@@ -170,6 +174,8 @@ class LlamaSchema(TransformerSchema):
             out_bias=self.out_bias,
             qk_norm=self.qk_norm,
             rope=True,
+            window=self.sliding_window,
+            unlimited_every=self.full_attention_every,
         )
 
     def experts(self) -> Experts | None:

@@ -8,7 +8,8 @@ from pydantic import Discriminator, Field, Tag
 
 from simulator.inputs.fields import Name, PositiveInt, PositiveNumber, StrictModel, Text
 from simulator.model.language import BertSchema, GptSchema, LlamaSchema, MoeSchema
-from simulator.model.layers import AnyLayerSpec
+from simulator.model.layers import AnyLayerSpec, Operation
+from simulator.model.module import ModuleLoss
 from simulator.model.vision import ResnetSchema, VitSchema
 
 LayerEntry = Annotated[AnyLayerSpec, Field(discriminator="kind")]
@@ -63,6 +64,19 @@ class LayersSchema(StrictModel):
     loss: Literal["mse", "cross_entropy"] = "cross_entropy"
 
 
+class ModuleSchema(StrictModel):
+    """A ``torch.nn.Module`` as ``plancast model import`` wrote it down; ``inputs`` and ``target`` in its notation."""
+
+    name: Name
+    description: str = ""
+    module: Text
+    inputs: Annotated[list[Text], Field(min_length=1)]
+    target: Text | None = None
+    loss: ModuleLoss = "cross_entropy"
+    operations: dict[str, Operation] = Field(default_factory=dict)
+    layers: Annotated[list[LayerEntry], Field(min_length=1)]
+
+
 class ConfigSchema(StrictModel):
     """A Hugging Face ``config.json`` and what it does not say."""
 
@@ -86,17 +100,18 @@ FORMS: dict[str, type[StrictModel]] = {
     "moe": MoeSchema,
     "layers": LayersSchema,
     "config": ConfigSchema,
+    "module": ModuleSchema,
 }
-"""Families, and the two forms that name none."""
+"""Families, and the three forms that name none."""
 
-FAMILIES = tuple(form for form in FORMS if form not in ("layers", "config"))
+FAMILIES = tuple(form for form in FORMS if form not in ("layers", "config", "module"))
 
 
 def _form(value: Any) -> str:
     """Return which form a mapping is, so that errors speak of that form alone."""
     has = value if isinstance(value, dict) else vars(value)
     family = has.get("family")
-    return str(family) if family in FAMILIES else "config" if "config" in has else "layers"
+    return str(family) if family in FAMILIES else next((form for form in ("config", "module") if form in has), "layers")
 
 
 ModelSchema = Annotated[
@@ -110,7 +125,8 @@ ModelSchema = Annotated[
     | Annotated[LlamaSchema, Tag("llama")]
     | Annotated[MoeSchema, Tag("moe")]
     | Annotated[LayersSchema, Tag("layers")]
-    | Annotated[ConfigSchema, Tag("config")],
+    | Annotated[ConfigSchema, Tag("config")]
+    | Annotated[ModuleSchema, Tag("module")],
     Discriminator(_form),
 ]
 

@@ -55,7 +55,7 @@ def add_block(chain: Chain, sizes: Transformer, index: int) -> None:
     """Append one transformer block to the chain, reading its last node."""
     block = f"block{index}"
     stream = chain.last
-    attended = _around(chain, sizes, block, "1", lambda: _attention(chain, sizes, block))
+    attended = _around(chain, sizes, block, "1", lambda: _attention(chain, sizes, block, index))
     if sizes.parallel:
         chain.last = stream
         widened = _around(chain, sizes, block, "2", lambda: _mlp(chain, sizes, block, index))
@@ -87,14 +87,15 @@ def _added(chain: Chain, sizes: Transformer, block: str, number: str, stream: st
     return chain.add(f"{block}.norm{number}", sizes.norm, block=block) if sizes.norms == "after" else total
 
 
-def _attention(chain: Chain, sizes: Transformer, block: str) -> str:
+def _attention(chain: Chain, sizes: Transformer, block: str, index: int) -> str:
     kind = sizes.attention
     if isinstance(kind, Latent):
         return _latent_attention(chain, sizes, kind, block)
     heads = {"num_heads": kind.num_heads, "num_kv_heads": kind.num_kv_heads, "head_dim": kind.head_dim}
     qkv = Qkv(hidden=sizes.hidden, **heads, bias=kind.qkv_bias, qk_norm=kind.qk_norm, rope=kind.rope)
     chain.add(f"{block}.qkv", qkv, block=block)
-    core = Attention(**heads, causal=sizes.causal, flash=sizes.flash, dropout=sizes.dropout)
+    window = kind.window_of(index)
+    core = Attention(**heads, causal=sizes.causal, flash=sizes.flash, dropout=sizes.dropout, window=window)
     chain.add(f"{block}.attention", core, block=block)
     out = Linear(in_features=kind.num_heads * kind.head_dim, out_features=sizes.hidden, bias=kind.out_bias)
     return chain.add(f"{block}.out", out, block=block)

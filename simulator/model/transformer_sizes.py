@@ -10,7 +10,13 @@ from simulator.model.layers import Norm
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heads:
-    """Attention with heads of queries, and as many or fewer of keys and values; the words of ``Qkv``."""
+    """Attention with heads of queries, and as many or fewer of keys and values; the words of ``Qkv``.
+
+    Parameters
+    ----------
+    window, unlimited_every
+        Keys that a query sees, None for all before it; of the layers, each how manieth is not limited all the same.
+    """
 
     num_heads: int
     num_kv_heads: int
@@ -19,6 +25,12 @@ class Heads:
     out_bias: bool = True
     qk_norm: bool = False
     rope: bool = False
+    window: int | None = None
+    unlimited_every: int | None = None
+
+    def window_of(self, index: int) -> int | None:
+        """Return the window of a layer."""
+        return None if self.unlimited_every and (index + 1) % self.unlimited_every == 0 else self.window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,7 +91,11 @@ def _check_cores(cores: list[Node], plan: Plan, problems: Problems) -> None:
     if plan.context_parallel == "ring" and any(isinstance(node.layer, LatentAttention) for node in cores):
         message = "ring: latent attention is not run in pieces"
         problems.add("plan.context_parallel", message, "set context_parallel: all_to_all or all_gather")
+    windows = [node for node in cores if isinstance(node.layer, Attention) and node.layer.window]
     if plan.context_parallel != "all_to_all":
+        if windows:
+            message = f"{plan.context_parallel}: {windows[0].name} has a sliding window, whose parts are not balanced"
+            problems.add("plan.context_parallel", message, "set context_parallel: all_to_all")
         return
     heads = {name: number for node in cores for name, number in _heads(node).items()}
     bad = {name: number for name, number in heads.items() if number % plan.cp}

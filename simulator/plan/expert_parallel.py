@@ -2,8 +2,13 @@
 
 One all-to-all takes the rows of each rank's tokens to the ranks that hold their experts, behind ``dispatch``; another
 brings them back before ``combine`` (Lepikhin et al. 2020, arXiv 2006.16668; Megatron's all-to-all token dispatcher).
-Backward goes the same ways in the other direction. Experts that are cut inside by tensor parallelism are shared out all
-the same: each tensor-parallel rank exchanges rows, on their way back partial sums, with those that have its part.
+Backward goes the same ways in the other direction. With ``expert_dispatch: deep_ep`` the same rows arrive, but a token
+travels once to each node and rank that has some of its experts (`simulator/cost/algorithms/expert_dispatch.py`).
+
+Experts that are cut inside by tensor parallelism are shared out all the same: each tensor-parallel rank exchanges rows,
+on their way back partial sums, with those that have its part. With ``expert_tp: 1`` they are whole, and tensor-parallel
+ranks, which have a part of the sequence each, are expert-parallel ranks too (Megatron's parallel folding, Liu et al.
+2025, arXiv 2504.14960).
 """
 
 from __future__ import annotations
@@ -43,41 +48,39 @@ def share_experts(graph: LayerGraph, plan: Plan, problems: Problems) -> LayerGra
             f"legal neighbour: ep {neighbours(plan.ep, legal)}",
         )
         return None
-    return _rewrite(graph, plan.ep)
+    return _rewrite(graph, plan)
 
 
-def _rewrite(graph: LayerGraph, ep: int) -> LayerGraph:
+def _rewrite(graph: LayerGraph, plan: Plan) -> LayerGraph:
     """Return the local graph: an exchange behind each dispatch and before each combine, fewer experts between them."""
     sent: dict[str, str] = {}
     nodes: list[Node] = []
-    imbalance = _imbalance(graph)
+    experts = {node.block: node.layer for node in graph.nodes if isinstance(node.layer, GroupedLinear)}
     for node in graph.nodes:
         layer, inputs = node.layer, tuple(sent.get(name, name) for name in node.inputs)
         if isinstance(layer, GroupedLinear):
-            layer = replace(layer, num_local=layer.num_experts // ep)
+            layer = replace(layer, num_local=layer.num_experts // plan.ep)
         if isinstance(layer, Combine):
-            nodes.append(_exchange(node, inputs[0], ep, imbalance[node.block], returns=True))
+            nodes.append(_exchange(node, layer, inputs[0], plan, experts[node.block]))
             inputs = (nodes[-1].name, *inputs[1:])
         nodes.append(replace(node, layer=layer, inputs=inputs))
         if isinstance(layer, Dispatch):
-            nodes.append(_exchange(node, node.name, ep, imbalance[node.block], returns=False))
+            nodes.append(_exchange(node, layer, node.name, plan, experts[node.block]))
             sent[node.name] = nodes[-1].name
     return replace(graph, nodes=tuple(nodes), _shapes={})
 
 
-def _imbalance(graph: LayerGraph) -> dict[str, float]:
-    """Return how much more rows the busiest rank has than the mean, in each block with experts."""
-    return {node.block: node.layer.load_imbalance for node in graph.nodes if isinstance(node.layer, GroupedLinear)}
-
-
-def _exchange(node: Node, tensor: str, ep: int, imbalance: float, *, returns: bool) -> Node:
+def _exchange(node: Node, layer: Dispatch | Combine, tensor: str, plan: Plan, experts: GroupedLinear) -> Node:
     """Return the exchange of some rows, for the node that makes or reads them."""
-    layer = ExpertExchange(
+    once = plan.expert_dispatch == "deep_ep"
+    exchange = ExpertExchange(
         axis="ep",
         forward="all_to_all",
         backward="all_to_all",
-        num_ranks=ep,
-        load_imbalance=imbalance,
-        returns=returns,
+        num_ranks=plan.ep,
+        load_imbalance=experts.load_imbalance,
+        returns=isinstance(layer, Combine),
+        top_k=layer.top_k if once else 0,
+        num_experts=experts.num_experts if once else 0,
     )
-    return Node(name=f"{node.name}+ep", layer=layer, inputs=(tensor,), block=node.block)
+    return Node(name=f"{node.name}+ep", layer=exchange, inputs=(tensor,), block=node.block)

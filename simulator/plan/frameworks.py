@@ -39,6 +39,10 @@ class Framework:
         Seconds of the host for each kernel that the model counts; the device cannot run them faster than that. Eager
         frameworks launch several kernels (casts, transposes, masks, dropout) for one that is counted, so it is a few
         times the 5 to 10 us of a single launch.
+    mixture
+        Seconds of the host for each mixture of experts, forward and again backward: it waits until the device has
+        counted the rows of each expert, and then launches products and casts expert by expert. None with
+        ``cuda_graphs``.
     slot
         Seconds of the host before the first launch of each forward and each backward of a stage: batches, masks,
         hooks, messages. The device waits for them where the host has just waited for the device: in a pipeline whose
@@ -61,6 +65,7 @@ class Framework:
     """
 
     host_launch: float = 0.0
+    mixture: float = 0.0
     slot: float = 0.0
     pairs_messages: bool = False
     step: float = 0.0
@@ -120,10 +125,12 @@ FRAMEWORKS = {
         "(READMEs, SimuMax, Vocabulary Parallelism): median |error| 5.6%, mean 6.8%",
     ),
     "megatron-core": Framework(
+        mixture=parse_seconds("4.5 ms"),
         accumulation=Accumulation(2, -1),
         update=4.0,
         source="accumulation as megatron; the loss is fused (cross_entropy_loss_fusion of the recipes); the norm of "
-        "the fp32 gradients reads them once (4)",
+        "the gradients reads them once, as fp32 (4). Mixture fitted on the calibration rows of Megatron-Bridge that no "
+        "graph is recorded of and that the host holds up: Qwen3 30B with micro-batches of one sample, on B200 and H100",
     ),
     "fsdp": Framework(
         elementwise=1.87,

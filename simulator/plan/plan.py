@@ -77,7 +77,12 @@ class Plan:
     activation_limit
         Micro-batches whose activations a rank may hold at once, for schedules that can be told (``zb_auto``).
     ep
-        Expert-parallel ranks: neighbours among the ranks of one ``dp`` x ``cp`` plane, which hold other experts each.
+        Expert-parallel ranks: neighbours in the ``expert_plane``, which hold other experts each.
+    expert_tp
+        Tensor-parallel ranks that share each expert: ``tp``, or 1; then whole experts are shared out over the
+        ``tp`` ranks too, each of which has its own tokens.
+    expert_dispatch
+        How rows reach their experts: ``all_to_all``, or ``deep_ep``, which sends a token once to each node and rank.
     context_parallel
         How attention meets the keys and values of other ``cp`` ranks: ``ring``, ``all_to_all`` or ``all_gather``.
     schedule_file, schedule_text
@@ -119,6 +124,8 @@ class Plan:
         Whose overheads are added, a key of ``FRAMEWORKS``.
     flash_kernel
         Implementation of fused attention.
+    cuda_graphs
+        The framework's host replays recorded kernels, so that it holds no device up.
     dataset_size, epochs
         Samples of the training set (0 = not named) and passes over it.
     """
@@ -136,6 +143,8 @@ class Plan:
     optimizer_barrier: bool = True
     num_stages_per_rank: int = 1
     ep: int = 1
+    expert_tp: int = 1
+    expert_dispatch: str = "all_to_all"
     context_parallel: str = "ring"
     activation_limit: float | None = None
     schedule_file: str = ""
@@ -157,6 +166,7 @@ class Plan:
     stages: str | tuple[str, ...] = "auto"
     framework: str = NONE
     flash_kernel: str = "newest"
+    cuda_graphs: bool = False
     dataset_size: int = 0
     epochs: int = 1
 
@@ -210,9 +220,24 @@ class Plan:
         """Whether the host updates parameters, and keeps what only an update reads."""
         return self.offload == "optimizer"
 
+    @property
+    def folds_experts(self) -> bool:
+        """Whether tensor-parallel ranks hold other experts instead of parts of the same ones."""
+        return self.expert_tp < self.tp
+
+    @property
+    def expert_plane(self) -> tuple[str, ...]:
+        """Axes of the ranks among which experts are shared out, and over which their replicas lie."""
+        return ("dp", "cp", "tp") if self.folds_experts else ("dp", "cp")
+
+    @property
+    def expert_replicas(self) -> int:
+        """Ranks with the same expert, or the same part of it."""
+        return math.prod(map(self.mesh.size, self.expert_plane)) // self.ep
+
     def sharers_along(self, axis: str) -> int:
         """Return how many ranks share out a bucket that has replicas along ``dp`` or ``dp_expert``."""
-        return self.replicas // self.ep if axis == "dp_expert" else self.sharers
+        return self.expert_replicas if axis == "dp_expert" else self.sharers
 
     @property
     def tp(self) -> int:

@@ -29,6 +29,7 @@ AS_WRITTEN = (
     "p2p_overlap",
     "optimizer_barrier",
     "ep",
+    "expert_dispatch",
     "context_parallel",
     "activation_limit",
     "sequence_parallel",
@@ -37,6 +38,7 @@ AS_WRITTEN = (
     "offload",
     "framework",
     "flash_kernel",
+    "cuda_graphs",
     "epochs",
 )
 """Keys of the file that a plan takes over as they are."""
@@ -62,6 +64,7 @@ def resolve_plan(
     mesh = _mesh(spec, topology.world_size, problems)
     _check_dtype(spec, topology, problems)
     _check_sequence_parallel(spec, problems)
+    _check_expert_tp(spec, problems)
     _check_recompute(spec, problems)
     _check_offload(spec, problems)
     _check_pipelined_vocabulary(spec, problems)
@@ -80,6 +83,7 @@ def resolve_plan(
         num_microbatches=batch[1],
         optimizer=Optimizer(**spec.optimizer.model_dump()),
         num_stages_per_rank=stages,
+        expert_tp=spec.expert_tp or spec.tp,
         schedule_file=spec.schedule_file or "",
         schedule_text=text,
         attention=spec.attention or "",
@@ -170,15 +174,30 @@ def _check_sequence_parallel(spec: PlanSchema, problems: Problems) -> None:
         problems.add("plan.sequence_parallel", message, "leave vocab_parallel out, or set sequence_parallel: false")
 
 
+def _check_expert_tp(spec: PlanSchema, problems: Problems) -> None:
+    """Report experts cut otherwise than into tp parts or none, and whole ones whose ranks have the same tokens."""
+    if spec.expert_tp not in (None, 1, spec.tp):
+        message = f"{spec.expert_tp} is neither 1 nor tp({spec.tp})"
+        problems.add("plan.expert_tp", message, "an expert is whole or cut as the rest of the model is: leave it out")
+    elif spec.expert_tp == 1 and spec.tp > 1 and not spec.sequence_parallel:
+        message = (
+            f"1 gives the tp({spec.tp}) ranks other experts, but without sequence_parallel they have the same tokens"
+        )
+        problems.add("plan.expert_tp", message, "set sequence_parallel: true, or leave expert_tp out")
+
+
 def _divides_experts(spec: PlanSchema, dp: int, problems: Problems) -> bool:
     """Return whether a dp x cp plane can be cut into groups of ep neighbours, or report why not; and into shards."""
-    replicas = dp * spec.cp
     if spec.dp_shard and (rest := dp % spec.dp_shard):
         hint = f"legal neighbour: dp_shard {neighbours(spec.dp_shard, divisors(dp))}"
         problems.add("plan.dp_shard", f"{spec.dp_shard} does not divide dp({dp}) (remainder {rest})", hint)
-    if remainder := replicas % spec.ep:
-        product = f"dp({dp}) * cp({spec.cp}) = {replicas}"
-        hint = f"legal neighbour: ep {neighbours(spec.ep, divisors(replicas))}"
+    terms = {"dp": dp, "cp": spec.cp} | ({"tp": spec.tp} if (spec.expert_tp or spec.tp) < spec.tp else {})
+    plane = math.prod(terms.values())
+    if remainder := plane % spec.ep:
+        product = f"{' * '.join(f'{axis}({size})' for axis, size in terms.items())} = {plane}"
+        hint = f"legal neighbour: ep {neighbours(spec.ep, divisors(plane))}"
+        if spec.tp > 1 and "tp" not in terms and not spec.tp * plane % spec.ep:
+            hint += ", or expert_tp: 1, which shares experts out over tp too"
         problems.add("plan.ep", f"{spec.ep} does not divide {product} (remainder {remainder})", hint)
     return not remainder
 

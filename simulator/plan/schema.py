@@ -30,7 +30,20 @@ class PlanSchema(StrictModel):
     tp: PositiveInt = 1
     pp: PositiveInt = 1
     cp: Annotated[PositiveInt, Field(description="context-parallel ranks, which share each sequence")] = 1
-    ep: Annotated[PositiveInt, Field(description="expert-parallel ranks, neighbours among dp x cp")] = 1
+    ep: Annotated[
+        PositiveInt, Field(description="expert-parallel ranks, neighbours among dp x cp, or dp x cp x tp: expert_tp")
+    ] = 1
+    expert_tp: Annotated[
+        PositiveInt | None,
+        Field(description="tensor-parallel ranks that share an expert: tp if absent; or 1, whole experts on each"),
+    ] = None
+    expert_dispatch: Annotated[
+        Literal["all_to_all", "deep_ep"],
+        Field(
+            description="how rows reach their experts: one for each expert of a token, or, as DeepEP and HybridEP send "
+            "them, one for each node and rank that has some"
+        ),
+    ] = "all_to_all"
     context_parallel: Annotated[
         Literal["ring", "all_to_all", "all_gather"],
         Field(
@@ -146,5 +159,9 @@ class PlanSchema(StrictModel):
         Literal["newest", "flash2", "triton", "flash1"],
         Field(description="implementation of fused attention; newest: whatever reached the device's rates"),
     ] = "newest"
+    cuda_graphs: Annotated[
+        bool,
+        Field(description="the framework's host replays graphs instead of launching kernels: it holds no device up"),
+    ] = False
     dataset_size: Annotated[PositiveInt | None, Field(description="samples of the training set")] = None
     epochs: PositiveInt = 1

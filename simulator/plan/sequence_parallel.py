@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from simulator.errors import Problems
 from simulator.model.graph import LayerGraph, Node, Shard
-from simulator.model.layers import Dropout, Exchange
+from simulator.model.layers import Dropout, Exchange, GroupedLinear
 from simulator.model.layers.exchange import NOTHING
 from simulator.model.layers.vocabulary import Positions, VocabularyEmbedding
 from simulator.plan.divisors import divisors, neighbours
@@ -62,4 +62,6 @@ def _shared(graph: LayerGraph, node: Node, tp: int) -> Node:
         return replace(node, layer=replace(layer, forward="reduce_scatter", backward="all_gather"))
     if isinstance(layer, Positions | Dropout):
         node = replace(node, layer=replace(layer, num_parts=tp))
+    if isinstance(layer, GroupedLinear):
+        return node  # Whole experts are summed over their own replicas, wherever their rows came from.
     return replace(node, shard=Shard.SEQUENCE) if layer.parameters() and node.shard is Shard.NONE else node

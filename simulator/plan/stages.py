@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import groupby, pairwise
 
 from simulator.errors import Problems
 from simulator.model.graph import INPUT, LayerGraph, Node
-from simulator.model.layers import Exchange
+from simulator.model.layers import Attention, Exchange, Layer
 from simulator.model.layers.base import Phase
 from simulator.plan.divisors import divisors, neighbours
 from simulator.plan.plan import Plan
@@ -87,7 +88,7 @@ def _repeated(graph: LayerGraph, blocks: list[tuple[str, int]]) -> tuple[int, in
     ends = [start for _, start in blocks[1:]] + [len(graph.nodes)]
     spans = [(start, end) for (_, start), end in zip(blocks, ends, strict=True)]
     # The first of equal blocks may exchange nothing backward, where nothing before it is trained.
-    layers = [node.layer for node in graph.nodes]
+    layers = [_unlimited(node.layer) for node in graph.nodes]
     shapes = [tuple(each for each in layers[a:b] if not isinstance(each, Exchange)) for a, b in spans]
     best, index = (0, 0), 0
     for _, group in groupby(shapes):
@@ -96,6 +97,11 @@ def _repeated(graph: LayerGraph, blocks: list[tuple[str, int]]) -> tuple[int, in
             best = (index, index + length)
         index += length
     return best
+
+
+def _unlimited(layer: Layer) -> Layer:
+    """Return a layer without its window: frameworks count blocks that see less as they count the others."""
+    return replace(layer, window=None) if isinstance(layer, Attention) else layer
 
 
 def _dominates(graph: LayerGraph, blocks: list[tuple[str, int]], run: tuple[int, int], cost: Cost) -> bool:

@@ -38,7 +38,7 @@ from simulator.plan.divisors import divisors, neighbours
 Region = list[Node]
 
 
-def shard_graph(graph: LayerGraph, tp: int, problems: Problems) -> LayerGraph | None:
+def shard_graph(graph: LayerGraph, tp: int, problems: Problems, *, whole_experts: bool = False) -> LayerGraph | None:
     """Return the graph of one tensor-parallel rank; the same graph for ``tp`` = 1.
 
     Parameters
@@ -47,12 +47,16 @@ def shard_graph(graph: LayerGraph, tp: int, problems: Problems) -> LayerGraph | 
         The whole model.
     tp
         Ranks that share each cut layer.
+    whole_experts
+        Leave experts as they are.
     problems
         Told which sizes ``tp`` does not divide.
     """
     if tp == 1:
         return graph
     regions = find_regions(graph)
+    if whole_experts:
+        regions = [region for region in regions if not any(isinstance(node.layer, GroupedLinear) for node in region)]
     if not regions:
         problems.add("plan.tp", f"tp({tp}): {graph.name} has no pair of layers that can be split", "use tp 1")
         return None
@@ -169,6 +173,7 @@ def _rewrite(graph: LayerGraph, regions: list[Region], tp: int) -> LayerGraph:
         input_shape=graph.input_shape,
         nodes=tuple(replace(node, block=blocks[node.block]) for node in nodes),
         tokens_per_sample=graph.tokens_per_sample,
+        module=graph.module,
     )
 
 

@@ -26,13 +26,13 @@ def filled_up(elements: int, plan: Plan, axis: str = "dp") -> int:
     return math.ceil(elements / sharers) * sharers
 
 
-def block_buckets(nodes: Sequence[Node], blocks: list[int], axes: Iterable[str]) -> list[Filled]:
+def block_buckets(nodes: Sequence[Node], plan: Plan, blocks: list[int], axes: Iterable[str]) -> list[Filled]:
     """Return the buckets of each block's parameters in backward order, one for each of the axes that hold replicas."""
     buckets = []
     for first, end in reversed(list(pairwise([*blocks, len(nodes)]))):
         its = [node for node in reversed(nodes[first:end]) if node.layer.parameters()]
         for axis in axes:
-            if names := tuple(node.name for node in its if _axis(node) == axis):
+            if names := tuple(node.name for node in its if _axis(node, plan) == axis):
                 buckets.append(Filled(first, names, axis))
     return buckets
 
@@ -53,7 +53,7 @@ def _filled(nodes: Sequence[Node], plan: Plan, axis: str, inside: list[bool]) ->
     size = first = 0
     for index in reversed(range(len(nodes))):
         node = nodes[index]
-        if node.layer.parameters() and axis == _axis(node):
+        if node.layer.parameters() and axis == _axis(node, plan):
             names.append(node.name)
             size += node.layer.num_parameters * plan.gradient_itemsize
             first = index
@@ -64,10 +64,10 @@ def _filled(nodes: Sequence[Node], plan: Plan, axis: str, inside: list[bool]) ->
         yield Filled(max(i for i in range(first + 1) if not inside[i]), tuple(names), axis)
 
 
-def _axis(node: Node) -> str:
+def _axis(node: Node, plan: Plan) -> str:
     """Return whose groups hold replicas of a node's parameters."""
-    layer = node.layer
-    return "dp_expert" if isinstance(layer, GroupedLinear) and layer.num_local < layer.num_experts else "dp"
+    apart = plan.ep > 1 or plan.folds_experts
+    return "dp_expert" if isinstance(node.layer, GroupedLinear) and apart else "dp"
 
 
 def _inside_regions(nodes: Sequence[Node]) -> list[bool]:

@@ -43,8 +43,18 @@ class Coded:
 
 def coded(instructions: Sequence[Instruction]) -> Coded:
     """Return a list as numbers."""
-    works: dict[Work, int] = {}
-    known = works.setdefault
-    codes = [known((kind, stage, part), len(works)) for kind, stage, _, part in instructions]
-    microbatches = [microbatch for _, _, microbatch, _ in instructions]
-    return Coded(tuple(works), np.array(codes, np.int64), np.array(microbatches, np.int64))
+    if not instructions:
+        return Coded((), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    names, *columns = zip(*instructions, strict=True)
+    kinds = np.fromiter(map(_NUMBERS.__getitem__, names), np.int64, len(names))
+    stages, microbatches, parts = np.array(columns, np.int64)
+    keys = (kinds * (stages.max() + 1) + stages) * (parts.max() + 2) + parts + 1
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    codes = np.empty_like(order)
+    codes[order] = np.arange(len(order))
+    works = tuple((kind, stage, part) for kind, stage, _, part in map(instructions.__getitem__, first[order].tolist()))
+    return Coded(works, codes[which], microbatches)
+
+
+_NUMBERS = {kind: number for number, kind in enumerate(Kind)}

@@ -63,7 +63,8 @@ def _splits(graph: LayerGraph, plan: Plan, problems: Problems) -> bool:
         problems.add(f"plan.{axis}", message, f"leave {axis} out")
     if plan.ep > 1 and plan.copies > 1:
         message = f"hsdp shares parameters out over dp_shard * cp = {plan.sharers} ranks"
-        rule = f"an expert's dp * cp / ep = {plan.replicas // plan.ep} replicas are {plan.ep} ranks apart"
+        plane = f"{' * '.join(plan.expert_plane)} / ep = {plan.expert_replicas}"
+        rule = f"an expert's {plane} replicas are {plan.ep} ranks apart"
         problems.add("plan.sharding", f"{message}, but {rule}", "set sharding: fsdp, or leave ep out")
         return False
     return not idle
@@ -86,7 +87,7 @@ def _refuse_stages(plan: Plan, found: int, problems: Problems) -> None:
 
 def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Problems) -> Program | None:
     """Return the Program of a plan, or None after reporting why the model cannot be cut like that."""
-    local = shard_graph(graph, plan.tp, problems)
+    local = shard_graph(graph, plan.tp, problems, whole_experts=plan.folds_experts)
     if local and plan.vocab_parallel:
         local = cut_vocabulary(local, plan.tp)
     if local and plan.sequence_parallel:

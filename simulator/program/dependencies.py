@@ -83,7 +83,8 @@ def needs_of(program: Program, instructions: tuple[Instruction, ...], numbers: C
         pairs.append(_table(summed_before(program, instructions)))
     if blocking := _blocking(program.plan):
         pairs.append(_table(_sent_before(instructions, blocking)))
-    position, wanted = np.concatenate([np.zeros((2, 0), np.int64), *map(np.stack, pairs)], axis=1)
+    none = np.zeros(0, np.int64)
+    position, wanted = map(np.concatenate, zip((none, none), *pairs, strict=True))
     there = np.flatnonzero(wanted >= 0)
     order = there[np.argsort(position[there], kind="stable")]
     return Needs(position[order], wanted[order])

@@ -9,12 +9,14 @@ activations. Tensors that share storage count once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import accumulate
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from simulator.model.graph import INPUT, LayerGraph, Node
-from simulator.program.coded import Work
-from simulator.program.instructions import EXCHANGES_B, EXCHANGES_F, EXCHANGES_R, STREAM_OF, Kind, Stream
+from simulator.program.coded import STREAMS, Work
+from simulator.program.instructions import EXCHANGES_B, EXCHANGES_F, EXCHANGES_R, Kind, Stream
 from simulator.program.program import Program
 from simulator.program.stage import Segment, Stage
 
@@ -32,66 +34,73 @@ def held_after(program: Program, pipeline_rank: int) -> list[float]:
 
 
 def _held_after(program: Program, pipeline_rank: int) -> list[float]:
-    kinds = (kind for kind, _, _, _ in program.lists[pipeline_rank])
-    held = held_after_each(program, pipeline_rank)
-    return [size for kind, size in zip(kinds, held, strict=True) if STREAM_OF[kind] is Stream.COMPUTE]
+    computes = program.coded(pipeline_rank).streams() == STREAMS.index(Stream.COMPUTE)
+    held: list[float] = np.array(held_after_each(program, pipeline_rank))[computes].tolist()
+    return held
 
 
 def held_after_each(program: Program, pipeline_rank: int) -> list[float]:
     """Return the bytes of activations on a rank after each instruction, also those that exchange."""
-    return program.keep(("held, each", pipeline_rank), lambda: list(accumulate(changes(program, pipeline_rank))))
+    return program.keep(("held, each", pipeline_rank), lambda: np.cumsum(changes(program, pipeline_rank)).tolist())
 
 
-def changes(program: Program, pipeline_rank: int) -> Iterator[float]:
-    """Yield the bytes that each instruction of a rank adds; negative if it frees them."""
-    lives: dict[int, _Life] = {}
-    unborn = _Life(program, pipeline_rank, {}, {})
-    for kind, stage, microbatch, part in program.lists[pipeline_rank]:
-        before = lives.get(microbatch, unborn)
-        lives[microbatch] = after = before.after(kind, stage, part)
-        yield after.total - before.total
+def changes(program: Program, pipeline_rank: int) -> NDArray[np.float64]:
+    """Return the bytes that each instruction of a rank adds; negative if it frees them."""
+    numbers = program.coded(pipeline_rank)
+    added = np.zeros(len(numbers.codes))
+    known: dict[bytes, list[float]] = {}
+    order = np.argsort(numbers.microbatches, kind="stable")
+    ends = np.flatnonzero(np.diff(numbers.microbatches[order])) + 1
+    for rows in np.split(order, ends):
+        # Most micro-batches go the same way.
+        way = numbers.codes[rows]
+        if way.tobytes() not in known:
+            known[way.tobytes()] = _totals(program, pipeline_rank, [numbers.works[code] for code in way.tolist()])
+        added[rows] = np.diff(known[way.tobytes()], prepend=0.0)
+    return added
+
+
+def _totals(program: Program, rank: int, works: Iterable[Work]) -> list[float]:
+    """Return the bytes that a micro-batch holds after each work."""
+    life, totals = _Life(program, rank), []
+    for work in works:
+        life.run(*work)
+        totals.append(life.total)
+    return totals
 
 
 class _Life:
-    """What one micro-batch holds on one rank at some point of its way.
-
-    Most micro-batches go the same way, so that each point of it is worked out once.
+    """What one micro-batch holds on one rank.
 
     Parameters
     ----------
     program, rank
         Whose micro-batch it is, and on which pipeline rank.
+
+    Attributes
+    ----------
     holders
         Tensors by who keeps them: a segment (stage and part), or a stage that has received them (part -1).
     gradients
         Of tensors at borders.
     """
 
-    def __init__(
-        self, program: Program, rank: int, holders: dict[tuple[int, int], Tensors], gradients: Tensors
-    ) -> None:
+    def __init__(self, program: Program, rank: int) -> None:
         self.program = program
         self.rank = rank
-        self.holders = holders
-        self.gradients = gradients
-        self.total = 0.0
-        self._following: dict[Work, _Life] = {}
+        self.holders: dict[tuple[int, int], Tensors] = {}
+        self.gradients: Tensors = {}
 
-    def after(self, kind: Kind, stage: int, part: int) -> _Life:
-        """Return what is held after one more instruction."""
-        work = (kind, stage, part)
-        if work not in self._following:
-            following = _Life(self.program, self.rank, dict(self.holders), dict(self.gradients))
-            following._run(kind, stage, part)
-            # Stages that follow each other on a rank hand over their border, and segments theirs: it lies there once.
-            alive = dict(following.gradients)
-            for tensors in following.holders.values():
-                alive |= tensors
-            following.total = sum(alive.values())
-            self._following[work] = following
-        return self._following[work]
+    @property
+    def total(self) -> float:
+        """Bytes that are held."""
+        # Stages that follow each other on a rank hand over their border, and segments theirs: it lies there once.
+        alive = dict(self.gradients)
+        for tensors in self.holders.values():
+            alive |= tensors
+        return sum(alive.values())
 
-    def _run(self, kind: Kind, index: int, part: int) -> None:
+    def run(self, kind: Kind, index: int, part: int) -> None:
         """Let one work change what is held."""
         program, stage = self.program, self.program.stages[index]
         match kind:
@@ -197,8 +206,12 @@ def _activations(program: Program, segment: Segment) -> Tensors:
 
 def _saved(program: Program, segment: Segment) -> Tensors:
     """Return the tensors that the layers of a segment save."""
-    inputs = [name for node in segment.nodes if node.layer.saves_input for name in node.inputs]
+    inputs = [name for node in segment.nodes for name in _saved_inputs(node)]
     return _tensors(program, [*inputs, *(node.name for node in segment.nodes if node.layer.saves_output)])
+
+
+def _saved_inputs(node: Node) -> list[str]:
+    return [name for position, name in enumerate(node.inputs) if node.layer.saves(position)]
 
 
 def _made_again(program: Program, segment: Segment) -> Tensors:
@@ -217,8 +230,8 @@ def _for_weights(program: Program, segment: Segment) -> Tensors:
         layer = node.layer
         if not layer.has_weights:
             continue
-        if layer.saves_input:
-            kept |= _tensors(program, node.inputs)
+        needed = [name for position, name in enumerate(node.inputs) if layer.saves_for_weights(position)]
+        kept |= _tensors(program, needed)
         kept |= _gradients(program, [_gradient_storage(graph, node, inside)])
         kept[f"in {node.name}"] = layer.extra_weight_bytes(
             graph.input_shapes(node), plan.microbatch_size, plan.itemsize

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from simulator.model.graph import INPUT, LayerGraph
 from simulator.model.layers.base import FLOAT_BYTES, INDEX_BYTES, count
 from simulator.plan.plan import Plan
+from simulator.program.coded import Coded, coded
 from simulator.program.instructions import (
     BACKWARD,
     COLLECTIVE_AXIS,
@@ -57,8 +58,8 @@ class Message:
     Parameters
     ----------
     operation
-        ``all_reduce``, ``all_gather``, ``reduce_scatter`` or ``send``; ``to_host`` and ``from_host`` between a device
-        and its host.
+        ``all_reduce``, ``all_gather``, ``reduce_scatter``, ``send`` or another that ``algorithms_of`` knows;
+        ``to_host`` and ``from_host`` between a device and its host.
     size
         Bytes of each rank's buffer; where ranks hold parts, of all parts together.
     """
@@ -137,16 +138,16 @@ class Program:
         """Whether all ranks of a pipeline meet before they update."""
         return self.plan.optimizer_barrier and self.plan.pp > 1
 
+    def coded(self, pipeline_rank: int) -> Coded:
+        """Return the list of a pipeline coordinate as numbers."""
+        return self.keep(("coded", pipeline_rank), lambda: coded(self.lists[pipeline_rank]))
+
     @cached_property
     def stages_with_split_backward(self) -> frozenset[int]:
         """Stages of ranks that split backward anywhere: they are built for it, and run whole backwards as I and W."""
-        return frozenset(
-            instruction.stage
-            for instructions in self.lists
-            if any(instruction.kind is Kind.W for instruction in instructions)
-            for instruction in instructions
-            if instruction.kind in BACKWARD
-        )
+        works = [self.coded(rank).works for rank in range(len(self.lists))]
+        split = (its for its in works if any(kind is Kind.W for kind, _, _ in its))
+        return frozenset(stage for its in split for kind, stage, _ in its if kind in BACKWARD)
 
     @cached_property
     def alike(self) -> tuple[tuple[int, ...], ...]:
@@ -187,8 +188,19 @@ class Program:
 
     def works(self, pipeline_rank: int) -> Counter[Instruction]:
         """Return how often a pipeline coordinate does each work in a step: all micro-batches do the same."""
-        counts = Counter((kind, stage, part) for kind, stage, _, part in self.lists[pipeline_rank])
-        return Counter({Instruction(kind, stage, -1, part): times for (kind, stage, part), times in counts.items()})
+        numbers = self.coded(pipeline_rank)
+        times = np.bincount(numbers.codes, minlength=len(numbers.works)).tolist()
+        works = (Instruction(kind, stage, -1, part) for kind, stage, part in numbers.works)
+        return Counter(dict(zip(works, times, strict=True)))
+
+    def kept_parameters(self, stage: int) -> int:
+        """Return the scalars of a stage's parameters, with those that fill up buckets that are shared out."""
+        its = self.stages[stage]
+        if not self.plan.updates_parts:
+            return its.num_parameters
+        shared = {name for bucket in its.buckets for name in bucket.nodes}
+        alone = sum(node.layer.num_parameters for node in its.nodes if node.name not in shared)
+        return alone + sum(bucket.elements for bucket in its.buckets)
 
     def updated_parameters(self, stage: int) -> int:
         """Return the scalars that one rank updates for a stage: all, or its part of each bucket that is shared out."""
@@ -254,12 +266,12 @@ class Program:
         # The larger side: what is gathered, or what is summed and shared out.
         size = max(self.tensor_bytes(node.inputs), self.tensor_bytes((node.name,)))
         again = instruction.kind in EXCHANGES_B and exchange.transient
-        return Message(operation, 2 * size if again else size)
+        return Message(*exchange.sent(operation, 2 * size if again else size))
 
     @cached_property
     def collectives(self) -> Mapping[Stream, tuple[Message, ...]]:
         """What process groups move, by stream, each once."""
-        works = dict.fromkeys((kind, stage, part) for each in self.lists for kind, stage, _, part in each)
+        works = dict.fromkeys(work for rank in range(len(self.lists)) for work in self.coded(rank).works)
         found: dict[Stream, dict[Message, None]] = {}
         for kind, stage, part in works:
             if kind in COLLECTIVE_AXIS:
@@ -283,14 +295,14 @@ class Program:
 
         ``dp`` joins all replicas of a parameter: those along dp and cp. Of these, ``dp_shard`` joins neighbours that
         share one copy out, all unless the plan is ``hsdp``, and ``dp_replicate`` those that hold the same part of
-        different copies; ``ep`` joins neighbours, which hold other experts each, and ``dp_expert`` the replicas of an
-        expert. With two pipelines a stage's copies are on rank
+        different copies; in the plan's ``expert_plane`` ``ep`` joins neighbours, which hold other experts each, and
+        ``dp_expert`` the replicas of an expert. With two pipelines a stage's copies are on rank
         c and on rank p - 1 - c of the pipeline, and their gradients are summed over both.
         """
         mesh, ep, sharers = self.plan.mesh, self.plan.ep, self.plan.replicas // self.plan.copies
         if axis in mesh.axes and axis != "dp":
             return mesh.group(rank, axis)
-        ranks = mesh.group(rank, "dp", "cp")
+        ranks = mesh.group(rank, *(self.plan.expert_plane if axis in ("ep", "dp_expert") else ("dp", "cp")))
         place = ranks.index(rank)
         if axis == "dp_replicate":
             return ranks[place % sharers :: sharers]
@@ -314,7 +326,7 @@ class Program:
         mesh, ep, copies = self.plan.mesh, self.plan.ep, self.plan.copies
         if axis in mesh.axes and axis != "dp":
             return mesh.group_table(axis)
-        table = mesh.group_table("dp", "cp")
+        table = mesh.group_table(*(self.plan.expert_plane if axis in ("ep", "dp_expert") else ("dp", "cp")))
         if axis == "dp_replicate":
             return table.reshape(len(table), copies, -1).transpose(0, 2, 1).reshape(-1, copies)
         if axis == "dp_shard":

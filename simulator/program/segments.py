@@ -34,7 +34,7 @@ def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...], pipelines
         Replicas of the stages on the same ranks; then gradients are reduced even without data parallelism.
     """
     ends = [*cuts[1:], len(graph.nodes)]
-    sizes = {"dp": plan.replicas, "dp_expert": plan.replicas // plan.ep}
+    sizes = {"dp": plan.replicas, "dp_expert": plan.expert_replicas}
     axes = tuple(axis for axis, size in sizes.items() if size * pipelines > 1 or plan.updates_on_host)
     stages = [_stage(graph, plan, index, *span, axes) for index, span in enumerate(zip(cuts, ends, strict=True))]
     return tuple(
@@ -46,7 +46,7 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, axes
     nodes = graph.nodes[first:end]
     blocks = _block_starts(nodes) if plan.recompute == "full" or plan.is_sharded else [0]
     units = recomputed_units(graph, plan, nodes, blocks)
-    buckets = block_buckets(nodes, blocks, axes) if plan.is_sharded else filled_buckets(nodes, plan, axes)
+    buckets = block_buckets(nodes, plan, blocks, axes) if plan.is_sharded else filled_buckets(nodes, plan, axes)
     starts = {unit.start for unit in units}
     starts |= {bucket.start for bucket in buckets} if plan.dp_overlap or plan.reduces_each else set()
     starts |= _behind_gathered(graph, nodes)

@@ -73,6 +73,8 @@ def read_early(program: Program, instructions: tuple[Instruction, ...]) -> tuple
     there: set[Work] = set()
     for instruction in instructions:
         kind, stage, _, part = instruction
+        if (kind, stage, part) in there:
+            continue
         there.add((kind, stage, part))
         for needed in gathered_to_read(program, stage, part) if kind is Kind.F else ():
             if needed not in there:

@@ -56,7 +56,7 @@ def _cores(plan: Plan, nodes: Sequence[Node], blocks: list[int]) -> Iterator[Uni
 def _keeps_more_than_inputs(graph: LayerGraph, nodes: Sequence[Node]) -> bool:
     """Return whether recomputing a block saves anything; backward of the block of the loss follows at once."""
     made = {node.name for node in nodes}
-    read = {graph.values[name] for node in nodes if node.layer.saves_input for name in node.inputs}
+    read = {graph.values[name] for node in nodes for place, name in enumerate(node.inputs) if node.layer.saves(place)}
     saved = (read & made) | {node.name for node in nodes if node.layer.saves_output}
     extra = any(node.layer.extra_saved_bytes(graph.input_shapes(node), 1, 1) for node in nodes)
     return graph.loss not in nodes and (bool(saved) or extra)

@@ -217,7 +217,7 @@ def _check_sharding(program: Program, rank: int) -> None:
         if times > 1:
             _fail(program, rank, instruction, f"appears {times} times, must appear once")
     found = fault(program, instructions) if program.plan.is_sharded else None
-    if Pass.GATHER_PARAM in program.passes:
+    if Pass.GATHER_PARAM in program.passes and program.plan.gathers_updates:
         found = found or read_early(program, instructions)
     if found:
         _fail(program, rank, *found)

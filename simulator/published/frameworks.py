@@ -94,10 +94,10 @@ FRAMEWORKS = (
     Framework(
         name="megatron-core",
         pattern=r"megatron-?(?:bridge|core|mcore)|nemo|dgxc",
-        settings={"gradient_dtype": "fp32", "dp_overlap": True},
+        settings={"gradient_dtype": "bf16", "dp_overlap": True},
         sequence_parallel=True,
-        source="Megatron-Bridge recipes: sequence_parallel with tensor parallelism, overlap_grad_reduce and "
-        "overlap_param_gather on, gradients accumulated in fp32",
+        source="Megatron-Bridge scripts/performance/configs: sequence_parallel with tensor parallelism, "
+        "overlap_grad_reduce and overlap_param_gather on, grad_reduce_in_fp32 = False",
     ),
     replace(
         MEGATRON,

@@ -7,6 +7,7 @@ from typing import Any
 
 from simulator.plan.schema import PlanSchema
 from simulator.published.draft import REFINES, STATED, Draft
+from simulator.published.experts import put_experts
 from simulator.published.frameworks import Framework, framework_of
 from simulator.published.precision import put_dtype
 from simulator.published.row import Row
@@ -54,6 +55,7 @@ def put_plan(plan: Draft, row: Row, layers: int | None) -> int | None:
     put_stages(plan, layers, int(plan.data.get("pp", 1)))
     put_dtype(plan, row)
     put_sharding(plan, row, framework)
+    put_experts(plan, row, framework)
     _put_precision_of_sums(plan, row, framework)
     _put_batch(plan, row, framework)
     _put_recompute(plan, row, layers)

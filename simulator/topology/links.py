@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from simulator.topology.layout import Ints
 from simulator.topology.link import Link
 
+LISTED = 2**22
+"""Links up to which their numbers are listed one by one: 32 MiB a column."""
+
 
 class Ends(NamedTuple):
     """Endpoints of a link, and what tells it from parallel ones (`#1`); its name is made of the three."""
@@ -66,6 +69,7 @@ class Links(Sequence[Link]):
         self._factors = dict(factors or {})
         self._first = [0, *accumulate(section.size for section in self._sections)]
         self._made: dict[int, Link] = {}
+        self._columns: dict[int, NDArray[np.float64]] = {}
 
     def __len__(self) -> int:
         return self._first[-1]
@@ -122,12 +126,8 @@ class Links(Sequence[Link]):
         return self._column(ids, 1)
 
     def _column(self, ids: Ints, column: int) -> NDArray[np.float64]:
-        if not self._sections:
-            return np.zeros(np.shape(ids))
-        if np.size(ids) > len(self):
-            # Each number is worked out once where many routes cross few links.
-            once = self._column(np.arange(len(self)), column)
-            return once[ids]
+        if len(self) <= LISTED:
+            return self._listed(column)[ids]
         table = np.array([numbers[column] for section in self._sections for numbers in section.numbers])
         periods = np.array([len(section.numbers) for section in self._sections])
         offsets = np.cumsum(periods) - periods
@@ -135,6 +135,12 @@ class Links(Sequence[Link]):
         section = np.searchsorted(firsts, ids, side="right") - 1
         values: NDArray[np.float64] = table[offsets[section] + (ids - firsts[section]) % periods[section]]
         return values
+
+    def _listed(self, column: int) -> NDArray[np.float64]:
+        if column not in self._columns:
+            own = [np.tile([each[column] for each in one.numbers], one.repeats) for one in self._sections]
+            self._columns[column] = np.concatenate([np.zeros(0), *own])
+        return self._columns[column]
 
     def classes(self) -> list[tuple[int, int, float, float]]:
         """Links that share bandwidth and latency: (id of the first, how many, bytes/s, seconds) of each class."""

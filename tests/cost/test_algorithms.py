@@ -1,15 +1,18 @@
 """Collective algorithms against closed forms, by hand."""
 
 from collections import Counter
+from itertools import combinations
 from typing import get_args
 
 import pytest
 
-from simulator.cost.algorithms import ALGORITHMS, OPERATIONS, GroupShape
+from simulator.cost.algorithms import ALGORITHMS, OPERATIONS, GroupShape, algorithms_of
+from simulator.cost.algorithms.expert_dispatch import PROTOCOLS, reached
 from simulator.cost.algorithms.ring import channels
 from simulator.cost.algorithms.ring_search import rings_over
 from simulator.cost.algorithms.tree import depth, parents, trees, twin
 from simulator.cost.group import Group, collective_seconds
+from simulator.cost.repertoire import shape_of
 from simulator.topology import Topology
 from simulator.topology.protocols import AlgorithmName, OperationName
 
@@ -47,6 +50,40 @@ def test_the_schema_knows_every_name() -> None:
 )
 def test_closed_forms_on_a_switch(star: Topology, operation: str, algorithm: str, seconds: float) -> None:
     assert collective_seconds(star, range(8), operation, S, algorithm) == pytest.approx(seconds)
+
+
+def brute_force(places: int, top_k: int, experts: int) -> float:
+    """Mean number of places that hold some of a token's experts, over all choices."""
+    choices = list(combinations(range(experts), top_k))
+    return sum(len({expert * places // experts for expert in choice}) for choice in choices) / len(choices)
+
+
+@pytest.mark.parametrize(("places", "top_k", "experts"), [(2, 2, 8), (4, 2, 8), (4, 3, 12), (8, 2, 8), (2, 8, 12)])
+def test_a_token_reaches_as_many_places_as_all_choices_say(places: int, top_k: int, experts: int) -> None:
+    assert places * reached(places, top_k, experts) == pytest.approx(brute_force(places, top_k, experts))
+
+
+def test_tokens_travel_once_to_each_rank_of_a_node(star: Topology) -> None:
+    """To 2 of 64 experts: 7 x P(rank) leave a card of the star."""
+    inside, _ = PROTOCOLS
+    seconds = inside.overhead + ALPHA + 7 * reached(8, 2, 64) * S * BETA / inside.efficiency
+    assert collective_seconds(star, range(8), "dispatch:2/64", S) == pytest.approx(seconds)
+
+
+def test_tokens_travel_once_to_each_node_on_their_rail(boxes: Topology) -> None:
+    """To all of 64 experts, so to the other 3 boxes: one copy to each, over a card of 2 GB/s and 5 us."""
+    _, between = PROTOCOLS
+    ranks = range(boxes.world_size)
+    (phase,) = algorithms_of("dispatch:64/64")[0].phases(shape_of(boxes, ranks))
+    local = boxes.world_size // 4
+    assert (phase.sources % local == phase.destinations % local).all()
+    seconds = between.overhead + 5e-6 + 3 * S / 2e9 / between.efficiency
+    assert collective_seconds(boxes, ranks, "dispatch:64/64", S) == pytest.approx(seconds)
+
+
+def test_there_is_no_dispatch_without_its_numbers(star: Topology) -> None:
+    with pytest.raises(ValueError, match="is no operation"):
+        collective_seconds(star, range(8), "dispatch", S)
 
 
 def test_a_message(star: Topology) -> None:

@@ -16,7 +16,7 @@ from simulator.model.layers.vocabulary import VocabularyMax, VocabularySum
 from simulator.plan.frameworks import FRAMEWORKS, NONE, TORCH_LOSS, Accumulation, Framework
 from simulator.program.instructions import Instruction
 
-CONSTANTS = [field.name for field in fields(Framework) if field.name not in ("source", "pairs_messages")]
+CONSTANTS = [field.name for field in fields(Framework) if field.name not in ("source", "pairs_messages", "mixture")]
 BLOCKING = "plan.p2p_overlap=false"
 
 
@@ -90,6 +90,23 @@ def test_cross_entropy_of_torch_moves_the_bytes_that_were_counted() -> None:
     for phase, counted in zip((Phase.FORWARD, Phase.INPUT_GRAD), TORCH_LOSS, strict=True):
         (kernel,) = framework_kernels(graph, node, phase, 3, 2, FRAMEWORKS["fsdp"])
         assert kernel.elements * 2 >= counted * 3 * sequence * classes
+
+
+def mixture_step(*changes: str) -> float:
+    changes = ("plan.dtype=bf16", "plan.framework=ddp", "plan.num_microbatches=1", *changes)
+    sizes = ("model.num_hidden_layers=2", "model.sequence_length=64")
+    run = load(
+        "mixtral-8x7b", "dgx-h100", "single", ["topology.node.count=2", "plan.dp=2", "plan.ep=2", *sizes, *changes]
+    )
+    return simulate(run.program, run.topology, Calibration())[0].step_time
+
+
+def test_the_host_of_a_mixture_holds_the_device_up_unless_graphs_are_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two mixtures, forward and backward, of a step that takes far less than a second."""
+    bare = mixture_step()
+    monkeypatch.setitem(FRAMEWORKS, "ddp", replace(FRAMEWORKS["ddp"], mixture=1.0))
+    assert 4.0 < mixture_step() < 4.0 + bare
+    assert mixture_step("plan.cuda_graphs=true") == pytest.approx(bare, rel=1e-9)
 
 
 @pytest.mark.parametrize("phase", [Phase.FORWARD, Phase.INPUT_GRAD])

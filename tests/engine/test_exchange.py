@@ -13,7 +13,7 @@ from tests.exchanged import ROWS, WIDTH, exchanged_graph
 
 @pytest.fixture
 def exchanged(lab: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(compiler, "shard_graph", lambda *_: exchanged_graph())
+    monkeypatch.setattr(compiler, "shard_graph", lambda *_, **__: exchanged_graph())
 
     def compile_plan(**plan: Any) -> Any:
         box = lab.box(2, lab.link("device", "switch", "1 MB/s"))

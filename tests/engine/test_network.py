@@ -18,6 +18,7 @@ class Demand(NamedTuple):
     size: float
     weights: Mapping[int, float]
     limit: float = INFINITE
+    latency: float = 0.0
 
 
 def ends(capacities: list[float], demands: list[Demand]) -> list[float]:
@@ -30,10 +31,11 @@ def ends(capacities: list[float], demands: list[Demand]) -> list[float]:
         def done() -> None:
             found[index] = env.now
 
-        network.start(demand.weights, demand.size, demand.limit, done)
+        fastest = network.alone(demand.weights, demand.limit)
+        network.start(demand.weights, demand.size, fastest, done, demand.latency)
 
     for index, demand in enumerate(demands):
-        timer = env.timeout(demand.begin)
+        timer = env.timeout(demand.begin - demand.latency)
         timer.callbacks.append(lambda _, index=index, demand=demand: start(index, demand))
     env.run()
     return found
@@ -113,6 +115,7 @@ def crowded(draw: st.DrawFn) -> tuple[list[float], list[Demand]]:
         size=st.sampled_from([0.25, 1.0, 2.0, 10.0]),
         weights=loads,
         limit=st.sampled_from([0.75, INFINITE]),
+        latency=st.just(0.0),
     )
     return capacities, draw(st.lists(demand, min_size=1, max_size=7))
 
@@ -121,3 +124,13 @@ def crowded(draw: st.DrawFn) -> tuple[list[float], list[Demand]]:
 def test_equals_the_textbook(case: tuple[list[float], list[Demand]]) -> None:
     capacities, demands = case
     assert ends(capacities, demands) == pytest.approx(textbook_ends(capacities, demands), rel=1e-9)
+
+
+@given(crowded(), st.data())
+def test_latency_before_bytes(case: tuple[list[float], list[Demand]], data: st.DataObject) -> None:
+    """Whoever is announced takes nothing before his bytes flow, though nobody else is there yet."""
+    capacities, demands = case
+    announced = [
+        demand._replace(latency=data.draw(st.sampled_from([0.0, demand.begin / 4, demand.begin]))) for demand in demands
+    ]
+    assert ends(capacities, announced) == pytest.approx(textbook_ends(capacities, demands), rel=1e-9)

@@ -14,6 +14,8 @@ from simulator.program.merging import Merging
 from simulator.program.tasks import tasks
 from simulator.results import Timeline
 
+VOCABULARY = {"vocab_parallel": True}
+SEQUENCE = {"vocab_parallel": True, "sequence_parallel": True}
 SCHEDULES = ["gpipe", "1f1b", "zb_h1", "interleaved_1f1b"]
 
 
@@ -39,7 +41,7 @@ def check(lab: Any, inputs: Inputs, *, folding: bool) -> None:
             assert point == pytest.approx(reference)
 
 
-@settings(max_examples=60)
+@settings(max_examples=80)
 @given(st.data())
 def test_as_one_by_one(lab: Any, data: st.DataObject) -> None:
     pp, dp, tp = data.draw(st.sampled_from([(1, 2, 2), (2, 1, 2), (2, 2, 2), (4, 1, 2), (1, 1, 4), (2, 2, 1)]))
@@ -53,7 +55,9 @@ def test_as_one_by_one(lab: Any, data: st.DataObject) -> None:
         "schedule": schedule,
         "num_microbatches": pp * data.draw(st.integers(1, 2)),
         "sharding": data.draw(st.sampled_from(["none", "fsdp"])),
-        "recompute": data.draw(st.sampled_from(["none", "full"])),
+        "recompute": data.draw(st.sampled_from(["none", "selective", "full"])),
+        **data.draw(st.sampled_from([SEQUENCE, VOCABULARY, {}] if tp > 1 else [{}])),
+        "framework": data.draw(st.sampled_from(["none", "none", "megatron-deepspeed"])),
         "p2p_overlap": data.draw(st.booleans()),
         "dp_overlap": data.draw(st.booleans()),
         "optimizer_barrier": data.draw(st.booleans()),

@@ -24,7 +24,7 @@ def main(cases: Path, out: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     rank = dist.get_rank()
-    setattr(compiler, "shard_graph", lambda *_: exchanged_graph())  # noqa: B010 - stands for a rewriting
+    setattr(compiler, "shard_graph", lambda *_, **__: exchanged_graph())  # noqa: B010 - stands for a rewriting
     for name, settings in json.loads(cases.read_text()).items():
         inputs = replace(load("mlp-tiny", "local-cpu", "single", settings), graph=exchanged_graph())
         runtime = Runtime(inputs, rank, Transport(inputs.program), torch.device("cpu"))

@@ -51,6 +51,7 @@ VOCABULARY, ROWS = "plan.vocab_parallel=true", "model.vocab_size=300"
 """Of tp 2, one rank has 256 rows and the other 44; of tp 4, one has nothing but padding."""
 
 SEQUENCE = "plan.sequence_parallel=true"
+WINDOW = ["model.sliding_window=3", "model.full_attention_every=2"]
 SELECTIVE = "plan.recompute=selective"
 FSDP = "plan.sharding=fsdp"
 GATHERED = "plan.context_parallel=all_gather"
@@ -313,6 +314,26 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     "mixtral-ep2-dp4": (4, "mixtral", 1, ["plan.dp=4", "plan.ep=2", BUCKETS, MOMENTUM]),
     "mixtral-ep4": (4, "mixtral", 2, ["plan.dp=4", "plan.ep=4", SGD]),
     "mixtral-ep2-tp2": (4, "mixtral", 2, ["plan.dp=2", "plan.ep=2", "plan.tp=2", SGD]),
+    "mixtral-ep2-deep_ep": (2, "mixtral", 2, ["plan.dp=2", "plan.ep=2", "plan.expert_dispatch=deep_ep", SGD]),
+    **{
+        f"mixtral-ep{ep}-tp2-whole-experts": (
+            4,
+            "mixtral",
+            2,
+            ["plan.dp=2", f"plan.ep={ep}", "plan.tp=2", SEQUENCE, "plan.expert_tp=1", *keys],
+        )
+        for ep, keys in {1: [SGD], 2: [ZERO1, BUCKETS, ADAM], 4: [RECOMPUTE, SGD]}.items()
+    },
+    **{
+        f"llama-tp2-window-{attention}": (
+            2,
+            "llama",
+            4,
+            ["plan.tp=2", f"plan.attention={attention}", *WINDOW, SGD],
+        )
+        for attention in ("math", "flash")
+    },
+    "llama-cp2-window": (2, "llama", 4, ["plan.cp=2", "plan.context_parallel=all_to_all", *WINDOW, SGD]),
     "mixtral-ep2-pp2-zb_h1": (4, "mixtral", 2, ["plan.dp=2", "plan.ep=2", "plan.pp=2", "plan.schedule=zb_h1", SGD]),
     "mixtral-ep2-recompute": (2, "mixtral", 2, ["plan.dp=2", "plan.ep=2", RECOMPUTE, SGD]),
     **{
@@ -326,6 +347,12 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
             (4, 4, "-offload", [OFFLOAD, EACH]),
         )
     },
+    "mixtral-ep2-dp2-tp2-fsdp-folded": (
+        4,
+        "mixtral",
+        2,
+        ["plan.dp=2", "plan.ep=2", "plan.tp=2", SEQUENCE, "plan.expert_tp=1", FSDP, SGD],
+    ),
     "mixtral-ep2-dp2-tp2-fsdp": (4, "mixtral", 2, ["plan.dp=2", "plan.ep=2", "plan.tp=2", FSDP, SGD]),
     "mixtral-ep2-dp2-pp2-zb_h1-fsdp": (
         4,
@@ -492,6 +519,15 @@ def test_mixed_rows_are_mixed() -> None:
         assert kinds == [set("BIW") if rows.stem == "mixed" else {"B"}] * (4 if rows == FOUR_RANKS else 2)
 
 
+def cut_over(inputs, rank: int, node, parameter: str) -> tuple[int, ...]:
+    """Return the ranks that have other parts of a rank's parameter; nobody has of a whole expert."""
+    if inputs.plan.folds_experts and parameter == "expert_weight":
+        return (rank,)
+    # A vocabulary that a pipeline shares is cut over its ranks.
+    shares = inputs.plan.vocab_pipeline and node.shard is Shard.VOCABULARY
+    return inputs.plan.mesh.group(rank, "pp" if shares else "tp")
+
+
 def gather(inputs, ranks: list[dict]) -> dict[str, torch.Tensor]:
     """Return whole parameters from the shards of all ranks."""
     mesh, program = inputs.plan.mesh, inputs.program
@@ -500,13 +536,12 @@ def gather(inputs, ranks: list[dict]) -> dict[str, torch.Tensor]:
     for rank, saved in enumerate(ranks):
         if all(mesh.coordinate(rank, axis) == 0 for axis in ("tp", "dp", "cp")):
             for name, (node, parameter) in saved["nodes"].items():
-                # A vocabulary that a pipeline shares is cut over its ranks.
-                shares = inputs.plan.vocab_pipeline and nodes[node].shard is Shard.VOCABULARY
                 experts = program.group(rank, "ep") if parameter == "expert_weight" else (rank,)
-                axis = "pp" if shares else "tp"
                 joined = [
                     join_shards(
-                        nodes[node], parameter, [ranks[other]["values"][name] for other in mesh.group(each, axis)]
+                        nodes[node],
+                        parameter,
+                        [ranks[other]["values"][name] for other in cut_over(inputs, each, nodes[node], parameter)],
                     )
                     for each in experts
                 ]

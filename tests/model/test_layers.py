@@ -117,6 +117,20 @@ def test_flash_attention_keeps_its_sums_alone_and_computes_the_scores_again() ->
     assert layer.extra_saved_bytes(inputs, 3, 2) == 4 * 3 * 4 * 5
 
 
+def test_a_window_is_a_band_of_the_square_where_attention_is_fused() -> None:
+    """16 queries of 4 heads see 4 keys of size 8 each; scores in memory are the whole square all the same."""
+    sizes = {"num_heads": 4, "num_kv_heads": 4, "head_dim": 8}
+    fused = Attention(**sizes, flash=True, window=4)
+    (band,) = fused.kernels(Phase.FORWARD, ((16, 96),), 1)
+    assert (band.flops, band.n, band.causal) == (2 * 2 * 4 * 16 * 4 * 8, 4, False)
+    (square,) = Attention(**sizes, flash=True).kernels(Phase.FORWARD, ((16, 96),), 1)
+    assert band.elements == square.elements
+    assert Attention(**sizes, flash=True, window=16).kernels(Phase.FORWARD, ((16, 96),), 1) == (square,)
+    assert Attention(**sizes, window=4).flops(Phase.FORWARD, ((16, 96),)) == Attention(**sizes).flops(
+        Phase.FORWARD, ((16, 96),)
+    )
+
+
 def test_qkv() -> None:
     layer, inputs = Qkv(hidden=8, num_heads=4, num_kv_heads=2, head_dim=3, qk_norm=True, rope=True), ((5, 8),)
     assert layer.output_shape(inputs) == (5, (4 + 2 + 2) * 3)

@@ -97,6 +97,8 @@ PUBLISHED = {
     "deepseek-v2-lite": ("15706484224", CARD),
     "deepseek-v2": ("235741434880", CARD),
     "deepseek-v3": ("671e9", "arXiv 2412.19437, abstract"),
+    "gpt-oss-20b": ("20.9e9", "arXiv 2508.10925, abstract of the model card"),
+    "gpt-oss-120b": ("116.8e9", "arXiv 2508.10925, abstract of the model card"),
     "gemma-2b": ("2506172416", CARD),
     "gemma-7b": ("8537680896", CARD),
     "gemma2-2b": ("2614341888", CARD),

@@ -11,6 +11,7 @@ from simulator.program import Instruction, Kind
 MODELS = [("mixtral-8x7b", 4), ("deepseek-v2-lite", 8)]
 ONE = "microbatch_size=1"
 SMALL = "model.num_hidden_layers=2"
+EXPERTS = ("block0.experts1", "block0.experts2")
 
 
 def exchanges(inputs: Any) -> list[Any]:
@@ -100,6 +101,41 @@ def test_an_expert_that_one_rank_has_alone_stays_whole(planned: Any) -> None:
     assert program.updated_parameters(0) > experts == 2 * 3 * 4096 * 14336
 
 
+FOLDED = ("tp=2", "sequence_parallel=true", "expert_tp=1", SMALL)
+
+
+@pytest.mark.parametrize("ep", [1, 2, 4, 8])
+def test_folded_ranks_hold_whole_experts_and_their_own_tokens(planned: Any, ep: int) -> None:
+    """8 ranks in 4 pairs: an expert is on 8 / ep of them; the router sees half of the sequence on each."""
+    inputs = planned("mixtral-8x7b", 8, f"ep={ep}", ONE, *FOLDED)
+    program, graph = inputs.program, inputs.program.graph
+    experts = graph.by_name["block0.experts1"].layer
+    assert experts.num_parameters * ep == inputs.graph.by_name["block0.experts1"].layer.num_parameters
+    assert graph.shape("block0.router") == (2048, 8)
+    work = {name: graph.by_name[name].layer.flops("F", graph.input_shapes(graph.by_name[name])) for name in EXPERTS}
+    whole = {node.name: node.layer.flops("F", inputs.graph.input_shapes(node)) for node in inputs.graph.nodes}
+    assert {name: 2 * flops for name, flops in work.items()} == {name: whole[name] for name in EXPERTS}
+    replicas = program.group(0, "dp_expert")
+    assert (program.group(0, "ep"), len(replicas)) == (tuple(range(ep)), 8 // ep)
+    assert "block0.experts1" not in {node.name for node in program.stages[0].partial}
+    assert [tuple(each) for each in program.group_table("ep").tolist()] == program.groups("ep")
+    assert sorted(tuple(each) for each in program.group_table("dp_expert").tolist()) == sorted(
+        program.groups("dp_expert")
+    )
+
+
+def test_a_dispatch_moves_each_token_once(planned: Any) -> None:
+    """Half of the bytes of an all-to-all with two experts a token."""
+    inputs = planned("mixtral-8x7b", 4, "ep=4", "expert_dispatch=deep_ep", ONE, "model.num_hidden_layers=1")
+    (stage,) = inputs.program.stages
+    moved = [
+        inputs.program.message(Instruction(segment.forward, 0, 0, part))
+        for part, segment in enumerate(stage.segments)
+        if isinstance(segment.exchange, ExpertExchange)
+    ]
+    assert [(each.operation, each.size) for each in moved] == [("dispatch:2/8", 4096 * 4096 * 4)] * 2
+
+
 @pytest.mark.parametrize("imbalance", [1.1, 1.3, 2.7])
 @pytest.mark.parametrize("rows", [1, 24, 999, 8191])
 def test_rows_come_back_as_many_as_went(rows: int, imbalance: float) -> None:
@@ -120,6 +156,10 @@ def test_rows_come_back_as_many_as_went(rows: int, imbalance: float) -> None:
             ("ep=2", "sharding=hsdp", "dp_shard=4"),
             r"an expert's dp \* cp / ep = 4 replicas are 2 ranks apart; set sharding: fsdp",
         ),
+        ("mixtral-8x7b", 8, ("tp=2", "ep=8"), r"8 does not divide dp\(4\) \* cp\(1\) = 4 .*ep 4, or expert_tp: 1"),
+        ("mixtral-8x7b", 8, ("tp=2", "expert_tp=1"), "without sequence_parallel they have the same tokens"),
+        ("mixtral-8x7b", 8, ("tp=4", "expert_tp=2"), r"2 is neither 1 nor tp\(4\)"),
+        ("mixtral-8x7b", 6, ("ep=4", *FOLDED[:3]), r"4 does not divide dp\(3\) \* cp\(1\) \* tp\(2\) = 6"),
     ],
 )
 def test_what_cannot_be_shared_out_is_refused(

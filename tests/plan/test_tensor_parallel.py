@@ -161,7 +161,7 @@ def test_ranks_that_outnumber_key_value_heads_join_parts_of_them(planned: Any) -
             "llama3-8b",
             8,
             ("model.num_attention_heads=48", "model.num_key_value_heads=12", "model.head_dim=64"),
-            "8 does not divide the key-value heads of block0.attention = 12 (remainder 4); legal neighbour: tp 6 or 12",
+            "8 does not divide the key-value heads of block0.attention = 12 (remainder 4); legal neighbour: tp 4",
         ),
         ("qwen3-8b", 16, (), "16 does not divide the key-value heads of block0.attention = 8 (remainder 8)"),
         (

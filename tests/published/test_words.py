@@ -5,6 +5,7 @@ import pytest
 from simulator.published import Row, peak_bytes, step_seconds
 from simulator.published.chips import Chip, chip_of, device_for
 from simulator.published.draft import Draft
+from simulator.published.experts import put_experts
 from simulator.published.frameworks import attention_of, framework_of
 from simulator.published.network import node_bandwidth
 from simulator.published.precision import put_dtype
@@ -208,3 +209,35 @@ def test_numbers_are_read_leniently_and_nonsense_is_reported() -> None:
         None,
     )
     assert [each.key for each in given.problems.diagnostics] == ["layers", "hidden"]
+
+
+BRIDGE = {"framework": "Megatron-Bridge / Megatron-Core", "experts": "128"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "keys"),
+    [
+        ({"model": "DeepSeekV3", "hardware": "H100", "notes": "release 25.09"}, {"expert_dispatch": "deep_ep"}),
+        (
+            {"model": "Qwen3_235B_a22B", "hardware": "GB200-NVL72", "notes": "release 26.04"},
+            {"expert_dispatch": "deep_ep", "cuda_graphs": True},
+        ),
+        ({"model": "Qwen3_235B_a22B", "hardware": "B200-SXM", "notes": "release 26.04"}, {}),
+        ({"model": "Qwen3_30B_a3B", "hardware": "B200-SXM", "notes": "release 26.02"}, {}),
+        ({"model": "DeepSeekV3", "hardware": "B200", "notes": "release 25.09; tokendrop"}, {"cuda_graphs": True}),
+        ({"model": "LLAMA3_70B", "hardware": "GB200-NVL72", "experts": ""}, {}),
+    ],
+)
+def test_recipes_say_how_experts_are_reached(cells: dict[str, str], keys: dict[str, object]) -> None:
+    given = row(**(BRIDGE | cells))
+    plan = Draft()
+    put_experts(plan, given, framework_of(given))
+    assert plan.data == keys
+
+
+def test_recipes_keep_experts_whole_on_each_tensor_parallel_rank() -> None:
+    given = row(**BRIDGE, model="Qwen3_235B_a22B", hardware="H100")
+    plan = Draft()
+    plan.put("tp", 2)
+    put_experts(plan, given, framework_of(given))
+    assert plan.data == {"tp": 2, "expert_tp": 1}

@@ -9,6 +9,8 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.topology.protocols import Protocol
+
 OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "shift", "send")
 """Operations on a group; in a `shift` each member sends to the next, in a `send` the first one to the second."""
 
@@ -105,6 +107,8 @@ class Algorithm:
         Communication libraries choose it by themselves; others must be named.
     source
         Where it is described.
+    protocols
+        What it costs where the topology says nothing: of a library of its own, beside the cluster's.
     """
 
     name: str
@@ -113,6 +117,7 @@ class Algorithm:
     applies: Callable[[GroupShape], bool] = always
     in_libraries: bool = False
     source: str
+    protocols: tuple[Protocol, ...] = ()
 
 
 def hops(pairs: Iterable[tuple[int, int]], fraction: float, repeats: int = 1) -> Phase:

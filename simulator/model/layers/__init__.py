@@ -24,6 +24,7 @@ from simulator.model.layers.qkv import Qkv
 from simulator.model.layers.qkv_share import OwnHeads, QkvShare
 from simulator.model.layers.slice import Slice
 from simulator.model.layers.tokens import FirstToken, Tokens
+from simulator.model.layers.traced import Operation, Traced, TracedLoss, TracedSpec
 
 AnyLayerSpec = (
     LinearSpec
@@ -37,6 +38,7 @@ AnyLayerSpec = (
     | AddSpec
     | PoolSpec
     | FlattenSpec
+    | TracedSpec
     | DropoutSpec
 )
 
@@ -69,6 +71,7 @@ __all__ = [
     "MeanSquaredError",
     "MergeBlocks",
     "Norm",
+    "Operation",
     "OwnHeads",
     "Phase",
     "Pool",
@@ -79,5 +82,8 @@ __all__ = [
     "ShapeError",
     "Slice",
     "Tokens",
+    "Traced",
+    "TracedLoss",
+    "TracedSpec",
     "count",
 ]

@@ -36,6 +36,9 @@ class Attention(Layer):
         Mask the future. FLOPs are counted for the full square either way, as PaLM appendix B and torchtitan do.
     flash
         Whether one kernel does it all without writing the scores to memory.
+    window
+        Keys that a query sees, its own the last of them (sliding window, arXiv 2004.05150); None for all before it. A
+        fused kernel computes the band alone, a materialised one the whole square.
     dropout
         Share of the weights of the values that is dropped.
 
@@ -53,6 +56,7 @@ class Attention(Layer):
     head_dim: int
     causal: bool = True
     flash: bool = False
+    window: int | None = None
     dropout: float = 0.0
 
     kind: ClassVar[str] = "attention"
@@ -93,9 +97,18 @@ class Attention(Layer):
         if phase is Phase.WEIGHT_GRAD:
             return ()
         if self.flash:
-            shape = {"batch": groups, "queries": queries, "keys": keys, "size": self.head_dim}
-            shape |= {"value_size": self.head_dim, "shared": self.num_heads // self.num_kv_heads}
-            return (fused_attention(**shape, causal=self.causal, backward=phase is Phase.INPUT_GRAD),)
+            fused = fused_attention(
+                batch=groups,
+                queries=queries,
+                keys=keys,
+                size=self.head_dim,
+                value_size=self.head_dim,
+                shared=self.num_heads // self.num_kv_heads,
+                causal=self.causal,
+                backward=phase is Phase.INPUT_GRAD,
+                window=self.window,
+            )
+            return (fused,)
         square = groups * queries * keys
         scores = matmul(queries, keys, self.head_dim, groups)
         context = matmul(queries, self.head_dim, keys, groups)

@@ -95,7 +95,16 @@ def grouped_matmul_of_weights(rows: float, n: int, k: int, groups: int) -> Kerne
 
 
 def fused_attention(
-    *, batch: int, queries: int, keys: int, size: int, value_size: int, shared: int, causal: bool, backward: bool
+    *,
+    batch: int,
+    queries: int,
+    keys: int,
+    size: int,
+    value_size: int,
+    shared: int,
+    causal: bool,
+    backward: bool,
+    window: int | None = None,
 ) -> Kernel:
     """Return the kernel of attention that never writes the scores to memory (Dao et al. 2022, arXiv 2205.14135).
 
@@ -116,9 +125,14 @@ def fused_attention(
         Leaves out what the mask hides; the FLOPs say the whole square all the same.
     backward
         Which direction.
+    window
+        Keys that a query sees where they are fewer: then all that is computed is a band of this width, nothing of which
+        a mask hides but at the beginning.
     """
-    scores, context = 2.0 * batch * queries * keys * size, 2.0 * batch * queries * keys * value_size
     own, others = batch * queries * (size + value_size), batch / shared * keys * (size + value_size)
+    if window and window < keys:
+        keys, causal = window, False
+    scores, context = 2.0 * batch * queries * keys * size, 2.0 * batch * queries * keys * value_size
     # Forward reads q, k and v and writes the output; backward reads all four and moves a gradient for each.
     elements = (2 if backward else 1) * (own + others)
     flops, repeated = (2 * (scores + context), scores) if backward else (scores + context, 0.0)
@@ -197,6 +211,14 @@ class Layer:
         """Return bytes that the weight gradient alone needs beyond the input and the gradient of the output."""
         return 0.0
 
+    def saves(self, position: int) -> bool:
+        """Return whether backward needs one of the inputs, by its place."""
+        return self.saves_input
+
+    def saves_for_weights(self, position: int) -> bool:
+        """Return whether weight gradients need one of the inputs: what stands behind the first says where rows go."""
+        return position == 0 and self.saves(position)
+
     def gradient_bytes_inside(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
         """Return bytes of gradients between the kernels of the layer's own backward, the most that live at once."""
         return 0.0
@@ -225,10 +247,11 @@ class Layer:
 
 
 class LayerSpec(StrictModel):
-    """YAML keys that every entry of an explicit ``layers:`` list has."""
+    """YAML keys that every entry of an explicit ``layers:`` list has; without ``block`` a layer is one by itself."""
 
     name: str | None = None
     inputs: list[str] | None = None
+    block: str | None = None
 
     def expand(self, inputs: tuple[Shape, ...]) -> tuple[tuple[str, Layer], ...]:
         """Return what the entry stands for: (suffix of the name, layer), each reading the one before."""

@@ -88,6 +88,10 @@ class Exchange(Layer):
             sizes[self.joined] *= self.num_ranks
         return tuple(sizes)
 
+    def sent(self, operation: str, size: float) -> tuple[str, float]:
+        """Return what ranks run for one of the layer's operations on a tensor of ``size`` bytes, and its own size."""
+        return operation, size
+
     def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:
         """Return nothing: what ranks do to exchange tensors is part of the message's time."""
         return ()

@@ -82,6 +82,7 @@ class LinearSpec(LayerSpec):
     in_features: PositiveInt | None = None
     bias: bool = True
     num_parts: PositiveInt = 1
+    weight_of: str = ""
 
     def build(self, inputs: tuple[Shape, ...]) -> Linear:
         """Return the layer for this input."""
@@ -95,4 +96,5 @@ class LinearSpec(LayerSpec):
             out_features=self.out_features,
             bias=self.bias,
             num_parts=self.num_parts,
+            weight_of=self.weight_of,
         )

@@ -65,9 +65,10 @@ class NormSpec(LayerSpec):
 
     kind: Literal["norm"]
     function: Function = "layer"
+    bias: bool = True
 
     def build(self, inputs: tuple[Shape, ...]) -> Norm:
         """Return the layer for this input."""
         if not inputs[0]:
             raise ShapeError("norm needs at least one axis, got a scalar")
-        return Norm(features=inputs[0][-1], function=self.function)
+        return Norm(features=inputs[0][-1], function=self.function, bias=self.bias)

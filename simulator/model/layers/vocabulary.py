@@ -45,6 +45,10 @@ class VocabularyEmbedding(Embedding):
         """Return bytes of the rows' numbers on this rank and of the mask."""
         return float((INDEX_BYTES + FLAG_BYTES) * batch * count(inputs[0]))
 
+    def extra_weight_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
+        """Return bytes of the rows' numbers."""
+        return float(INDEX_BYTES * batch * count(inputs[0]))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Positions(Layer):

@@ -17,8 +17,13 @@ def insert_recomputation(program: Program) -> Program:
     section 5): one forward more for activations of one block at a time.
     """
     again = {
-        (stage.index, part): _pieces(stage, part) for stage in program.stages for part in program.parts(stage.index)
+        (stage.index, part): pieces
+        for stage in program.stages
+        for part in program.parts(stage.index)
+        if (pieces := _pieces(stage, part))
     }
+    if not again:
+        return program.lowered(Pass.RECOMPUTE, program.lists)
     lists = (
         tuple(
             each

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import itemgetter
 
 from simulator.program.instructions import Instruction, Kind
 from simulator.program.program import Pass, Program
@@ -26,12 +27,17 @@ def _lower(program: Program, instructions: tuple[Instruction, ...]) -> tuple[Ins
     held: list[Instruction] = []
     each = program.plan.reduces_each
     overlap = (program.plan.dp_overlap or each) and program.pipelines == 1
-    keys = [(i.stage, i.part, i.microbatch if each else -1) for i in instructions]
-    last = {keys[place]: place for place, i in enumerate(instructions) if i.kind in (Kind.B, Kind.W)}
-    for position, instruction in enumerate(instructions):
-        lowered.append(instruction)
-        if last.get(keys[position]) == position:
-            (lowered if overlap else held).extend(_reductions(program, *keys[position]))
+    last = {
+        (stage, part, microbatch if each else -1): place
+        for place, (kind, stage, microbatch, part) in enumerate(instructions)
+        if kind in (Kind.B, Kind.W)
+    }
+    begin = 0
+    for key, place in sorted(last.items(), key=itemgetter(1)):
+        lowered += instructions[begin : place + 1]
+        (lowered if overlap else held).extend(_reductions(program, *key))
+        begin = place + 1
+    lowered += instructions[begin:]
     held.sort(key=lambda reduction: program.model_stage(reduction.stage) if program.pipelines > 1 else 0)
     return (*lowered, *held)
 
