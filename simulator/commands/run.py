@@ -8,10 +8,12 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 
 from simulator.commands.options import (
+    CheckEvery,
     Format,
     Model,
     Output,
     Plan,
+    Resume,
     Settings,
     Steps,
     Timeout,
@@ -33,6 +35,12 @@ def run(
         int, Parameter(help="Steps before those that are recorded.", validator=validators.Number(gte=0))
     ] = 3,
     timeout: Timeout = 60.0,
+    checkpoint_every: Annotated[
+        int,
+        Parameter(help="Steps between checkpoints, to --resume from; 0: none.", validator=validators.Number(gte=0)),
+    ] = 0,
+    check_every: CheckEvery = 10,
+    resume: Resume = None,
     trace: Annotated[Path | None, Parameter(help="Write a trace of the median step for Perfetto.")] = None,
     format: Format = "table",
 ) -> int:
@@ -41,13 +49,13 @@ def run(
     Starts ``torchrun -m executor`` with one process a device of the topology. Writes ``measured.json.gz`` for `plancast
     compare`. On several machines start torchrun yourself, with the same options after ``-m executor``.
     """
-    from simulator.commands.options import run_folder
+    from simulator.commands.options import output_folder
     from simulator.launch import Launch
     from simulator.launch import run as launch_run
     from simulator.planning.fit import require_fit
     from simulator.results.recording import Recording
 
-    out = output or run_folder("run")
+    out = output_folder("run", output, resume)
     launch = Launch(
         models=[model],
         topology=topology,
@@ -57,6 +65,9 @@ def run(
         steps=steps,
         warmup=warmup,
         timeout=timeout,
+        checkpoint_every=checkpoint_every,
+        check_every=check_every,
+        resume=resume is not None,
     )
     require_fit(launch.jobs())
     (name,) = launch_run(launch)
@@ -67,8 +78,11 @@ def run(
 
         middle = sorted(recording.steps, key=lambda step: step.step_time)[len(recording.steps) // 2]
         write_trace(trace, {"measured": middle})
-    from simulator.reports.measured import render, summary
+    from simulator.reports.measured import render, slow_ranks, summary
+    from simulator.reports.terminal import note
 
+    for line in slow_ranks(recording):
+        note(f"note: {line}")
     result = {"recording": str(path), **summary(recording)}
     if format == "json":
         print_json(result)

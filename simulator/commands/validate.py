@@ -10,10 +10,12 @@ from cyclopts import Parameter, validators
 from simulator.commands.options import (
     OUT_OF_TOLERANCE,
     CalibrationFile,
+    CheckEvery,
     Format,
     Models,
     Output,
     Plans,
+    Resume,
     Rounds,
     Settings,
     Steps,
@@ -36,6 +38,8 @@ def validate(
     rounds: Rounds = 6,
     steps: Steps = 4,
     timeout: Timeout = 60.0,
+    check_every: CheckEvery = 10,
+    resume: Resume = None,
     dry_run: Annotated[
         bool, Parameter(name="--dry-run", negative=(), help="Run single ranks of a cluster without its devices.")
     ] = False,
@@ -58,7 +62,7 @@ def validate(
     """
     if dry_run or world is not None or ranks is not None:
         return _dry_run(dry_run, model, topology, plan, settings, world, ranks, format)
-    from simulator.commands.options import fraction, run_folder
+    from simulator.commands.options import fraction, output_folder
     from simulator.launch import Launch
     from simulator.planning import load_calibration
     from simulator.planning.validate import validate as validate_plans
@@ -66,7 +70,7 @@ def validate(
 
     allowed = fraction("--tolerance", tolerance)
     earlier = load_calibration(calibration) if calibration else None
-    out = output or run_folder("validate")
+    out = output_folder("validate", output, resume)
     launch = Launch(
         models=model,
         topology=topology,
@@ -76,6 +80,8 @@ def validate(
         rounds=rounds,
         steps=steps,
         timeout=timeout,
+        check_every=check_every,
+        resume=resume is not None,
     )
     results = validate_plans(launch, earlier)
     save(out, results)

@@ -14,7 +14,8 @@ AXES = ("pp", "dp", "cp", "tp", "ep", "dp_expert", "dp_shard", "dp_replicate")
 
 def laid_out(program: Program, sizes: tuple[int, ...], ep: int, axes: tuple[str, ...] = AXES[:4]) -> Program:
     """Return the program on another mesh."""
-    return replace(program, plan=replace(program.plan, mesh=Mesh(axes, sizes), ep=ep))
+    mesh = Mesh(axes, sizes)
+    return replace(program, plan=replace(program.plan, mesh=mesh, ep=ep, expert_tp=mesh.size("tp")))
 
 
 def test_experts_are_on_neighbours_of_a_plane(program: Any) -> None:
