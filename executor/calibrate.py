@@ -27,7 +27,7 @@ from executor.stage import TARGET
 from simulator.cost.calibration import Calibration, layer_key, message_key, update_key
 from simulator.model.graph import Node
 from simulator.plan.plan import Optimizer
-from simulator.program.instructions import STREAMS_OF_GROUPS, Instruction, Kind, Stream
+from simulator.program.instructions import ALONE, STREAMS_OF_GROUPS, Instruction, Kind, Stream
 from simulator.units import parse_bytes, parse_seconds
 
 BURST = parse_seconds("3 ms")
@@ -165,10 +165,7 @@ class Calibrator:
         streams: dict[tuple[Stream, str], None] = {}
         for instructions in program.lists:
             for instruction in instructions:
-                if instruction.stream is not Stream.COMPUTE and instruction.stream not in (
-                    Stream.RECV_F,
-                    Stream.RECV_B,
-                ):
+                if instruction.stream not in (*ALONE, Stream.RECV_F, Stream.RECV_B):
                     message = program.message(instruction)
                     found[(instruction.stream, message.operation, message.size)] = None
                     streams[(instruction.stream, message.operation)] = None

@@ -17,7 +17,22 @@ from executor.lanes import Message
 from executor.transport import Transport
 from simulator.cost import Calibration, ComputeCost
 from simulator.load import Inputs
-from simulator.program.instructions import RECEIVES, SENDS, Instruction, Kind, Stream
+from simulator.program.instructions import HOST_LINK, RECEIVES, SENDS, Instruction, Kind, Stream
+
+
+class _Timer:
+    """A copy that is done at a time."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+
+    def is_completed(self) -> bool:
+        """Return whether it is done."""
+        return time.perf_counter() >= self._deadline
+
+    def wait(self) -> None:
+        """Wait until it is."""
+        time.sleep(max(0.0, self._deadline - time.perf_counter()))
 
 
 class Emulated(Interpreter):
@@ -34,6 +49,8 @@ class Emulated(Interpreter):
             return self._send
         if kind in RECEIVES:
             return self._receive
+        if Instruction(kind, 0).stream in HOST_LINK:
+            return self._copy
         return self._compute if Instruction(kind, 0).stream is Stream.COMPUTE else self._collective
 
     def _compute(self, instruction: Instruction) -> None:
@@ -41,6 +58,10 @@ class Emulated(Interpreter):
         deadline = time.perf_counter() + self.cost.seconds(instruction)
         while (left := deadline - time.perf_counter()) > 0:
             time.sleep(left)
+
+    def _copy(self, instruction: Instruction) -> Message:
+        """Let the predicted time of a copy over the host link pass beside what follows."""
+        return [_Timer(time.perf_counter() + self.cost.seconds(instruction))], None
 
     def _send(self, instruction: Instruction) -> Message:
         buffer, peer = self._buffer(instruction), self.peer(instruction)

@@ -16,13 +16,13 @@ from typing import Protocol
 import torch
 
 from executor.transport import Handle
-from simulator.program.instructions import PARAMETER_GATHERS, RECEIVES, SENDS, SUMS, Instruction, Kind, Lane
+from simulator.program.instructions import PARAMETER_GATHERS, RECEIVES, SENDS, SUMS, UNSHARDS, Instruction, Kind, Lane
 from simulator.units import parse_seconds
 
 MILLISECOND = parse_seconds("1 ms")
 """torch's unit of elapsed time between CUDA events, in seconds."""
 
-AWAITED = (*RECEIVES, Kind.UNSHARD, *PARAMETER_GATHERS.values())
+AWAITED = (*RECEIVES, *UNSHARDS.values(), Kind.PARAM_FROM_HOST, *PARAMETER_GATHERS.values())
 """Kinds that come long before they are needed, so that a thread of their own must tell when they were there."""
 
 WATCHED = (*SENDS, Kind.PP_F, Kind.ROOT_B)

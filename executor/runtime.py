@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from executor.data import Data
 from executor.exchange import exchange, exchange_back
 from executor.interpreter import Interpreter, border
 from executor.lanes import Message
+from executor.offload import HostBucket
 from executor.optimizer import Gradients, Update, fold_gradients, gradient_of
 from executor.places import places_of
 from executor.routing import Route, routed_by
@@ -31,6 +32,7 @@ from simulator.program.instructions import (
     PARAMETER_GATHERS,
     REDUCTIONS,
     STREAM_OF,
+    UNSHARDS,
     Instruction,
     Kind,
 )
@@ -63,14 +65,12 @@ class Runtime(Interpreter):
             if module.stage.num_parameters
         }
         self.shared: dict[int, list[SharedBucket]] = {}
-        if plan.updates_parts:
+        if plan.updates_parts or plan.updates_on_host:
             self.shared = {index: self._share(index, gradients) for index, gradients in self.gradients.items()}
-        self.updated: dict[int, list[nn.Parameter]] = {
-            index: [*(bucket.part for bucket in self.shared[index]), *self.gradients[index].alone]
-            if index in self.shared
-            else list(module.parameters())
-            for index, module in self.stages.items()
-        }
+        self.hosted: dict[int, list[HostBucket]] = {}
+        if plan.updates_on_host:
+            self.hosted = {index: [HostBucket(each) for each in buckets] for index, buckets in self.shared.items()}
+        self.updated = {index: list(self._updated(index)) for index in self.stages}
         self.updates = {index: Update(parameters, plan.optimizer) for index, parameters in self.updated.items()}
         self.data = Data(inputs.graph, plan, mesh.coordinate(rank, "dp"), self.dtype, device, places)
         self.microbatches: dict[tuple[int, int], Microbatch] = {}
@@ -87,28 +87,40 @@ class Runtime(Interpreter):
             Kind.RECV_F: self._receive_forward,
             Kind.SEND_B: self._send_backward,
             Kind.RECV_B: self._receive_backward,
-            Kind.UNSHARD: self._unshard,
+            **dict.fromkeys(UNSHARDS.values(), self._unshard),
             Kind.RESHARD: self._reshard,
             **dict.fromkeys(REDUCTIONS.values(), self._reduce_grad),
             Kind.REDUCE_COPIES: self._reduce_copies,
+            Kind.GRAD_TO_HOST: self._gradient_to_host,
+            Kind.PARAM_FROM_HOST: self._parameter_from_host,
             **dict.fromkeys(PARAMETER_GATHERS.values(), self._unshard),
             Kind.REDUCE_TP_GRAD: self._reduce_partial,
             Kind.BARRIER: self._barrier,
             Kind.OPTIM: self._optim,
         }
 
+    def _updated(self, stage: int) -> Iterable[nn.Parameter]:
+        """Return what is updated of a stage: its parameters, this rank's parts of them, or these on the host."""
+        if stage in self.hosted:
+            return [bucket.parameter for bucket in self.hosted[stage]]
+        if stage in self.shared:
+            return [*(bucket.part for bucket in self.shared[stage]), *self.gradients[stage].alone]
+        return self.stages[stage].parameters()
+
     def _share(self, stage: int, gradients: Gradients) -> list[SharedBucket]:
         plan, shared = self.inputs.plan, []
         for index, bucket in enumerate(self.program.stages[stage].buckets):
-            replicas = self.program.group(self.rank, COLLECTIVE_AXIS[bucket.reduction])
+            replicas: tuple[int, ...] = (self.rank,)
+            if plan.updates_parts:
+                replicas = self.program.group(self.rank, COLLECTIVE_AXIS[bucket.reduction])
             shared.append(
                 SharedBucket(
                     gradients.parameters[index],
                     gradients.buckets[index],
                     len(replicas),
                     replicas.index(self.rank),
-                    keeps_whole=plan.gathers_updates,
-                    sums_parts=plan.reduces_each,
+                    keeps_whole=not (plan.is_sharded and self.program.is_replicated(bucket)),
+                    sums_parts=plan.reduces_each and not plan.updates_on_host,
                 )
             )
         return shared
@@ -118,6 +130,8 @@ class Runtime(Interpreter):
         """Make all parameters that are shared out whole for a while; all replicas must do so together."""
         for stage, buckets in self.shared.items():
             for bucket, each in zip(buckets, self.program.stages[stage].buckets, strict=True):
+                if not self.inputs.plan.updates_parts or not self.program.is_replicated(each):
+                    continue
                 bucket.allocate()
                 stream = STREAM_OF[PARAMETER_GATHERS[each.axis]]
                 self.transport.all_gather(stream, bucket.whole, bucket.part.detach()).wait()
@@ -379,7 +393,7 @@ class Runtime(Interpreter):
 
     def _reduce_grad(self, instruction: Instruction) -> Message:
         gradient = self.gradients[instruction.stage].buckets[instruction.part]
-        if instruction.stage not in self.shared:
+        if not self.inputs.plan.updates_parts:
             return [self.transport.all_reduce(instruction.stream, gradient)], None
         bucket = self.shared[instruction.stage][instruction.part]
         last = self.inputs.plan.copies == 1
@@ -389,6 +403,12 @@ class Runtime(Interpreter):
     def _reduce_copies(self, instruction: Instruction) -> Message:
         bucket = self.shared[instruction.stage][instruction.part]
         return [self.transport.all_reduce(instruction.stream, bucket.own)], bucket.accumulate
+
+    def _gradient_to_host(self, instruction: Instruction) -> None:
+        self.hosted[instruction.stage][instruction.part].take(self.inputs.plan.reduces_each)
+
+    def _parameter_from_host(self, instruction: Instruction) -> None:
+        self.hosted[instruction.stage][instruction.part].give()
 
     def _reduce_partial(self, instruction: Instruction) -> Message:
         """Sum what each tensor-parallel rank has of some gradients; of sharded ones, only its own part will be read."""
@@ -419,8 +439,15 @@ class Runtime(Interpreter):
         return [self.transport.all_reduce(instruction.stream, square)], None
 
     def _optim(self, instruction: Instruction) -> None:
+        hosted = self.hosted.get(instruction.stage, ())
+        if hosted and self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        for each in hosted:
+            each.sum_up()
         if instruction.stage in self.gradients:
             self.updates[instruction.stage].step()
             self.gradients[instruction.stage].zero()
             for bucket in self.shared.get(instruction.stage, ()):
                 bucket.zero()
+        for each in hosted:
+            each.updated()

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from executor.modules.dropout import Draws
-from executor.modules.functions import FORWARD, PLACED, Forward
+from executor.modules.functions import FORWARD, PLACED, RANKED, Forward
 from executor.modules.operations import PLAIN, Operations
-from executor.modules.vocabulary import RANKED
 from executor.places import Places
 from simulator.errors import ExecutionError
 from simulator.model.graph import Node, Shard

@@ -25,8 +25,10 @@ from simulator.model.layers import (
     FirstTokens,
     Glu,
     Norm,
+    OwnHeads,
     Pool,
     Qkv,
+    QkvShare,
     Slice,
 )
 
@@ -59,6 +61,32 @@ def qkv(ops: Operations, layer: Qkv, parameters: Parameters, x_BSH: Tensor, *, p
         own = places.own if places else None
         made_BSH = rotate(made_BSH, layer.num_heads + layer.num_kv_heads, layer.head_dim, own)
     return made_BSH
+
+
+def qkv_share(ops: Operations, layer: QkvShare, parameters: Parameters, x_BSH: Tensor) -> Tensor:
+    """A rank's rows of queries, keys and values."""
+    return ops.linear(x_BSH, parameters["weight"], parameters.get("bias"))
+
+
+def own_heads(
+    ops: Operations,
+    layer: OwnHeads,
+    parameters: Parameters,
+    parts_BSX: Tensor,
+    *,
+    rank: int,
+    places: Places | None = None,
+) -> Tensor:
+    """A rank's heads of queries, and the head of keys and values that it shares with its neighbours."""
+    q, k, _ = (rows // layer.num_ranks for rows in layer.whole.parts("weight"))
+    q_BSRX, k_BSRX, v_BSRX = parts_BSX.unflatten(-1, (layer.num_ranks, -1)).split([q, k, k], -1)
+    sharers = layer.num_ranks // layer.whole.num_kv_heads
+    first = rank // sharers * sharers
+    shared = (x_BSRX[..., first : first + sharers, :].flatten(-2) for x_BSRX in (k_BSRX, v_BSRX))
+    made_BSH = torch.cat([q_BSRX[..., rank, :], *shared], -1)
+    if not layer.whole.rope:
+        return made_BSH
+    return rotate(made_BSH, layer.local.num_heads + 1, layer.whole.head_dim, places.own if places else None)
 
 
 def norm(ops: Operations, layer: Norm, parameters: Parameters, x: Tensor) -> Tensor:
@@ -157,7 +185,10 @@ def cross_entropy(
     return functional.cross_entropy(prediction.flatten(0, -2).float(), target.flatten())
 
 
-PLACED = ("qkv", "embedding", "latent_attention", "block_attention")
+RANKED = (*vocabulary.RANKED, "own_heads")
+"""Kinds that ask which rank of the group runs them."""
+
+PLACED = ("qkv", "own_heads", "embedding", "latent_attention", "block_attention")
 """Kinds that ask which places of the sequence a rank has, where it has only some."""
 
 FORWARD: dict[str, Forward] = {
@@ -174,6 +205,8 @@ FORWARD: dict[str, Forward] = {
     "linear": linear,
     "conv2d": conv2d,
     "qkv": qkv,
+    "qkv_share": qkv_share,
+    "own_heads": own_heads,
     "norm": norm,
     "activation": activation,
     "embedding": embedding,

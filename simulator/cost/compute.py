@@ -126,6 +126,8 @@ class ComputeCost:
             return self._listing(work)  # Memory goes back to the allocator, which takes no time.
         if work.kind is Kind.OPTIM:
             return self._update_seconds(work)
+        if work.stream in instructions.HOST_LINK:
+            return self.program.message(work).size / self.device.host.link
         apart = work.stage in self.program.stages_with_split_backward
         key = (work.kind, apart, self.program.alike[work.stage][work.part])
         if key not in self._alike:
@@ -256,7 +258,7 @@ class ComputeCost:
         plan = self.program.plan
         parameters = self.program.updated_parameters(work.stage)
         found = self.calibration.updates.get(update_key(plan.optimizer.kind, plan.dtype))
-        if found:
+        if found and not (plan.updates_on_host and self.device.backend == "cuda"):
             return found[0] + found[1] * parameters if parameters else 0.0
         # A rank's host does the rest of a step once, beside the update of its first stage.
         rest = self.framework.step if work.stage == self._first_stage(work.stage) else 0.0
@@ -271,6 +273,8 @@ class ComputeCost:
         """Read gradient, weight and state once, write weight and state once: one fused, memory-bound pass."""
         values = 2 * (1 + plan.optimizer.states) * MASTER_BYTES + plan.gradient_itemsize
         copy = plan.itemsize if plan.has_master_weights else 0
+        if plan.updates_on_host:
+            return parameters * (values + copy) / self.device.host.update
         traffic = parameters * (values + copy + self.framework.update)
         return self.device.launch_overhead + stream_seconds(traffic, self.device)
 

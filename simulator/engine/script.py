@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from simulator.cost.compute import ComputeCost
 from simulator.engine.course import Course, Work, lead
-from simulator.program.instructions import PARAMETER_GATHERS, STREAM_OF, Instruction, Kind, Stream
+from simulator.program.instructions import ALONE, PARAMETER_GATHERS, STREAM_OF, UNSHARDS, Instruction, Kind, Stream
 from simulator.program.merging import Merging
 from simulator.program.program import Program
 from simulator.program.tasks import tasks
 
-GATHERINGS = (Kind.UNSHARD, *PARAMETER_GATHERS.values())
+GATHERINGS = (*UNSHARDS.values(), *PARAMETER_GATHERS.values())
 """What waits for the update before it, of this step or the last one."""
 
 
@@ -67,12 +67,13 @@ class Script:
 
     def _joints(self) -> list[tuple[int, int]]:
         """Return (task of a step, task of the next step that waits for it)."""
-        lasts = [(last.stage, task) for task in range(self.length) if (last := self.of(task)[-1]).kind is Kind.OPTIM]
+        updated = (Kind.OPTIM, Kind.PARAM_FROM_HOST)
+        lasts = [(last.stage, task) for task in range(self.length) if (last := self.of(task)[-1]).kind in updated]
         updates = dict(lasts)
         gathers = [task for task in range(self.length) if self.of(task)[0].kind in GATHERINGS]
         lanes = [(queue[-1], queue[0]) for queue in self._tasks.lanes.values()]
         ahead = [(update, task) for task in gathers if task < (update := updates[self.of(task)[0].stage])]
-        behind = set(gathers) - {task for _, task in ahead}
+        behind = set(gathers) - {task for _, task in ahead} | set(updates.values())
         # What is gathered after an update is whole before the next step computes.
         first = self._tasks.lanes[Stream.COMPUTE, -1][0]
         return lanes + ahead + [(task, first) for task in sorted(behind)]
@@ -117,10 +118,10 @@ class TaskCost:
         return self._launched[shape, host]
 
     def _works(self, instructions: list[Instruction], waits: tuple[int, ...]) -> Iterable[Work]:
-        if len(instructions) == 1 and STREAM_OF[instructions[0].kind] is not Stream.COMPUTE:
+        if len(instructions) == 1 and STREAM_OF[instructions[0].kind] not in ALONE:
             return
         for instruction, need in zip(instructions, waits, strict=True):
-            if STREAM_OF[instruction.kind] is Stream.COMPUTE:
+            if STREAM_OF[instruction.kind] in ALONE:
                 yield Work(
                     computes=True,
                     need=need,

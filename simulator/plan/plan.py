@@ -116,6 +116,8 @@ class Plan:
         In which gradients are accumulated and reduced: ``fp32``, ``bf16``, ``fp16``, or ``same`` as ``dtype`` stores.
     gradient_sync
         Micro-batches whose gradients are reduced: ``last``, or ``each``; then a rank keeps its part of their sum alone.
+    offload
+        What lives in host memory: ``none``, or ``optimizer``: its state and master weights; the host updates.
     stages
         ``auto``, ``even``, ``balanced``, or the block that each stage begins with.
     framework
@@ -160,6 +162,7 @@ class Plan:
     overlap_param_gather: bool = False
     gradient_dtype: str = "same"
     gradient_sync: str = "last"
+    offload: str = "none"
     stages: str | tuple[str, ...] = "auto"
     framework: str = NONE
     flash_kernel: str = "newest"
@@ -209,8 +212,13 @@ class Plan:
 
     @property
     def reduces_each(self) -> bool:
-        """Whether gradients are reduced in each micro-batch, so that no more than a rank's part of them is kept."""
-        return self.gradient_sync == "each" and self.updates_parts
+        """Whether gradients leave in each micro-batch, so that no more than a rank's part of them is kept."""
+        return self.gradient_sync == "each" and (self.updates_parts or self.updates_on_host)
+
+    @property
+    def updates_on_host(self) -> bool:
+        """Whether the host updates parameters, and keeps what only an update reads."""
+        return self.offload == "optimizer"
 
     @property
     def folds_experts(self) -> bool:

@@ -35,6 +35,7 @@ AS_WRITTEN = (
     "sequence_parallel",
     "recompute",
     "recompute_blocks",
+    "offload",
     "framework",
     "flash_kernel",
     "cuda_graphs",
@@ -65,6 +66,7 @@ def resolve_plan(
     _check_sequence_parallel(spec, problems)
     _check_expert_tp(spec, problems)
     _check_recompute(spec, problems)
+    _check_offload(spec, problems)
     _check_pipelined_vocabulary(spec, problems)
     _check_framework(spec, problems)
     batch = batch_of(spec, mesh.size("dp"), problems) if mesh else None
@@ -98,6 +100,12 @@ def _check_recompute(spec: PlanSchema, problems: Problems) -> None:
     if spec.recompute_blocks and spec.recompute == "none":
         message = "chooses among blocks that recompute, and recompute is none"
         problems.add("plan.recompute_blocks", message, "set recompute: full or selective, or leave it out")
+
+
+def _check_offload(spec: PlanSchema, problems: Problems) -> None:
+    if spec.offload == "optimizer" and spec.sequence_parallel:
+        message = "gradients of norms are summed over tp after the others, when these have gone to the host"
+        problems.add("plan.offload", message, "set sequence_parallel: false, or leave offload out")
 
 
 def _mesh(spec: PlanSchema, world: int, problems: Problems) -> Mesh | None:

@@ -142,6 +142,13 @@ class PlanSchema(StrictModel):
             "it) or each; zero2 always takes each"
         ),
     ] = None
+    offload: Annotated[
+        Literal["none", "optimizer"],
+        Field(
+            description="what lives in host memory, over the host link. optimizer: its state, master weights and "
+            "summed gradients; the host updates"
+        ),
+    ] = "none"
     stages: Annotated[
         Literal["auto", "even", "balanced"] | list[str],
         Field(

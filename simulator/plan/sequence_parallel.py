@@ -58,6 +58,8 @@ def _multiples(sequence: int, tp: int) -> list[str]:
 def _shared(graph: LayerGraph, node: Node, tp: int) -> Node:
     """Return a node of the rank; the numbers that the loss sums stay those of the whole sequence."""
     layer = node.layer
+    if isinstance(layer, Exchange) and layer.forward == "all_gather":
+        return node
     if isinstance(layer, Exchange) and layer.axis == "tp" and node.name not in graph.fp32:
         if layer.forward == NOTHING:
             return replace(node, layer=replace(layer, forward="all_gather", backward="reduce_scatter", made_again=True))

@@ -28,7 +28,9 @@ from simulator.model.layers import (
     LatentAttention,
     Layer,
     Linear,
+    OwnHeads,
     Qkv,
+    QkvShare,
 )
 from simulator.model.layers.exchange import NOTHING
 from simulator.plan.divisors import divisors, neighbours
@@ -58,11 +60,9 @@ def shard_graph(graph: LayerGraph, tp: int, problems: Problems, *, whole_experts
     if not regions:
         problems.add("plan.tp", f"tp({tp}): {graph.name} has no pair of layers that can be split", "use tp 1")
         return None
-    widths = {name: width for region in regions for name, width in _widths(region).items()}
-    bad = {name: width for name, width in widths.items() if width % tp}
-    if bad:
+    if bad := _uncut(regions, tp):
         name, width = next(iter(bad.items()))
-        common = [d for d in divisors(width) if all(w % d == 0 for w in widths.values())]
+        common = [d for d in divisors(width) if not _uncut(regions, d)]
         problems.add(
             "plan.tp",
             f"{tp} does not divide {name} = {width} (remainder {width % tp})",
@@ -70,6 +70,12 @@ def shard_graph(graph: LayerGraph, tp: int, problems: Problems, *, whole_experts
         )
         return None
     return _rewrite(graph, regions, tp)
+
+
+def _uncut(regions: list[Region], tp: int) -> dict[str, int]:
+    """Return what ``tp`` does not divide, by name."""
+    widths = (entry for region in regions for entry in _widths(region, tp).items())
+    return {name: width for name, width in widths if width % tp}
 
 
 def find_regions(graph: LayerGraph) -> list[Region]:
@@ -123,14 +129,23 @@ def _makes_shards(layer: Layer, between: set[type[Layer]]) -> bool:
     return Glu not in between or (isinstance(layer, Linear | GroupedLinear) and layer.num_parts == 2)
 
 
-def _widths(region: Region) -> dict[str, int]:
+def _shares_heads(layer: Layer, tp: int) -> bool:
+    """Return whether several ranks use one head of keys and values, of which each makes an equal part."""
+    if not isinstance(layer, Attention | Qkv) or tp <= layer.num_kv_heads or tp % layer.num_kv_heads:
+        return False
+    normed = isinstance(layer, Qkv) and layer.qk_norm
+    return layer.head_dim % (tp // layer.num_kv_heads) == 0 and not normed
+
+
+def _widths(region: Region, tp: int) -> dict[str, int]:
     """Return what a region is cut along, by name: heads where there is attention, else the outputs of a product."""
+    shared = all(_shares_heads(node.layer, tp) for node in region if isinstance(node.layer, Attention | Qkv))
     found: dict[str, int] = {}
     for node in region:
         layer = node.layer
         if isinstance(layer, Attention | LatentAttention):
             found[f"the heads of {node.name}"] = layer.num_heads
-            if isinstance(layer, Attention) and layer.num_kv_heads != layer.num_heads:
+            if isinstance(layer, Attention) and layer.num_kv_heads != layer.num_heads and not shared:
                 found[f"the key-value heads of {node.name}"] = layer.num_kv_heads
     if found:
         return found
@@ -195,12 +210,30 @@ def _local_region(graph: LayerGraph, region: Region, tp: int, renamed: dict[str,
     for node in region:
         layer, shard = (_row(node.layer, tp), Shard.ROW) if node is last else _column(node.layer, tp)
         local.append(replace(node, layer=layer, inputs=tuple(own.get(name, name) for name in node.inputs), shard=shard))
+        if isinstance(node.layer, Qkv) and isinstance(layer, QkvShare):
+            local += _own_heads(node, node.layer, tp)
+            own[node.name] = local[-1].name
     local.append(Node(name=f"{end.name}+g", layer=g, inputs=(end.name,), block=end.block))
     if bias := _taken_bias(end.layer):
         inputs = (local[-1].name,)
         local.append(Node(name=f"{end.name}+bias", layer=bias, inputs=inputs, block=end.block, origin=end.name))
     renamed[end.name] = local[-1].name
     return local
+
+
+def _own_heads(node: Node, whole: Qkv, tp: int) -> list[Node]:
+    """Return what makes a rank's heads of the parts of heads that the ranks have made.
+
+    As in Megatron where ``num_query_groups`` is less than tp: the product is cut evenly, all ranks gather all of it
+    along the features, and take what they need (SelfAttention.get_query_key_value_tensors).
+    """
+    gather = Exchange(axis="tp", forward="all_gather", backward="reduce_scatter", num_ranks=tp, joined=1, shared=1)
+    joined = Node(name=f"{node.name}+all", layer=gather, inputs=(node.name,), block=node.block)
+    heads = OwnHeads(whole=whole, num_ranks=tp)
+    return [
+        joined,
+        Node(name=f"{node.name}+own", layer=heads, inputs=(joined.name,), block=node.block, shard=Shard.HEADS),
+    ]
 
 
 def _column(layer: Layer, tp: int) -> tuple[Layer, Shard]:
@@ -210,8 +243,10 @@ def _column(layer: Layer, tp: int) -> tuple[Layer, Shard]:
             return replace(layer, out_features=layer.out_features // tp), Shard.COLUMN
         case Conv2d():
             return replace(layer, out_channels=layer.out_channels // tp), Shard.COLUMN
+        case Qkv() if _shares_heads(layer, tp):
+            return QkvShare(whole=layer, num_ranks=tp), Shard.COLUMN
         case Attention() | Qkv():
-            heads, shared = layer.num_heads // tp, layer.num_kv_heads // tp
+            heads, shared = layer.num_heads // tp, max(1, layer.num_kv_heads // tp)
             return replace(layer, num_heads=heads, num_kv_heads=shared), Shard.HEADS
         case LatentAttention():
             return replace(layer, num_heads=layer.num_heads // tp), Shard.HEADS

@@ -19,7 +19,7 @@ from simulator.engine.network import Network
 from simulator.engine.run import device_key, kept_system
 from simulator.engine.system import System
 from simulator.planning.places import places
-from simulator.program.instructions import RECEIVES, Instruction, Lane, Stream
+from simulator.program.instructions import ALONE, RECEIVES, Instruction, Lane, Stream
 from simulator.program.program import Program
 from simulator.results.metrics import Metrics
 from simulator.results.timeline import Timeline
@@ -60,8 +60,7 @@ def serial(program: Program, topology: Topology, calibration: Calibration) -> fl
     messages = _Messages(program, topology, calibration)
     computes = _Computes(program, topology, calibration)
     return sum(
-        times
-        * (computes.seconds(coordinate, work) if work.stream is Stream.COMPUTE else messages.seconds(coordinate, work))
+        times * (computes.seconds(coordinate, work) if work.stream in ALONE else messages.seconds(coordinate, work))
         for coordinate in range(len(program.lists))
         for work, times in _works(program, coordinate).items()
         if work.kind not in RECEIVES  # the same message as its send

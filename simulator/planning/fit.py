@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from simulator.cost.memory import Memory, capacity, peak_memory
+from simulator.cost.memory import Memory, capacity, host_memory, peak_memory
 from simulator.errors import ExecutionError, PlancastError
 from simulator.load import Inputs, apply_settings, build
 from simulator.planning.places import places
@@ -27,26 +27,38 @@ class Fit:
         What each of its ranks needs, bytes.
     capacity
         What the smallest of its devices holds, bytes.
+    host, host_capacity
+        What each of its ranks offloads, and its share of the smallest of their hosts' memory, bytes.
     """
 
     pipeline_rank: int
     memory: Memory
     capacity: float
+    host: float = 0.0
+    host_capacity: float = float("inf")
 
     @property
     def fits(self) -> bool:
         """Whether it fits."""
-        return self.memory.total <= self.capacity
+        return self.memory.total <= self.capacity and self.host <= self.host_capacity
 
 
 def fit(program: Program, topology: Topology) -> tuple[Fit, ...]:
     """Return the verdict for each pipeline coordinate."""
     smallest = [float("inf")] * len(program.lists)
+    hosts = list(smallest)
     for place in places(program, topology):
         smallest[place.coordinate] = min(smallest[place.coordinate], capacity(topology, place.rank))
+        hosts[place.coordinate] = min(hosts[place.coordinate], topology.device(place.rank).host.memory)
     return tuple(
-        Fit(pipeline_rank=coordinate, memory=peak_memory(program, coordinate), capacity=room)
-        for coordinate, room in enumerate(smallest)
+        Fit(
+            pipeline_rank=coordinate,
+            memory=peak_memory(program, coordinate),
+            capacity=smallest[coordinate],
+            host=host_memory(program, coordinate),
+            host_capacity=hosts[coordinate],
+        )
+        for coordinate in range(len(program.lists))
     )
 
 
@@ -63,7 +75,7 @@ def require_fit(jobs: Mapping[str, Inputs]) -> None:
 
 def worst(fits: tuple[Fit, ...]) -> Fit:
     """Return the fullest place."""
-    return max(fits, key=lambda each: each.memory.total / each.capacity)
+    return max(fits, key=lambda each: max(each.memory.total / each.capacity, each.host / each.host_capacity))
 
 
 def remedy(inputs: Inputs) -> tuple[str, ...]:
@@ -105,6 +117,8 @@ def _changes(inputs: Inputs) -> Iterator[tuple[str, ...]]:
         yield ("plan.sharding=zero1",)
     if not plan.is_sharded and plan.dp > 1:
         yield ("plan.sharding=fsdp",)
+    if plan.offload == "none":
+        yield ("plan.offload=optimizer",)
     for axis, size in (("tp", plan.tp), ("pp", plan.pp)):
         for factor in (2, 4, 8):
             yield (f"plan.{axis}={size * factor}", "plan.dp=auto")

@@ -21,6 +21,7 @@ from simulator.results.metrics import Metrics, measure
 from simulator.results.recording import Recording, read_json
 from simulator.results.timeline import Timeline
 from simulator.topology import Topology
+from simulator.units import format_bandwidth
 
 DRAWS = 25
 """Simulated steps of a machine whose compute times vary; odd, so that the median is one of them."""
@@ -95,6 +96,7 @@ class Prediction:
             "peak_activation_bytes": metrics.peak_activation_bytes,
             "memory": fullest.memory.terms(),
             "memory_capacity_bytes": fullest.capacity,
+            **({"host_memory_bytes": fullest.host} if plan.offload != "none" else {}),
             "fits": self.fits,
             "speed_of_light_s": self.speed_of_light,
             "serial_s": self.serial,
@@ -239,12 +241,21 @@ def _basis(inputs: Inputs, calibration: Calibration, cost: ComputeCost, timeline
         "device": device.kind,
         "device_source": device.source,
         "efficiency_source": device.efficiency_source,
+        **_host_basis(inputs),
         "network": NETWORK,
         "collectives": inputs.topology.collectives.sources(inputs.topology.scopes),
         "messages": "measured inside one host" if calibration.messages else "from the topology",
         "rank_classes": len(timeline.ranks),
         "plancast": __version__,
     }
+
+
+def _host_basis(inputs: Inputs) -> dict[str, str]:
+    """Return where the numbers of a plan that offloads come from."""
+    host = inputs.topology.device(0).host
+    link = {"host_link": f"{format_bandwidth(host.link)} each way: {host.link_source}"}
+    update = {"host_update": f"{format_bandwidth(host.update)} a device: {host.update_source}"}
+    return {**(link if inputs.plan.offload != "none" else {}), **(update if inputs.plan.updates_on_host else {})}
 
 
 def load_calibration(path: str | Path) -> Calibration:

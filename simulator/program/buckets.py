@@ -26,13 +26,14 @@ def filled_up(elements: int, plan: Plan, axis: str = "dp") -> int:
     return math.ceil(elements / sharers) * sharers
 
 
-def block_buckets(nodes: Sequence[Node], blocks: list[int]) -> list[Filled]:
-    """Return the buckets of each block's parameters in backward order."""
+def block_buckets(nodes: Sequence[Node], plan: Plan, blocks: list[int], axes: Iterable[str]) -> list[Filled]:
+    """Return the buckets of each block's parameters in backward order, one for each of the axes that hold replicas."""
     buckets = []
     for first, end in reversed(list(pairwise([*blocks, len(nodes)]))):
-        names = tuple(node.name for node in reversed(nodes[first:end]) if node.layer.parameters())
-        if names:
-            buckets.append(Filled(first, names))
+        its = [node for node in reversed(nodes[first:end]) if node.layer.parameters()]
+        for axis in axes:
+            if names := tuple(node.name for node in its if _axis(node, plan) == axis):
+                buckets.append(Filled(first, names, axis))
     return buckets
 
 

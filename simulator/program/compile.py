@@ -15,6 +15,7 @@ from simulator.plan.tensor_parallel import shard_graph
 from simulator.plan.tied_weights import copy_tied_weights
 from simulator.plan.vocabulary_parallel import cut_vocabulary
 from simulator.plan.vocabulary_pipeline import check_pipelined_vocabulary, share_vocabulary
+from simulator.program.passes.fetch_params import insert_parameter_fetches
 from simulator.program.passes.gather_params import insert_parameter_gathers
 from simulator.program.passes.optimizer import append_optimizer
 from simulator.program.passes.recompute import insert_recomputation
@@ -37,6 +38,7 @@ PASSES = (
     insert_gradient_reduction,
     insert_partial_reduction,
     append_optimizer,
+    insert_parameter_fetches,
     insert_parameter_gathers,
 )
 
@@ -59,10 +61,11 @@ def _splits(graph: LayerGraph, plan: Plan, problems: Problems) -> bool:
         scheme = {"cp": "context", "ep": "expert"}[axis]
         message = f"no layer of {graph.name} is split by {scheme} parallelism"
         problems.add(f"plan.{axis}", message, f"leave {axis} out")
-    if plan.ep > 1 and plan.is_sharded:
-        message = f"{plan.sharding} shares every parameter out over dp * cp = {plan.replicas} ranks"
-        rule = f"an expert has {' * '.join(plan.expert_plane)} / ep = {plan.expert_replicas} replicas"
-        problems.add("plan.sharding", f"{message}, but {rule}", "set sharding: none, or leave ep out")
+    if plan.ep > 1 and plan.copies > 1:
+        message = f"hsdp shares parameters out over dp_shard * cp = {plan.sharers} ranks"
+        plane = f"{' * '.join(plan.expert_plane)} / ep = {plan.expert_replicas}"
+        rule = f"an expert's {plane} replicas are {plan.ep} ranks apart"
+        problems.add("plan.sharding", f"{message}, but {rule}", "set sharding: fsdp, or leave ep out")
         return False
     return not idle
 

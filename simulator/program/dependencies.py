@@ -18,7 +18,6 @@ from simulator.program.flow import FLOWS, returned_by, sent_by
 from simulator.program.instructions import (
     BACKWARD,
     PARAMETER_GATHERS,
-    REDUCTIONS,
     SENDS,
     STREAM_OF,
     SUMS,
@@ -27,7 +26,7 @@ from simulator.program.instructions import (
     Stream,
 )
 from simulator.program.program import Program
-from simulator.program.sharding import gathered_for, gathered_to_read, summed_before
+from simulator.program.sharding import gathered_for, gathered_to_read, summed_after, summed_before
 
 
 class Needs(NamedTuple):
@@ -130,13 +129,14 @@ def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, .
             return tuple(sent_by(program, stage))
         case Kind.SEND_B:
             return tuple(returned_by(program, stage))
-        case _ if kind in REDUCTIONS.values():
-            segment = program.stages[stage].buckets[part].segment
-            return (Kind.B, stage, segment), (Kind.W, stage, segment)
-        case Kind.REDUCE_COPIES:
-            return ((program.stages[stage].buckets[part].reduction, stage, part),)
+        case _ if kind in SUMS:
+            return summed_after(program, kind, stage, part)
         case _ if kind in PARAMETER_GATHERS.values():
-            return () if program.plan.overlap_param_gather else ((Kind.OPTIM, stage, -1),)
+            if program.plan.overlap_param_gather:
+                return ()
+            return ((Kind.PARAM_FROM_HOST, stage, part) if program.plan.updates_on_host else (Kind.OPTIM, stage, -1),)
+        case Kind.PARAM_FROM_HOST:
+            return ((Kind.OPTIM, stage, -1),)
         case Kind.REDUCE_TP_GRAD:
             backwards = (
                 (each, stage, number) for number in program.stages[stage].computing for each in (Kind.B, Kind.W)
@@ -155,4 +155,5 @@ def _needs(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, .
 
 def _summed(program: Program, stage: int) -> Iterator[Work]:
     """Yield the last sums of a stage's buckets."""
-    yield from ((program.sums(bucket)[-1], stage, index) for index, bucket in enumerate(program.stages[stage].buckets))
+    for index, bucket in enumerate(program.stages[stage].buckets):
+        yield from ((kind, stage, index) for kind in program.sums(bucket)[-1:])

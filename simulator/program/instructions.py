@@ -21,9 +21,12 @@ class Stream(StrEnum):
     DP = "dp"
     DP_EXPERT = "dp_expert"
     DP_GATHER = "dp_gather"
+    DP_EXPERT_GATHER = "dp_expert_gather"
     DP_REPLICATE = "dp_replicate"
     PP = "pp"
     PP_ROOT = "pp_root"
+    TO_HOST = "to_host"
+    FROM_HOST = "from_host"
     SEND_F = "send_f"
     RECV_F = "recv_f"
     SEND_B = "send_b"
@@ -87,6 +90,8 @@ class Kind(StrEnum):
     """Gather a bucket of experts' parameters of which each of their replicas has updated its part."""
     UNSHARD = "UNSHARD"
     """Gather the parameters of a block from the data-parallel replicas."""
+    UNSHARD_EXPERT = "UNSHARD_EXPERT"
+    """Gather the parameters of a block's experts from those replicas that hold the same experts."""
     RESHARD = "RESHARD"
     """Let go of the gathered parameters but for the rank's own part."""
     REDUCE_GRAD = "REDUCE_GRAD"
@@ -95,6 +100,10 @@ class Kind(StrEnum):
     """Sum a bucket of experts' gradients over those replicas that hold the same experts."""
     REDUCE_COPIES = "REDUCE_COPIES"
     """Sum a rank's part of a bucket of gradients over the groups that each share out a copy of the parameters."""
+    GRAD_TO_HOST = "GRAD_TO_HOST"
+    """Move a rank's part of a bucket of summed gradients to host memory, where parameters are updated."""
+    PARAM_FROM_HOST = "PARAM_FROM_HOST"
+    """Bring the rank's part of a bucket of parameters back that its host has updated."""
     REDUCE_TP_GRAD = "REDUCE_TP_GRAD"
     """Sum gradients over the tensor-parallel ranks that each saw a part of the sequence."""
     BARRIER = "BARRIER"
@@ -127,12 +136,15 @@ STREAM_OF = {
     Kind.ROOT_B: Stream.PP,
     Kind.ROOT_R: Stream.PP_ROOT,
     Kind.GATHER_PARAM: Stream.DP_GATHER,
-    Kind.GATHER_EXPERT_PARAM: Stream.DP_EXPERT,
+    Kind.GATHER_EXPERT_PARAM: Stream.DP_EXPERT_GATHER,
     Kind.UNSHARD: Stream.DP_GATHER,
+    Kind.UNSHARD_EXPERT: Stream.DP_EXPERT_GATHER,
     Kind.RESHARD: Stream.COMPUTE,
     Kind.REDUCE_GRAD: Stream.DP,
     Kind.REDUCE_EXPERT_GRAD: Stream.DP_EXPERT,
     Kind.REDUCE_COPIES: Stream.DP_REPLICATE,
+    Kind.GRAD_TO_HOST: Stream.TO_HOST,
+    Kind.PARAM_FROM_HOST: Stream.FROM_HOST,
     Kind.REDUCE_TP_GRAD: Stream.TP,
     Kind.BARRIER: Stream.PP,
     Kind.SEND_F: Stream.SEND_F,
@@ -162,6 +174,12 @@ EXCHANGES_F, EXCHANGES_B, EXCHANGES_R = (frozenset(kinds) for kinds in zip(*EXCH
 SHARED_EXCHANGES = frozenset((*EXCHANGES["pp"], *EXCHANGES["pp_root"]))
 """Exchanges of stages that all ranks of a pipeline share."""
 
+HOST_LINK = (Stream.TO_HOST, Stream.FROM_HOST)
+"""Streams of copies between a device and its host, each direction its own."""
+
+ALONE = (Stream.COMPUTE, *HOST_LINK)
+"""Streams whose instructions no other rank takes part in."""
+
 MESSAGES = (Stream.SEND_F, Stream.RECV_F, Stream.SEND_B, Stream.RECV_B)
 """Streams of messages between stages."""
 
@@ -187,6 +205,7 @@ COLLECTIVE_AXIS = {
     Kind.GATHER_PARAM: "dp_shard",
     Kind.GATHER_EXPERT_PARAM: "dp_expert",
     Kind.UNSHARD: "dp_shard",
+    Kind.UNSHARD_EXPERT: "dp_expert",
     Kind.REDUCE_GRAD: "dp_shard",
     Kind.REDUCE_EXPERT_GRAD: "dp_expert",
     Kind.REDUCE_COPIES: "dp_replicate",
@@ -198,11 +217,14 @@ COLLECTIVE_AXIS = {
 REDUCTIONS = {"dp": Kind.REDUCE_GRAD, "dp_expert": Kind.REDUCE_EXPERT_GRAD}
 """What sums gradients with replicas along an axis; under ``hsdp`` over those that share one copy, to begin with."""
 
-SUMS = (*REDUCTIONS.values(), Kind.REDUCE_COPIES)
-"""Kinds that sum gradients."""
+SUMS = (*REDUCTIONS.values(), Kind.REDUCE_COPIES, Kind.GRAD_TO_HOST)
+"""Kinds that a bucket of gradients goes through on its way to the update: sums, and the host link."""
 
 PARAMETER_GATHERS = {"dp": Kind.GATHER_PARAM, "dp_expert": Kind.GATHER_EXPERT_PARAM}
 """What gathers updated parameters with replicas along an axis."""
+
+UNSHARDS = {"dp": Kind.UNSHARD, "dp_expert": Kind.UNSHARD_EXPERT}
+"""What gathers sharded parameters with replicas along an axis."""
 
 STREAMS_OF_GROUPS = {
     Stream.TP: "tp",
@@ -211,6 +233,7 @@ STREAMS_OF_GROUPS = {
     Stream.DP: "dp_shard",
     Stream.DP_EXPERT: "dp_expert",
     Stream.DP_GATHER: "dp_shard",
+    Stream.DP_EXPERT_GATHER: "dp_expert",
     Stream.DP_REPLICATE: "dp_replicate",
     Stream.PP: "pp",
     Stream.PP_ROOT: "pp",

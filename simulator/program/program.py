@@ -21,7 +21,9 @@ from simulator.program.instructions import (
     COLLECTIVE_AXIS,
     ENDS,
     EXCHANGES_B,
+    PARAMETER_GATHERS,
     STREAM_OF,
+    UNSHARDS,
     Instruction,
     Kind,
     Stream,
@@ -45,6 +47,7 @@ class Pass(StrEnum):
     REDUCE_GRAD = "reduce_grad"
     REDUCE_PARTIAL = "reduce_partial"
     OPTIMIZER = "optimizer"
+    FETCH_PARAM = "fetch_param"
     GATHER_PARAM = "gather_param"
 
 
@@ -55,7 +58,8 @@ class Message:
     Parameters
     ----------
     operation
-        ``all_reduce``, ``all_gather``, ``reduce_scatter``, ``send`` or another that ``algorithms_of`` knows.
+        ``all_reduce``, ``all_gather``, ``reduce_scatter``, ``send`` or another that ``algorithms_of`` knows;
+        ``to_host`` and ``from_host`` between a device and its host.
     size
         Bytes of each rank's buffer; where ranks hold parts, of all parts together.
     """
@@ -205,11 +209,21 @@ class Program:
             return its.num_parameters
         shared = {name for bucket in its.buckets for name in bucket.nodes}
         alone = sum(node.layer.num_parameters for node in its.nodes if node.name not in shared)
-        return alone + sum(bucket.elements // plan.sharers_along(bucket.axis) for bucket in its.buckets)
+        return alone + sum(self.part_of(bucket) for bucket in its.buckets)
+
+    def is_replicated(self, bucket: Bucket) -> bool:
+        """Return whether other ranks hold the parameters of a bucket, too, or other parts of them."""
+        return self.plan.copies * self.plan.sharers_along(bucket.axis) * self.pipelines > 1
 
     def sums(self, bucket: Bucket) -> tuple[Kind, ...]:
-        """Return what sums a bucket of gradients, one after the other."""
-        return (bucket.reduction, Kind.REDUCE_COPIES) if self.plan.copies > 1 else (bucket.reduction,)
+        """Return what a bucket of gradients goes through before the update, one after the other."""
+        sums = (bucket.reduction,) if self.is_replicated(bucket) else ()
+        copies = (Kind.REDUCE_COPIES,) if self.plan.copies > 1 else ()
+        return (*sums, *copies, *((Kind.GRAD_TO_HOST,) if self.plan.updates_on_host else ()))
+
+    def part_of(self, bucket: Bucket) -> int:
+        """Return the scalars of a bucket that one rank updates."""
+        return bucket.elements // (self.plan.sharers_along(bucket.axis) if self.plan.updates_parts else 1)
 
     def segment(self, instruction: Instruction) -> Segment:
         """Return the segment that an F, B, I, W, R or an exchange works on."""
@@ -237,7 +251,12 @@ class Program:
             case Kind.REDUCE_COPIES:
                 elements = stage.buckets[instruction.part].elements // self.plan.sharers
                 return Message("all_reduce", float(elements * self.plan.gradient_itemsize))
-            case Kind.UNSHARD | Kind.GATHER_PARAM | Kind.GATHER_EXPERT_PARAM:
+            case Kind.GRAD_TO_HOST:
+                elements = self.part_of(stage.buckets[instruction.part])
+                return Message("to_host", float(elements * self.plan.gradient_itemsize))
+            case Kind.PARAM_FROM_HOST:
+                return Message("from_host", float(self.part_of(stage.buckets[instruction.part]) * self.plan.itemsize))
+            case _ if instruction.kind in (*UNSHARDS.values(), *PARAMETER_GATHERS.values()):
                 return Message("all_gather", float(stage.buckets[instruction.part].elements * self.plan.itemsize))
         if instruction.kind not in COLLECTIVE_AXIS:
             raise ValueError(f"{instruction} moves nothing between ranks")

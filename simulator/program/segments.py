@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from simulator.model.graph import INPUT, LayerGraph, Node
-from simulator.model.layers import Add, Bias, Dropout, Exchange, Layer
+from simulator.model.layers import Add, Bias, Dropout, Exchange, Layer, OwnHeads
 from simulator.model.layers.exchange import NOTHING
 from simulator.model.layers.vocabulary import Positions
 from simulator.plan.plan import Plan
@@ -35,7 +35,7 @@ def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...], pipelines
     """
     ends = [*cuts[1:], len(graph.nodes)]
     sizes = {"dp": plan.replicas, "dp_expert": plan.expert_replicas}
-    axes = tuple(axis for axis, size in sizes.items() if size * pipelines > 1)
+    axes = tuple(axis for axis, size in sizes.items() if size * pipelines > 1 or plan.updates_on_host)
     stages = [_stage(graph, plan, index, *span, axes) for index, span in enumerate(zip(cuts, ends, strict=True))]
     return tuple(
         replace(stage, index=stage.index + pipeline * len(stages)) for pipeline in range(pipelines) for stage in stages
@@ -46,7 +46,7 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, axes
     nodes = graph.nodes[first:end]
     blocks = _block_starts(nodes) if plan.recompute == "full" or plan.is_sharded else [0]
     units = recomputed_units(graph, plan, nodes, blocks)
-    buckets = block_buckets(nodes, blocks) if plan.is_sharded else filled_buckets(nodes, plan, axes)
+    buckets = block_buckets(nodes, plan, blocks, axes) if plan.is_sharded else filled_buckets(nodes, plan, axes)
     starts = {unit.start for unit in units}
     starts |= {bucket.start for bucket in buckets} if plan.dp_overlap or plan.reduces_each else set()
     starts |= _behind_gathered(graph, nodes)
@@ -222,11 +222,14 @@ class _Flow:
         return not outside and not self.sends.intersection(same)
 
     def _is_passing(self, segment: Segment) -> bool:
-        """Return whether only sums and dropout read what an exchange makes; their backward does not."""
+        """Return whether only sums, dropout and copies read what an exchange makes; their backward does not."""
         if not segment.exchange or segment.exchange.is_view or segment.recomputed or segment.is_made_again:
             return False
         name = segment.nodes[0].name
-        sums = all(isinstance(reader.layer, Add | Bias | Dropout | Positions) for reader in self.graph.consumers[name])
+        sums = all(
+            isinstance(reader.layer, Add | Bias | Dropout | OwnHeads | Positions)
+            for reader in self.graph.consumers[name]
+        )
         return sums and bool(self.readers[name]) and self._is_inner(name, segment.unit)
 
     def _consumed(self, segment: Segment) -> tuple[str, ...]:

@@ -5,30 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from simulator.program.coded import Work
-from simulator.program.instructions import PARAMETER_GATHERS, SUMS, Instruction, Kind
+from simulator.program.instructions import PARAMETER_GATHERS, SUMS, UNSHARDS, Instruction, Kind
 from simulator.program.program import Program
 
 READS_PARAMETERS = (Kind.F, Kind.R, Kind.B, Kind.I)
 """A weight's gradient reads a layer's input and the gradient of its output, not the weight: W is not among them."""
 
-GATHERS = (Kind.UNSHARD, Kind.RESHARD)
+GATHERS = (*UNSHARDS.values(), Kind.RESHARD)
 """Kinds that exist in sharded plans alone."""
 
 BucketKey = tuple[int, int]
 """Stage and number of a bucket."""
 
 
-def buckets_read(program: Program) -> dict[Instruction, BucketKey]:
-    """Return the sharded bucket whose parameters each work, an instruction without its micro-batch, reads."""
+def buckets_read(program: Program) -> dict[Instruction, tuple[BucketKey, ...]]:
+    """Return the sharded buckets whose parameters each work, an instruction without its micro-batch, reads."""
     if not program.plan.is_sharded:
         return {}
-    return {
-        Instruction(kind, stage.index, -1, part): (stage.index, bucket)
-        for stage in program.stages
-        for part in program.parts(stage.index)
-        if (bucket := stage.sharded_bucket(part)) is not None
-        for kind in READS_PARAMETERS
-    }
+    found: dict[Instruction, tuple[BucketKey, ...]] = {}
+    for stage in program.stages:
+        for part in program.parts(stage.index):
+            buckets = (each for each in stage.sharded_buckets(part) if program.is_replicated(stage.buckets[each]))
+            if keys := tuple((stage.index, bucket) for bucket in buckets):
+                found |= {Instruction(kind, stage.index, -1, part): keys for kind in READS_PARAMETERS}
+    return found
+
+
+def unshard(program: Program, bucket: BucketKey, times: int) -> Instruction:
+    """Return what gathers a bucket when that has been done some times before."""
+    stage, part = bucket
+    return Instruction(UNSHARDS[program.stages[stage].buckets[part].axis], stage, times, part)
 
 
 def gathered_for(program: Program, instructions: tuple[Instruction, ...]) -> list[tuple[int, ...]]:
@@ -42,9 +48,9 @@ def gathered_for(program: Program, instructions: tuple[Instruction, ...]) -> lis
     reshard: tuple[int, ...] = ()
     needs: list[tuple[int, ...]] = []
     for position, instruction in enumerate(instructions):
-        bucket = buckets.get(instruction.work())
-        needs.append((unshards[bucket],) if bucket in unshards else ())
-        if instruction.kind is Kind.UNSHARD:
+        read = buckets.get(instruction.work(), ())
+        needs.append(tuple(unshards[bucket] for bucket in read if bucket in unshards))
+        if instruction.kind in UNSHARDS.values():
             needs[-1] = reshard
             unshards[instruction.stage, instruction.part] = position
         elif instruction.kind is Kind.RESHARD:
@@ -58,7 +64,7 @@ def gathered_to_read(program: Program, stage: int, part: int) -> Iterator[Work]:
         return
     names = {node.name for node in program.stages[stage].segments[part].nodes}
     for index, bucket in enumerate(program.stages[stage].buckets):
-        if not names.isdisjoint(bucket.nodes):
+        if program.is_replicated(bucket) and not names.isdisjoint(bucket.nodes):
             yield PARAMETER_GATHERS[bucket.axis], stage, index
 
 
@@ -74,6 +80,15 @@ def read_early(program: Program, instructions: tuple[Instruction, ...]) -> tuple
             if needed not in there:
                 return instruction, f"comes before {Instruction(needed[0], stage, part=needed[2])}, which it needs"
     return None
+
+
+def summed_after(program: Program, kind: Kind, stage: int, part: int) -> tuple[Work, ...]:
+    """Return what a bucket of gradients has been through before a sum: the sum before, or else its backward."""
+    bucket = program.stages[stage].buckets[part]
+    before = program.sums(bucket)[: program.sums(bucket).index(kind)]
+    if before:
+        return ((before[-1], stage, part),)
+    return (Kind.B, stage, bucket.segment), (Kind.W, stage, bucket.segment)
 
 
 def summed_before(program: Program, instructions: tuple[Instruction, ...]) -> Iterator[tuple[int, ...]]:
@@ -107,21 +122,21 @@ def fault(program: Program, instructions: tuple[Instruction, ...]) -> tuple[Inst
 
     for instruction in instructions:
         kind, stage, number, part = instruction
-        read = buckets.get(instruction.work())
-        key = read or (stage, part)
-        expected = following.get(key, Instruction(Kind.UNSHARD, key[0], 0, key[1]))
-        if kind is Kind.UNSHARD:
+        key = (stage, part)
+        if kind in UNSHARDS.values():
+            expected = following.get(key, unshard(program, key, 0))
             if key in whole:
                 return late(instruction, whole[key]._replace(kind=Kind.RESHARD))
             if instruction != expected:
                 return late(instruction, expected)
             whole[key], following[key] = instruction, expected._replace(microbatch=number + 1)
         elif kind is Kind.RESHARD:
-            gathering = instruction._replace(kind=Kind.UNSHARD)
+            gathering = unshard(program, key, number)
             if whole.get(key) != gathering:
                 left = whole.get(key, gathering)._replace(kind=Kind.RESHARD)
                 return (left, "is missing") if left not in there else late(instruction, gathering)
             del whole[key]
-        elif read and key not in whole:
-            return late(instruction, expected)
+        for read in buckets.get(instruction.work(), ()):
+            if read not in whole:
+                return late(instruction, following.get(read, unshard(program, read, 0)))
     return next(((left._replace(kind=Kind.RESHARD), "is missing") for left in whole.values()), None)

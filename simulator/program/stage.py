@@ -174,10 +174,10 @@ class Stage:
         unit = self.unit_of(part)
         return max((other for other in self.computing if other in unit), default=part)
 
-    def sharded_bucket(self, part: int) -> int | None:
-        """Return the bucket of a segment's block in a sharded plan, None if the block has no parameters."""
+    def sharded_buckets(self, part: int) -> tuple[int, ...]:
+        """Return the buckets of a segment's block in a sharded plan: its experts' may be one of their own."""
         block = self.segments[part].block
-        return next((i for i, bucket in enumerate(self.buckets) if self.segments[bucket.segment].block == block), None)
+        return tuple(i for i, bucket in enumerate(self.buckets) if self.segments[bucket.segment].block == block)
 
     @cached_property
     def last_readers(self) -> dict[int, int]:

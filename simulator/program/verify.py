@@ -38,7 +38,7 @@ from simulator.program.instructions import (
 )
 from simulator.program.program import Pass, Program
 from simulator.program.progress import find_deadlock, partner_of
-from simulator.program.sharding import GATHERS, fault, read_early
+from simulator.program.sharding import GATHERS, fault, read_early, summed_after
 from simulator.program.stage import Stage
 from simulator.program.table import table
 
@@ -108,8 +108,11 @@ def _step_work(program: Program, rank: int) -> Iterator[Work]:
             yield Kind.REDUCE_TP_GRAD, stage.index, -1
         if updates:
             yield Kind.OPTIM, stage.index, -1
+        if Pass.FETCH_PARAM in program.passes and program.plan.updates_on_host:
+            yield from ((Kind.PARAM_FROM_HOST, stage.index, part) for part in range(len(stage.buckets)))
         if Pass.GATHER_PARAM in program.passes and program.plan.gathers_updates:
-            yield from ((PARAMETER_GATHERS[each.axis], stage.index, part) for part, each in enumerate(stage.buckets))
+            gathered = ((part, each) for part, each in enumerate(stage.buckets) if program.is_replicated(each))
+            yield from ((PARAMETER_GATHERS[each.axis], stage.index, part) for part, each in gathered)
 
 
 def _sums(program: Program, stage: Stage) -> Iterator[Work]:
@@ -169,11 +172,10 @@ def _precedes(program: Program, kind: Kind, stage: int, part: int) -> Iterator[W
             yield from returned_by(program, stage)
         case Kind.W:
             yield Kind.I, stage, part
-        case Kind.REDUCE_COPIES:
-            yield program.stages[stage].buckets[part].reduction, stage, part
-        case _ if kind in REDUCTIONS.values():
-            segment = program.stages[stage].buckets[part].segment
-            yield from ((backward, stage, segment) for backward in (Kind.B, Kind.W))
+        case _ if kind in SUMS:
+            yield from summed_after(program, kind, stage, part)
+        case _ if kind in PARAMETER_GATHERS.values() and not program.plan.overlap_param_gather:
+            yield Kind.PARAM_FROM_HOST, stage, part
         case _ if kind in FLOWS:
             yield from FLOWS[kind](program, stage, part)
             yield from _in_order(program, kind, stage, part)
@@ -224,7 +226,8 @@ def _check_sharding(program: Program, rank: int) -> None:
 def _check_ends(program: Program, rank: int) -> None:
     """A bucket is reduced after its last backward; the update of a stage comes after all its work."""
     instructions = program.lists[rank]
-    followers = (Kind.OPTIM, *(() if program.plan.overlap_param_gather else PARAMETER_GATHERS.values()))
+    gathers = () if program.plan.overlap_param_gather else PARAMETER_GATHERS.values()
+    followers = (Kind.OPTIM, Kind.PARAM_FROM_HOST, *gathers)
     last = {(kind, stage, part): position for position, (kind, stage, _, part) in enumerate(instructions)}
     barrier = last.get((Kind.BARRIER, 0, -1), -1)
     for position in last.values():
@@ -249,12 +252,12 @@ def _check_ends(program: Program, rank: int) -> None:
             if position > partial >= 0 and late.stage == stage.index and late.kind in (*BACKWARD, *SUMS):
                 _fail(program, rank, instructions[partial], f"comes before {late}, which it needs")
         for part, bucket in enumerate(stage.buckets):
-            reduction = last.get((bucket.reduction, stage.index, part), -1)
-            for kind in (Kind.B, Kind.W):
-                backward = last.get((kind, stage.index, bucket.segment), -1)
-                if backward > reduction >= 0:
-                    late = instructions[backward]
-                    _fail(program, rank, instructions[reduction], f"comes before {late}, which it needs")
+            for kind in program.sums(bucket):
+                early = last.get((kind, stage.index, part), -1)
+                for need in summed_after(program, kind, stage.index, part):
+                    if last.get(need, -1) > early >= 0:
+                        late = instructions[last[need]]
+                        _fail(program, rank, instructions[early], f"comes before {late}, which it needs")
 
 
 def _check_channels(program: Program) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -124,11 +125,16 @@ def verdict(fits: tuple[Fit, ...], advice: str) -> RenderableType:
     terms = ", ".join(f"{name} {format_bytes(size)}" for name, size in memory.terms().items())
     where = f" (pipeline rank {fullest.pipeline_rank})" if len(fits) > 1 else ""
     used = f"{format_bytes(memory.total)} of {format_bytes(room)} on the fullest rank{where}"
+    host = f"host memory: {format_bytes(fullest.host)}" if fullest.host else ""
+    if fullest.host and fullest.host_capacity < math.inf:
+        host += f" of {format_bytes(fullest.host_capacity)}, the rank's share"
     if fullest.fits:
-        return Text(f"fits: {used}: {terms}", style="green")
+        return Text("\n".join(filter(None, (f"fits: {used}: {terms}", host))), style="green")
+    excess = max(memory.total - room, fullest.host - fullest.host_capacity)
     lines = [
-        f"DOES NOT FIT: {used}, {format_bytes(memory.total - room)} too much: {terms}",
+        f"DOES NOT FIT: {used}, {format_bytes(excess)} too much: {terms}",
         f"largest term: {memory.dominant()}, {format_bytes(memory.terms()[memory.dominant()])}",
+        *([host] if host else []),
     ]
     return Text("\n".join([*lines, advice]), style="red")
 
@@ -146,6 +152,7 @@ def _basis(basis: dict[str, Any]) -> Table:
         ("network", f"{basis['network']}; {basis['messages']}"),
         ("device", f"{basis['device']}: {basis['device_source']}"),
     ]
+    rows += [(name.replace("_", " "), basis[name]) for name in ("host_link", "host_update") if name in basis]
     rows += basis["collectives"].items()
     if basis["calibration"]:
         rows.append(("calibration", ", ".join(f"{key} {value}" for key, value in basis["calibration"].items())))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from simulator.program.instructions import RECEIVES, SENDS, Instruction, Stream
+from simulator.program.instructions import ALONE, RECEIVES, SENDS, Instruction
 from simulator.program.program import Program
 from simulator.results.timeline import Span, Timeline, curve
 
@@ -80,7 +80,7 @@ def assemble(program: Program, steps: Sequence[Recorded], begin: float | None = 
 
 def meeting(program: Program, instruction: Instruction) -> Instruction | None:
     """Return a name that all participants of a message have for it, None for computation."""
-    if instruction.stream is Stream.COMPUTE:
+    if instruction.stream in ALONE:
         return None
     if instruction.kind in SENDS:
         return instruction

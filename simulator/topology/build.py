@@ -14,6 +14,7 @@ from simulator.topology.device import (
 )
 from simulator.topology.device_schema import AttentionSchema, DeviceSchema, EfficiencySchema
 from simulator.topology.graph import build_graph
+from simulator.topology.host_share import own_host
 from simulator.topology.lending import build_collectives
 from simulator.topology.library import build_reducers
 from simulator.topology.schema import NodeSchema, TopologySchema
@@ -73,7 +74,7 @@ def _check_form(spec: TopologySchema, template: bool, problems: Problems) -> boo
 
 
 def build_device(kind: str, spec: DeviceSchema) -> Device:
-    """Return the device that an entry of `devices:` describes."""
+    """Return the device that an entry of `devices:` describes, alone on its host."""
     given = spec.efficiency
     return Device(
         kind=kind,
@@ -88,6 +89,7 @@ def build_device(kind: str, spec: DeviceSchema) -> Device:
         library=spec.origin or "",
         speed=spec.speed,
         overlap_slowdown=spec.overlap_slowdown.fraction if spec.overlap_slowdown else 0.0,
+        host=own_host(spec),
         source=spec.source,
     )
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from simulator.units import parse_bandwidth
+
 Backend = Literal["cuda", "cpu", "emulated"]
 
 
@@ -83,6 +85,41 @@ DEFAULT_EFFICIENCY_SOURCE = (
 )
 
 
+DEFAULT_HOST_LINK = parse_bandwidth("26.28 GB/s")
+DEFAULT_HOST_LINK_SOURCE = (
+    "default: 26.28 GB/s, measured from a host to an A100 over PCIe 4.0 x16 (egmsft/AI-benchmarking-guide, "
+    "ND_A100_v4_results.md)"
+)
+DEFAULT_UPDATE = parse_bandwidth("39.6 GB/s")
+DEFAULT_UPDATE_SOURCE = (
+    "default: 39.6 GB/s a host; DeepSpeed's CPU-Adam updates 11.6 billion parameters, 28 bytes each, in 8.2 s "
+    "(deepspeedai/DeepSpeed, pull request 735)"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostShare:
+    """What one device has of its host, for what a plan moves there, while all devices of the node use it.
+
+    Parameters
+    ----------
+    link : float
+        Bytes/s of copies between pinned host memory and the device, each direction.
+    update : float
+        Bytes/s at which the host reads and writes in an optimizer's update.
+    memory : float
+        Bytes of host memory; infinite where the topology does not say.
+    link_source, update_source : str
+        Where the numbers come from.
+    """
+
+    link: float = DEFAULT_HOST_LINK
+    update: float = DEFAULT_UPDATE
+    memory: float = float("inf")
+    link_source: str = DEFAULT_HOST_LINK_SOURCE
+    update_source: str = DEFAULT_UPDATE_SOURCE
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """One accelerator or one CPU process; exactly one rank runs on it.
@@ -113,6 +150,8 @@ class Device:
         1.0 is nominal; 0.8 is a slow device, whose kernels take 1 / 0.8 of the time.
     overlap_slowdown : float
         Fraction (0 to 1) by which computing is slower while a message at its full speed comes or goes.
+    host : HostShare
+        What it has of its host.
     source : str
         Where the numbers come from.
     """
@@ -130,6 +169,7 @@ class Device:
     library: str = ""
     speed: float = 1.0
     overlap_slowdown: float = 0.0
+    host: HostShare = HostShare()
     source: str
 
 

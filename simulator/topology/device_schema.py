@@ -56,6 +56,13 @@ class OverlapSchema(StrictModel):
     source: Text = SOURCE
 
 
+class HostLinkSchema(StrictModel):
+    """Copies between pinned memory of the host and the device."""
+
+    bandwidth: Bandwidth = Field(description="Each direction, while all devices of the node copy.")
+    source: Text = SOURCE
+
+
 def _from_or_all(schema: dict[str, Any]) -> None:
     """Say in the JSON Schema that `from` stands for whatever is not written."""
     schema["anyOf"] = [{"required": ["from"]}, {"required": schema.pop("required")}]
@@ -84,6 +91,7 @@ class DeviceSchema(StrictModel):
     overlap_slowdown: OverlapSchema | None = Field(
         default=None, description="Default: none. Not for devices that share a host's cores, which say it themselves."
     )
+    host_link: HostLinkSchema | None = Field(default=None, description="For what a plan offloads.")
     source: Text = SOURCE
 
     @model_validator(mode="before")

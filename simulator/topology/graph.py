@@ -6,6 +6,7 @@ from itertools import groupby
 
 from simulator.errors import Problems, quote
 from simulator.topology.device import Device, Host
+from simulator.topology.host_share import share_host
 from simulator.topology.layout import Layout
 from simulator.topology.links import listed_links
 from simulator.topology.routes import GraphRouter, Paths, unreached
@@ -40,10 +41,14 @@ def build_graph(
         problems.add("topology.graph.links", f"no route from {gap[0]} to {listed(gap[1])}", hint)
         return None
     counts = [len(members) for members in graph.nodes.values()] or [len(names)]
+    sizes = [count for count in counts for _ in range(count)]
+    shared = {
+        each: share_host(devices[each[0]], None, each[1]) for each in zip(graph.devices.values(), sizes, strict=True)
+    }
     return Topology(
         name=spec.name,
         description=spec.description,
-        devices=tuple(devices[kind] for kind in graph.devices.values()),
+        devices=tuple(shared[each] for each in zip(graph.devices.values(), sizes, strict=True)),
         hosts=tuple(Host(index=index) for index in range(len(counts))),
         layout=Layout([(len(list(alike)), count) for count, alike in groupby(counts)]),
         links=listed_links(links),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from simulator.errors import Problems, quote
 from simulator.topology.device import Device, Host
+from simulator.topology.host_share import share_host
 from simulator.topology.link import FABRIC, Link
 from simulator.topology.routes import Paths, unreached
 from simulator.topology.schema import NodeSchema
@@ -109,7 +110,7 @@ def build_node(
     if not _check_reachable(key, names, inside, reached, at, problems):
         return None
     return NodeTemplate(
-        device=devices[spec.device],
+        device=share_host(devices[spec.device], spec.host, spec.count),
         host=Host(index=0, cores=spec.host.cores, memory=spec.host.memory) if spec.host else Host(index=0),
         names=tuple(names),
         paths=paths,

@@ -21,11 +21,19 @@ from simulator.topology.fabrics.schema import SOURCE, FabricSchema
 from simulator.topology.library import CollectivesSchema
 
 
+class HostUpdateSchema(StrictModel):
+    """An optimizer's update that runs on the host."""
+
+    bandwidth: Bandwidth = Field(description="Reads and writes together, by all ranks of the node.")
+    source: Text = SOURCE
+
+
 class HostSchema(StrictModel):
-    """What the ranks of one node share when they compute on its CPU."""
+    """What the ranks of one node share: when they compute on its CPU, and for what plans offload to it."""
 
     cores: PositiveInt | None = Field(default=None, description="Without it, the compute of ranks shares nothing.")
     memory: Bytes | None = Field(default=None, description="Shared by the ranks of the node.")
+    update: HostUpdateSchema | None = Field(default=None, description="For `offload: optimizer`.")
 
 
 class LinkSchema(StrictModel):

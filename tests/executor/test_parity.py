@@ -52,6 +52,7 @@ STAYS = "plan.reshard_after_forward=false"
 EACH = "plan.gradient_sync=each"
 DROPOUT = "model.dropout=0.25"
 
+OFFLOAD = "plan.offload=optimizer"
 FP32_SUMS = "plan.gradient_dtype=fp32"
 
 SCHEDULES = (
@@ -224,6 +225,17 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
         f"{model}-tp{tp}-sequence": (tp, model, 4, [f"plan.tp={tp}", SEQUENCE, optimizer])
         for model, tp, optimizer in (("gpt", 2, SGD), ("gpt", 4, MOMENTUM), ("llama", 2, ADAM))
     },
+    **{
+        f"llama-{name}-few-kv-heads": (world, "llama", 4, [f"model.num_key_value_heads={heads}", *keys, SGD])
+        for name, (world, heads, keys) in {
+            "tp2": (2, 1, ["plan.tp=2"]),
+            "tp2-flash-recompute": (2, 1, ["plan.tp=2", "plan.attention=flash", RECOMPUTE]),
+            "tp2-sequence": (2, 1, ["plan.tp=2", SEQUENCE]),
+            "tp4": (4, 2, ["plan.tp=4"]),
+            "cp2-tp2": (4, 1, ["plan.cp=2", "plan.tp=2"]),
+            "tp2-pp2-zb_h1": (4, 1, ["plan.tp=2", "plan.pp=2", "plan.schedule=zb_h1"]),
+        }.items()
+    },
     "gpt-bf16-tp2-sequence": (2, "gpt", 4, ["plan.tp=2", SEQUENCE, "plan.dtype=bf16", ADAM]),
     "llama-tp2-sequence-flash": (2, "llama", 4, ["plan.tp=2", SEQUENCE, "plan.attention=flash", SGD]),
     "gpt-tp2-sequence-selective": (2, "gpt", 4, ["plan.tp=2", SEQUENCE, SELECTIVE, SGD]),
@@ -313,6 +325,31 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     "llama-cp2-window": (2, "llama", 4, ["plan.cp=2", "plan.context_parallel=all_to_all", *WINDOW, SGD]),
     "mixtral-ep2-pp2-zb_h1": (4, "mixtral", 2, ["plan.dp=2", "plan.ep=2", "plan.pp=2", "plan.schedule=zb_h1", SGD]),
     "mixtral-ep2-recompute": (2, "mixtral", 2, ["plan.dp=2", "plan.ep=2", RECOMPUTE, SGD]),
+    **{
+        f"mixtral-ep{ep}-dp{dp}-fsdp{suffix}": (dp, "mixtral", 1, [f"plan.dp={dp}", f"plan.ep={ep}", FSDP, *keys, ADAM])
+        for ep, dp, suffix, keys in (
+            (2, 2, "", []),
+            (2, 4, "", []),
+            (2, 4, "-each", [EACH]),
+            (2, 4, "-stays-recompute", [STAYS, RECOMPUTE]),
+            (2, 4, "-offload", [OFFLOAD]),
+            (4, 4, "-offload", [OFFLOAD, EACH]),
+        )
+    },
+    "mixtral-ep2-dp2-tp2-fsdp-folded": (
+        4,
+        "mixtral",
+        2,
+        ["plan.dp=2", "plan.ep=2", "plan.tp=2", SEQUENCE, "plan.expert_tp=1", FSDP, SGD],
+    ),
+    "mixtral-ep2-dp2-tp2-fsdp": (4, "mixtral", 2, ["plan.dp=2", "plan.ep=2", "plan.tp=2", FSDP, SGD]),
+    "mixtral-ep2-dp2-pp2-zb_h1-fsdp": (
+        4,
+        "mixtral",
+        2,
+        ["plan.dp=2", "plan.ep=2", "plan.pp=2", "plan.schedule=zb_h1", FSDP, SGD],
+    ),
+    "deepseek-ep2-cp2-dp2-fsdp": (4, "deepseek", 2, ["plan.dp=2", "plan.ep=2", "plan.cp=2", GATHERED, FSDP, SGD]),
     "deepseek-ep4-cp2": (4, "deepseek", 4, ["plan.dp=2", "plan.ep=4", "plan.cp=2", GATHERED, SGD]),
     **{
         f"{model}-cp2-{mode}": (2, model, 4, ["plan.cp=2", f"plan.context_parallel={mode}", *further, SGD])
@@ -383,6 +420,35 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
             "cp2-tp2-all_gather": (4, 4, ["plan.cp=2", "plan.tp=2", GATHERED, "plan.attention=flash"]),
             "cp2-tp2-all_to_all": (4, 4, ["plan.cp=2", "plan.tp=2", "plan.context_parallel=all_to_all"]),
         }.items()
+    },
+    **{
+        f"{model}-single-offload{'-zero2' * bool(keys)}": (1, model, 2, [OFFLOAD, BUCKETS, *keys, ADAM])
+        for model in FIRST
+        for keys in ([], [ZERO2])
+    },
+    **{
+        f"gpt-{name}-offload": (world, "gpt", 1, [OFFLOAD, BUCKETS, *keys, ADAM])
+        for name, (world, keys) in {
+            "dp2": (2, ["plan.dp=2"]),
+            "dp2-zero1-early-gather": (2, ["plan.dp=2", ZERO1, EARLY]),
+            "dp2-zero2": (2, ["plan.dp=2", ZERO2]),
+            "dp2-zero2-no-overlap": (2, ["plan.dp=2", ZERO2, "plan.dp_overlap=false"]),
+            "bf16-dp2-zero2": (2, ["plan.dp=2", ZERO2, "plan.dtype=bf16"]),
+            "dp2-fsdp": (2, ["plan.dp=2", FSDP]),
+            "dp2-fsdp-each": (2, ["plan.dp=2", FSDP, EACH]),
+            "tp2": (2, ["plan.tp=2"]),
+            "pp2-zb_h1": (2, ["plan.pp=2", "plan.schedule=zb_h1"]),
+            "dp2-pp2-zbv-zero1": (
+                4,
+                ["plan.dp=2", "plan.pp=2", "plan.schedule=zbv", "model.num_hidden_layers=4", ZERO1],
+            ),
+            "dp2-pp2-chimera": (4, ["plan.dp=2", "plan.pp=2", "plan.schedule=chimera"]),
+            "dp4-hsdp-each": (4, ["plan.dp=4", *HSDP, EACH]),
+        }.items()
+    },
+    **{
+        f"mixtral-ep2-dp{dp}-offload{suffix}": (dp, "mixtral", 1, [f"plan.dp={dp}", "plan.ep=2", OFFLOAD, *keys, SGD])
+        for dp, suffix, keys in ((2, "", []), (2, "-zero1", [ZERO1]), (4, "-zero1", [ZERO1]))
     },
     "gpt-bf16-pp2": (2, "gpt", 2, ["plan.pp=2", "plan.dtype=bf16", MOMENTUM]),
 }

@@ -76,6 +76,31 @@ def test_experts_are_reduced_over_their_own_replicas(planned: Any) -> None:
     assert not [bucket for bucket in alone if bucket.axis == "dp_expert"], "an expert on one rank has no replicas"
 
 
+def test_sharded_experts_are_gathered_from_their_own_replicas(planned: Any) -> None:
+    inputs = planned("mixtral-8x7b", 8, "ep=4", "sharding=fsdp", "num_microbatches=1", SMALL)
+    program, (stage,) = inputs.program, inputs.program.stages
+    experts = {index: bucket for index, bucket in enumerate(stage.buckets) if bucket.axis == "dp_expert"}
+    assert [bucket.elements for bucket in experts.values()] == [2 * 3 * 4096 * 14336] * 2
+    gathered = [each for each in program.lists[0] if each.kind is Kind.UNSHARD_EXPERT]
+    assert {each.part for each in gathered} == {*experts}
+    for each in gathered:
+        assert program.peers(5, each) == (1, 5)
+        assert program.message(each).size == 4 * 2 * 3 * 4096 * 14336
+    dense = sum(bucket.elements for bucket in stage.buckets if bucket.axis == "dp")
+    assert program.updated_parameters(0) == dense // 8 + 2 * 2 * 3 * 4096 * 14336 // 2
+    whole = stage.num_parameters - sum(
+        node.layer.num_parameters for b in experts.values() for node in stage.nodes if node.name in b.nodes
+    )
+    assert 0 <= dense - whole < 8 * len(stage.buckets)
+
+
+def test_an_expert_that_one_rank_has_alone_stays_whole(planned: Any) -> None:
+    program = planned("mixtral-8x7b", 8, "ep=8", "sharding=fsdp", SMALL).program
+    assert not any(each.kind is Kind.UNSHARD_EXPERT for each in program.lists[0])
+    experts = sum(node.layer.num_parameters for node in program.graph.nodes if isinstance(node.layer, GroupedLinear))
+    assert program.updated_parameters(0) > experts == 2 * 3 * 4096 * 14336
+
+
 FOLDED = ("tp=2", "sequence_parallel=true", "expert_tp=1", SMALL)
 
 
@@ -125,7 +150,12 @@ def test_rows_come_back_as_many_as_went(rows: int, imbalance: float) -> None:
     [
         ("mixtral-8x7b", 16, ("ep=16",), "16 does not divide the experts of block0.experts1 = 8 .*ep 8"),
         ("llama3-8b", 8, ("ep=8",), "no layer of llama3-8b is split by expert parallelism; leave ep out"),
-        ("mixtral-8x7b", 8, ("ep=8", "sharding=fsdp"), r"dp \* cp / ep = 1 replicas; set sharding: none"),
+        (
+            "mixtral-8x7b",
+            8,
+            ("ep=2", "sharding=hsdp", "dp_shard=4"),
+            r"an expert's dp \* cp / ep = 4 replicas are 2 ranks apart; set sharding: fsdp",
+        ),
         ("mixtral-8x7b", 8, ("tp=2", "ep=8"), r"8 does not divide dp\(4\) \* cp\(1\) = 4 .*ep 4, or expert_tp: 1"),
         ("mixtral-8x7b", 8, ("tp=2", "expert_tp=1"), "without sequence_parallel they have the same tokens"),
         ("mixtral-8x7b", 8, ("tp=4", "expert_tp=2"), r"2 is neither 1 nor tp\(4\)"),

@@ -10,7 +10,8 @@ from simulator.model import LayerGraph, Phase
 from simulator.model.graph import Shard
 from simulator.model.layers import Activation, Attention, Bias, Exchange, Linear, Qkv
 from simulator.model.layers.exchange import NOTHING
-from simulator.program import Kind
+from simulator.program import Instruction, Kind
+from simulator.program.program import Message
 
 LARGE = [
     ("llama3-8b", 8),
@@ -138,10 +139,31 @@ def test_experts_are_cut_inside_and_their_rows_combined_before_the_reduction(pla
     assert local.by_name["block0.experts2"].layer.parameters() == {"expert_weight": (8, 4096, 14336 // 4)}
 
 
+def test_ranks_that_outnumber_key_value_heads_join_parts_of_them(planned: Any) -> None:
+    inputs = planned("llama3-8b", 16, "tp=16", "model.num_hidden_layers=1", "microbatch_size=1")
+    local = inputs.program.graph.by_name
+    made, joined, own = (local[f"block0.qkv{each}"] for each in ("", "+all", "+own"))
+    # 32 heads of queries, 8 of keys, 8 of values, 128 features each; no row is kept twice.
+    assert made.layer.parameters() == {"weight": (6144 // 16, 4096)}
+    assert made.layer.parts("weight") == (256, 64, 64)
+    assert [inputs.program.graph.shape(node.name)[1] for node in (made, joined, own)] == [384, 6144, (2 + 1 + 1) * 128]
+    assert local["block0.attention"].inputs == (own.name,)
+    assert (local["block0.attention"].layer.num_heads, local["block0.attention"].layer.num_kv_heads) == (2, 1)
+    part = next(i for i, each in enumerate(inputs.program.stages[0].segments) if each.nodes == (joined,))
+    for kind, operation in ((Kind.TP_F, "all_gather"), (Kind.TP_B, "reduce_scatter")):
+        assert inputs.program.message(Instruction(kind, 0, 0, part)) == Message(operation, 8192.0 * 6144 * 4)
+
+
 @pytest.mark.parametrize(
     ("model", "tp", "changes", "message"),
     [
-        ("llama3-8b", 16, (), "16 does not divide the key-value heads of block0.attention = 8 (remainder 8)"),
+        (
+            "llama3-8b",
+            8,
+            ("model.num_attention_heads=48", "model.num_key_value_heads=12", "model.head_dim=64"),
+            "8 does not divide the key-value heads of block0.attention = 12 (remainder 4); legal neighbour: tp 4",
+        ),
+        ("qwen3-8b", 16, (), "16 does not divide the key-value heads of block0.attention = 8 (remainder 8)"),
         (
             "llama3-8b",
             3,

@@ -21,6 +21,7 @@ from simulator.model.layers.loss import CrossEntropy, Loss, MeanSquaredError
 from simulator.model.layers.norm import Norm, NormSpec
 from simulator.model.layers.pool import Pool, PoolSpec
 from simulator.model.layers.qkv import Qkv
+from simulator.model.layers.qkv_share import OwnHeads, QkvShare
 from simulator.model.layers.slice import Slice
 from simulator.model.layers.tokens import FirstToken, FirstTokens, Tokens
 from simulator.model.layers.traced import Operation, Traced, TracedLoss, TracedSpec
@@ -72,9 +73,11 @@ __all__ = [
     "MergeBlocks",
     "Norm",
     "Operation",
+    "OwnHeads",
     "Phase",
     "Pool",
     "Qkv",
+    "QkvShare",
     "Router",
     "Shape",
     "ShapeError",

@@ -30,4 +30,5 @@ def _gathers(program: Program, rank: int) -> Iterator[Instruction]:
     """Yield the gatherings of a pipeline rank in the order in which forward reads the buckets."""
     for stage in program.stages_of(rank):
         for index, bucket in reversed(list(enumerate(stage.buckets))):
-            yield Instruction(PARAMETER_GATHERS[bucket.axis], stage.index, part=index)
+            if program.is_replicated(bucket):
+                yield Instruction(PARAMETER_GATHERS[bucket.axis], stage.index, part=index)

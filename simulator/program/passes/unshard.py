@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from simulator.program.instructions import FORWARD, Instruction, Kind
 from simulator.program.program import Pass, Program
-from simulator.program.sharding import BucketKey, buckets_read
+from simulator.program.sharding import BucketKey, buckets_read, unshard
 
 
 class Visit(NamedTuple):
-    """Instructions in a row that read the same bucket: where the first and the last stand, and if it stays whole."""
+    """Instructions in a row that read the same buckets: where the first and the last stand, and if they stay whole."""
 
-    bucket: BucketKey
+    buckets: tuple[BucketKey, ...]
     first: int
     last: int
     stays: bool
@@ -38,21 +38,21 @@ def _lower(program: Program, instructions: tuple[Instruction, ...]) -> tuple[Ins
     visits = _visits(program, instructions)
     before: dict[int, list[Instruction]] = defaultdict(list)
     after: dict[int, list[Instruction]] = defaultdict(list)
-    times: Counter[BucketKey] = Counter()
-    freed: dict[BucketKey, int] = {}
-    whole: set[BucketKey] = set()
-    for index, (bucket, _, last, stays) in enumerate(visits):
-        gathering = Instruction(Kind.UNSHARD, bucket[0], times[bucket], bucket[1])
-        if bucket not in whole:
-            # No earlier than right after it was let go of.
-            ahead = max(index - program.plan.prefetch, freed.get(bucket, -1) + 1)
-            before[visits[ahead].first].append(gathering)
-            whole.add(bucket)
+    times: Counter[tuple[BucketKey, ...]] = Counter()
+    freed: dict[tuple[BucketKey, ...], int] = {}
+    whole: set[tuple[BucketKey, ...]] = set()
+    for index, (buckets, _, last, stays) in enumerate(visits):
+        gatherings = [unshard(program, bucket, times[buckets]) for bucket in buckets]
+        if buckets not in whole:
+            # No earlier than right after they were let go of.
+            ahead = max(index - program.plan.prefetch, freed.get(buckets, -1) + 1)
+            before[visits[ahead].first] += gatherings
+            whole.add(buckets)
         if not stays:
-            after[last].append(gathering._replace(kind=Kind.RESHARD))
-            whole.remove(bucket)
-            freed[bucket] = index
-            times[bucket] += 1
+            after[last] += [gathering._replace(kind=Kind.RESHARD) for gathering in gatherings]
+            whole.remove(buckets)
+            freed[buckets] = index
+            times[buckets] += 1
     return tuple(
         each
         for place, instruction in enumerate(instructions)
@@ -61,17 +61,17 @@ def _lower(program: Program, instructions: tuple[Instruction, ...]) -> tuple[Ins
 
 
 def _visits(program: Program, instructions: tuple[Instruction, ...]) -> list[Visit]:
-    """Return the runs of instructions that read one bucket each."""
-    buckets = buckets_read(program)
-    read = [(place, bucket) for place, each in enumerate(instructions) if (bucket := buckets.get(each.work()))]
-    # How many more parts of a bucket a micro-batch has run forward than backward.
-    between: dict[BucketKey, Counter[int]] = defaultdict(Counter)
+    """Return the runs of instructions that read the buckets of one block each."""
+    known = buckets_read(program)
+    read = [(place, buckets) for place, each in enumerate(instructions) if (buckets := known.get(each.work()))]
+    # How many more parts of a block a micro-batch has run forward than backward.
+    between: dict[tuple[BucketKey, ...], Counter[int]] = defaultdict(Counter)
     visits = []
-    for bucket, run in groupby(read, key=lambda entry: entry[1]):
+    for buckets, run in groupby(read, key=lambda entry: entry[1]):
         places = [place for place, _ in run]
         for kind, _, microbatch, _ in (instructions[place] for place in places):
             if kind is not Kind.R:
-                between[bucket][microbatch] += 1 if kind in FORWARD else -1
-        stays = not program.plan.reshard_after_forward and any(between[bucket].values())
-        visits.append(Visit(bucket, places[0], places[-1], stays))
+                between[buckets][microbatch] += 1 if kind in FORWARD else -1
+        stays = not program.plan.reshard_after_forward and any(between[buckets].values())
+        visits.append(Visit(buckets, places[0], places[-1], stays))
     return visits
