@@ -46,6 +46,7 @@ class Range:
 
 RANGES: Mapping[str, Range] = {
     "host_launch": Range(low=0.0, high=100e-6, step=2e-6, start=40e-6),
+    "listing": Range(low=0.0, high=100e-6, step=2e-6, start=20e-6),
     "slot": Range(low=0.0, high=10e-3, step=0.2e-3, start=1e-3),
     "step": Range(low=0.0, high=50e-3, step=2e-3, start=5e-3),
     "elementwise": Range(low=1.0, high=4.0, step=0.1, prior=1.0, start=1.3),
@@ -57,8 +58,9 @@ FREE: Mapping[str, tuple[str, ...]] = {
     "megatron": ("step", "elementwise"),
     "megatron-core": ("elementwise",),
     "fsdp": ("host_launch", "step", "elementwise"),
+    "deepspeed-lists": ("listing",),
     "ddp": ("step", "elementwise"),
-    "xla": ("elementwise",),
+    "pax": ("elementwise",),
 }
 """What the rows of a framework can tell; a slot of Megatron they cannot (`MEGATRON_SLOT`)."""
 

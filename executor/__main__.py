@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from simulator.errors import InputError, PlancastError
 from simulator.load import load_jobs
+
+PR_SET_PDEATHSIG = 1
+"""Of linux/prctl.h."""
 
 
 def main() -> int:
@@ -19,9 +24,11 @@ def main() -> int:
     if "RANK" not in os.environ:
         print("start me with torchrun (see README) or use plancast run", file=sys.stderr)
         return 2
+    die_with_parent()
     try:
         inputs = load_jobs(arguments.model, arguments.topology, arguments.plan, arguments.set)
-        from executor.session import Schedule, Session
+        from executor.schedule import Every, Schedule
+        from executor.session import Session
 
         session = Session(inputs, Path(arguments.out), arguments.timeout)
     except InputError as error:
@@ -31,6 +38,11 @@ def main() -> int:
     except PlancastError as error:
         print(error, file=sys.stderr)
         return 1
+    except Exception as error:  # torch cannot load, or nobody can be reached.
+        hint = "; choose another MASTER_PORT" if "EADDRINUSE" in str(error) else ""
+        reason = (str(error).splitlines() or [""])[0]
+        print(f"rank {os.environ['RANK']}: starting: {type(error).__name__}: {reason}{hint}", file=sys.stderr)
+        return 1
     session.run(
         Schedule(
             rounds=arguments.rounds,
@@ -38,9 +50,17 @@ def main() -> int:
             warmup=arguments.warmup,
             calibrate=arguments.calibrate,
             sweep=arguments.sweep,
+            every=Every(checkpoint=arguments.checkpoint_every, check=arguments.check_every),
+            resume=arguments.resume,
         )
     )
     return 0
+
+
+def die_with_parent() -> None:
+    """Have Linux kill this process when its launcher ends in whatever way; elsewhere the watchdog notices, later."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--timeout", type=_seconds, default=60.0, help="seconds that an instruction may take")
     parser.add_argument("--calibrate", action="store_true", help="measure layers and links between the steps")
     parser.add_argument("--sweep", action="store_true", help="calibrate standard message sizes too")
+    parser.add_argument("--checkpoint-every", type=_whole(0), default=0, help="steps between checkpoints; 0: none")
+    parser.add_argument(
+        "--check-every", type=_whole(0), default=10, help="steps between comparisons of replicas; 0: none"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
     return parser
 
 

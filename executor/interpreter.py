@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from executor.lanes import Message, RawSpan, lanes_for
 from executor.transport import Transport
@@ -62,6 +64,18 @@ class Interpreter:
         spans = self.lanes.close()
         self.step_index += 1
         return spans, self.take_loss()
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the next step depends on, in tensors and plain containers."""
+        return {"step": self.step_index}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state."""
+        self.step_index = state["step"]
+
+    def replicated(self) -> dict[tuple[int, ...], list[Tensor]]:
+        """Return the parameters that other ranks must hold too, by the ranks that do."""
+        return {}
 
     def take_loss(self) -> float | None:
         """Return the mean loss of the step that has just ended, where this rank has one."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +111,23 @@ class Update:
         """Return what the optimizer keeps of each parameter; nothing before the first step."""
         kept = self._optimizer.state.values() if self._optimizer else ()
         return [value for state in kept for value in state.values() if isinstance(value, Tensor) and value.dim()]
+
+    def state(self) -> dict[str, Any]:
+        """Return what the next update depends on beside parameters and gradients."""
+        optimizer = self._optimizer.state_dict() if self._optimizer else {}
+        return {"masters": [master.detach() for master in self._own_masters()], "optimizer": optimizer}
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state."""
+        for master, kept in zip(self._own_masters(), state["masters"], strict=True):
+            master.copy_(kept)
+        if self._optimizer:
+            self._optimizer.load_state_dict(state["optimizer"])
+
+    def _own_masters(self) -> list[Tensor]:
+        pairs = zip(self.parameters, self.masters, strict=True)
+        return [master for parameter, master in pairs if master is not parameter]
 
     @torch.no_grad()
     def step(self) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -126,6 +127,46 @@ class Runtime(Interpreter):
             for buckets in self.shared.values():
                 for bucket in buckets:
                     bucket.release()
+
+    def state(self) -> dict[str, Any]:
+        """Return step counter, parameters and what their updates depend on; gradients are zero between steps."""
+        tensors = {index: [each.detach() for each in self._kept(index)] for index in self.stages}
+        updates = {index: update.state() for index, update in self.updates.items()}
+        return {**super().state(), "tensors": tensors, "updates": updates}
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state."""
+        super().restore(state)
+        for index, tensors in state["tensors"].items():
+            for tensor, kept in zip(self._kept(index), tensors, strict=True):
+                tensor.copy_(kept)
+        for index, update in state["updates"].items():
+            self.updates[index].restore(update)
+
+    def _kept(self, stage: int) -> list[Tensor]:
+        """Return what a stage has between two steps, in an order that is always the same."""
+        wholes = [bucket.whole for bucket in self.shared.get(stage, ()) if bucket.keeps_whole]
+        return [*wholes, *self.updated[stage], *self.stages[stage].buffers()]
+
+    def replicated(self) -> dict[tuple[int, ...], list[Tensor]]:
+        """Return the parameters that other ranks must hold too, by the ranks that do: whole, or as parts."""
+        found: dict[tuple[int, ...], list[Tensor]] = {}
+        for index, gradients in self.gradients.items():
+            for number, bucket in enumerate(self.program.stages[index].buckets):
+                kinds = self.program.sums(bucket)
+                if index not in self.shared:
+                    ranks, tensors = (
+                        self.program.group(self.rank, COLLECTIVE_AXIS[kinds[0]]),
+                        gradients.parameters[number],
+                    )
+                elif len(kinds) > 1:
+                    part: list[nn.Parameter] = [self.shared[index][number].part]
+                    ranks, tensors = self.program.group(self.rank, COLLECTIVE_AXIS[kinds[1]]), part
+                else:
+                    continue
+                found.setdefault(tuple(ranks), []).extend(tensors)
+        return found
 
     def take_loss(self) -> float | None:
         """Return this replica's mean loss of the step that has just ended."""

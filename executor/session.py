@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import datetime
 import os
-import platform
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from executor.calibrate import Calibrator, Samples, combine
+from executor.calibrate import Calibrator
+from executor.checkpoint import Checkpoints
+from executor.device import about, device_of
 from executor.emulated import Emulated
-from executor.interpreter import Interpreter
-from executor.memory import held_bytes, keep_freed_memory
+from executor.health import UnhealthyError, examine
+from executor.job import Job
+from executor.memory import held_bytes
 from executor.recorder import clock_offset, plain
 from executor.runtime import Runtime
+from executor.schedule import Every, Schedule
 from executor.transport import Transport
-from executor.watchdog import Watchdog
+from executor.watchdog import START, Watchdog
+from executor.written import save, write
 from simulator.errors import ExecutionError
 from simulator.load import Inputs
-from simulator.results.assemble import Recorded, assemble_all
-from simulator.results.recording import Recording, write_json
 from simulator.topology.torchrun import on_nodes
 
 GRACE = 30
@@ -38,51 +37,6 @@ SAVE_EVERY = 10
 
 IN_A_ROW = 2
 """Measured steps between two calibration samples."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """How long to run.
-
-    Parameters
-    ----------
-    rounds
-        Turns; each job has one a round.
-    steps
-        Measured steps of a job in a round.
-    warmup
-        Steps before the first round, not recorded.
-    calibrate
-        Take a calibration sample before and after each step.
-    sweep
-        Calibrate standard message sizes too.
-    """
-
-    rounds: int
-    steps: int
-    warmup: int
-    calibrate: bool
-    sweep: bool = False
-
-
-@dataclass(slots=True)
-class Job:
-    """One plan of a run, as this rank sees it.
-
-    ``leads`` tells which steps only show where the next one begins, ``held`` the bytes of activations after each
-    computation of a step.
-    """
-
-    name: str
-    inputs: Inputs
-    runtime: Interpreter
-    calibrator: Calibrator | None
-    steps: list[Recorded] = field(default_factory=list)
-    rounds: list[int] = field(default_factory=list)
-    losses: list[float | None] = field(default_factory=list)
-    leads: list[bool] = field(default_factory=list)
-    samples: list[Samples] = field(default_factory=list)
-    held: list[float] = field(default_factory=list)
 
 
 class Session:
@@ -102,14 +56,25 @@ class Session:
         self.rank, self.world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         self.out = out
         self.jobs: list[Job] = []
+        self.checkpoints: dict[str, Checkpoints] = {}
+        self._every = Every()
         first = next(iter(inputs.values()))
         self._check_world(inputs)
         backend = first.topology.device(self.rank).backend
         self._interpreter = Emulated if backend == "emulated" else Runtime
-        self._kind = first.topology.device(self.rank).kind
-        self.device = _device(backend)
-        store, _, _ = next(rendezvous("env://"))
+        self.device = device_of(backend)
+        self._about = about(self.device, first.topology.device(self.rank).kind, self.world_size)
+        store, _, _ = next(rendezvous("env://", timeout=datetime.timedelta(seconds=timeout + START)))
+        self._inputs = inputs
+        self._recording = False
         self.watchdog = Watchdog(PrefixStore("plancast", store), self.rank, self.world_size, timeout, self._save_all)
+        try:
+            self._connect(store, backend, timeout)
+        except Exception as error:
+            self.watchdog.fail(f"{type(error).__name__}: {_first_line(error)}")
+
+    def _connect(self, store: Store, backend: str, timeout: float) -> None:
+        """Make the group of all ranks, and one that only controls the run."""
         dist.init_process_group(
             "nccl" if backend == "cuda" else "gloo",
             store=PrefixStore("groups", store),
@@ -120,29 +85,36 @@ class Session:
         )
         self.control = dist.new_group(backend="gloo")
         self.offset, self._clock_error = clock_offset(self.control)
-        self._inputs = inputs
-        self._recording = False
 
     def run(self, schedule: Schedule) -> None:
         """Train all jobs and write their recordings; any failure ends the process with its cause named."""
         try:
+            self.watchdog.look_away("building")
             self._build(schedule)
             for job in self.jobs:
-                self._train(job, None, schedule.warmup)
+                if not (schedule.resume and self._resume(job)):
+                    self._train(job, None, schedule.warmup)
             for turn in range(schedule.rounds):
                 for job in self.jobs:
                     self._turn(job, turn, schedule)
                     self._save(job)
+                    if schedule.every.checkpoint or turn < schedule.rounds - 1:
+                        self._checkpoint(job)
                     if self.rank == 0:
                         print(
                             f"progress: round {turn + 1} of {schedule.rounds}: {job.name}", file=sys.stderr, flush=True
                         )
             for job in self.jobs:
+                if self._every.check and job.losses:
+                    self._examine(job)
                 self._count_memory(job)
-                self._write(job)
+                self.watchdog.look_away("writing")
+                write(job, self.out / job.name, self.control, self._clock_error, self._about)
             dist.barrier(group=self.control)
             for job in self.jobs:
                 self._partial(job).unlink(missing_ok=True)
+                if not schedule.every.checkpoint:
+                    self.checkpoints[job.name].forget()
         except Exception as error:
             self.watchdog.fail(f"{type(error).__name__}: {_first_line(error)}")
         self.watchdog.stop()
@@ -158,6 +130,10 @@ class Session:
                 )
 
     def _build(self, schedule: Schedule) -> None:
+        # torch seeds its generators anew in each process; a module that draws from them must train the same every time.
+        torch.manual_seed(self.rank)
+        self._every = schedule.every
+        self.watchdog.graceful = schedule.every.checkpoint > 0 and schedule.every.check > 0
         for name, inputs in self._inputs.items():
             runtime = self._interpreter(inputs, self.rank, Transport(inputs.program), self.device)
             calibrator = None
@@ -166,16 +142,36 @@ class Session:
                     raise ExecutionError("emulated devices have no layers to calibrate; leave out --calibrate")
                 calibrator = Calibrator(runtime, self.control, self.offset, schedule.sweep)
             self.jobs.append(Job(name, inputs, runtime, calibrator))
+            self.checkpoints[name] = Checkpoints(self.out / name, runtime, self.control)
+
+    def _resume(self, job: Job) -> bool:
+        """Go on from a job's last checkpoint; return whether there is one."""
+        self.watchdog.look_away("resuming")
+        record = self.checkpoints[job.name].restore()
+        if record is not None:
+            job.take_up(record)
+        if self.rank == 0:
+            found = f"goes on after step {job.runtime.step_index}" if record else "has no checkpoint, and begins anew"
+            print(f"progress: {job.name} {found}", file=sys.stderr, flush=True)
+        return record is not None
+
+    def _checkpoint(self, job: Job) -> None:
+        self.watchdog.look_away("writing")
+        self.checkpoints[job.name].save(job.record())
 
     def _turn(self, job: Job, turn: int, schedule: Schedule) -> None:
         """One step to wake caches and memory that slept while other jobs ran; then samples and steps by turns."""
         if job.calibrator is None:
-            self._train(job, turn, schedule.steps)
+            self._train(job, turn, job.remaining(turn, schedule.steps))
+            return
+        if turn < len(job.samples):
             return
         self._train(job, None, 1)
+        self.watchdog.look_away("calibrating")
         for done in range(0, schedule.steps, IN_A_ROW):
             job.calibrator.sample()
             self._train(job, turn, min(IN_A_ROW, schedule.steps - done))
+            self.watchdog.look_away("calibrating")
         job.calibrator.sample()
         job.samples.append(job.calibrator.take())
 
@@ -191,16 +187,47 @@ class Session:
         while steps:
             spans, loss = job.runtime.step()
             steps -= not lead
-            if turn is None:
-                continue
-            job.steps.append(plain(spans, self.offset))
-            job.rounds.append(turn)
-            job.losses.append(loss)
-            job.leads.append(lead)
-            lead = len(job.steps) % SAVE_EVERY == 0
-            if lead:
-                self._save(job)
-        self.watchdog.look_at(None, None)
+            if turn is not None:
+                job.steps.append(plain(spans, self.offset))
+                job.rounds.append(turn)
+                job.losses.append(loss)
+                job.leads.append(lead)
+            paused = self._pause(job)
+            lead = paused and self._recording
+        self.watchdog.look_away("between steps")
+
+    def _pause(self, job: Job) -> bool:
+        """Do what is due between two steps; return whether anything was."""
+        recorded, step = len(job.steps) if self._recording else 0, job.runtime.step_index
+        saves = recorded > 0 and recorded % SAVE_EVERY == 0
+        examines = recorded > 0 and self._every.check > 0 and recorded % self._every.check == 0
+        checkpoints = self._every.checkpoint > 0 and step % self._every.checkpoint == 0
+        if not (saves or examines or checkpoints):
+            return False
+        if saves:
+            self.watchdog.look_away("writing")
+            self._save(job)
+        stopping = self._examine(job) if examines else []
+        if checkpoints or stopping:
+            self._checkpoint(job)
+        if stopping:
+            self._stop(stopping[0], f"told to stop: its state after step {step} is kept; go on with --resume")
+        self.watchdog.look_at(job.runtime.lanes, job.inputs.program)
+        return True
+
+    def _examine(self, job: Job) -> list[int]:
+        """Compare the ranks; return those that were told to stop."""
+        self.watchdog.look_away("comparing replicas")
+        recent = job.losses[-self._every.check :]
+        try:
+            return examine(job.runtime, recent, self.watchdog.stopping, self.control)
+        except UnhealthyError as error:
+            self._stop(error.rank, error.message)
+            raise
+
+    def _stop(self, rank: int, reason: str) -> None:
+        """End the process, as all others do; one rank says why."""
+        self.watchdog.leave(reason if rank == self.rank else "")
 
     def _count_memory(self, job: Job) -> None:
         """Run one more step that is not timed: counting slows it, and the steps before it do the same.
@@ -212,44 +239,10 @@ class Session:
         self.watchdog.look_at(job.runtime.lanes, job.inputs.program)
         self._recording = False
         job.held = held_bytes(job.runtime)
-        self.watchdog.look_at(None, None)
-
-    def _write(self, job: Job) -> None:
-        """Bring everything to rank 0, which writes it."""
-        mine = (job.steps, job.losses, job.samples, job.held, self._clock_error)
-        gathered: list[Any] = [None] * self.world_size
-        dist.gather_object(mine, gathered if self.rank == 0 else None, group=self.control)
-        if self.rank != 0:
-            return
-        folder = self.out / job.name
-        node = job.inputs.topology.node
-        about = self._about()
-        records = list(zip(*(g[0] for g in gathered), strict=True))
-        steps = assemble_all(job.inputs.program, records, job.leads, [g[3] for g in gathered])
-        losses = [_mean_loss(values) for values in zip(*(g[1] for g in gathered), strict=True)]
-        # Each clock was set by rank 0's, so two may differ by the errors of both.
-        apart = 2 * max(g[4] for g in gathered)
-        measured = [index for index, lead in enumerate(job.leads) if not lead]
-        Recording(
-            source="measured",
-            inputs=job.inputs.resolved(),
-            steps=tuple(steps[index] for index in measured),
-            rounds=tuple(job.rounds[index] for index in measured),
-            about={**about, "clock_error_s": apart, "losses": [losses[index] for index in measured]},
-        ).save(folder / "measured.json.gz")
-        for turn, samples in enumerate(zip(*(g[2] for g in gathered), strict=True)):
-            calibration = combine(samples, about, lambda ranks: len({node(rank) for rank in ranks}) == 1)
-            write_json(folder / f"calibration-{turn}.json", calibration.to_json())
+        self.watchdog.look_away("between steps")
 
     def _save(self, job: Job, error: str = "") -> None:
-        """Write what this rank has so far, so that a run that is cut short leaves it."""
-        # A step that is not recorded leaves nothing, however far it came.
-        spans = getattr(job.runtime.lanes, "spans", []) if error and self._recording else []
-        running = [plain(spans, self.offset)] if spans else []
-        turns = [*job.rounds, *(job.rounds[-1:] or [0])][: len(job.steps) + len(running)]
-        leads = [*job.leads, True][: len(turns)]
-        body = {"error": error, "rounds": turns, "leads": leads, "steps": [*job.steps, *running]}
-        write_json(self._partial(job), body)
+        save(job, self._partial(job), self.offset, self._recording, error)
 
     def _save_all(self, error: str) -> None:
         for job in self.jobs:
@@ -257,50 +250,6 @@ class Session:
 
     def _partial(self, job: Job) -> Path:
         return self.out / job.name / f"partial-rank{self.rank}.json.gz"
-
-    def _about(self) -> dict[str, str]:
-        return {
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}",
-            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else _processor(),
-            "kind": self._kind,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "world_size": str(self.world_size),
-        }
-
-
-def _device(backend: str) -> torch.device:
-    """Choose the device of this rank: GPU by local rank, or one CPU thread (ranks share the cores among them)."""
-    if backend == "cuda":
-        if not torch.cuda.is_available():
-            raise ExecutionError("the topology's devices are CUDA devices, and torch finds none here; use local-cpu")
-        local, found = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if local >= found:
-            raise ExecutionError(
-                f"the topology puts rank {local} of this node on a GPU of its own, and there are {found}; "
-                f"use --set topology.node.count={found}"
-            )
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    return torch.device("cpu")
-
-
-def _processor() -> str:
-    """Return the CPU's name as Linux gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "CPU"
-
-
-def _mean_loss(values: Sequence[float | None]) -> float | None:
-    """Return the mean over the ranks that hold the loss: all replicas weigh the same."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _first_line(error: Exception) -> str:

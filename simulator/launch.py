@@ -4,37 +4,32 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import re
 import subprocess
 import sys
-import threading
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simulator.errors import Diagnostic, ExecutionError, InputError, RankLostError
+from simulator.errors import Diagnostic, ExecutionError, InputError
 from simulator.load import Inputs, load_jobs
 from simulator.netlab import spawn
 from simulator.plan.plan import EXECUTED
-from simulator.results.assemble import Recorded, assemble_all
-from simulator.results.recording import Recording, read_json
+from simulator.processes import run_all
+from simulator.results.recover import NAME, recover
 from simulator.topology import Topology
 from simulator.topology.torchrun import on_nodes
 
-OURS = re.compile(r"^rank (\d+): ")
-"""How a line of a rank begins; everything else on stderr is torchrun's."""
+EARLIER = "measured-earlier.json.gz"
+"""What a run had measured that was then resumed: its recording, before the new one has all of it."""
 
-PROGRESS = "progress: "
-"""How a line begins that says how far the run is; it is passed on as it comes."""
+CHECKPOINTS = "checkpoint-*"
 
-LAST_LINES = 15
-"""Lines of foreign output that a failure shows when no rank said anything."""
+RESULTS = (*(NAME, EARLIER, CHECKPOINTS, "predicted.json.gz", "trace.json.gz", "partial-rank*", "calibration-*.json"),)
+"""What a run leaves in a job's folder."""
 
-GRACE = 30.0
-"""Seconds that the processes have for ending after an interrupt."""
+UNFINISHED = (".partial-rank*", ".measured.json.gz.*", ".calibration-*", ".checkpoint-*")
+"""Files that a process was writing when it was ended; they get their names once they are whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +52,10 @@ class Launch:
         Seconds that an instruction may take.
     calibrate, sweep
         Measure layers and links between the steps; standard message sizes too.
+    checkpoint_every, check_every
+        Steps between checkpoints, and between comparisons of losses and replicas; 0: none.
+    resume
+        Go on from what an earlier run has left in ``out``.
     lab
         Name of the netlab in whose hosts the ranks run; empty for this machine as it is.
     """
@@ -72,6 +71,9 @@ class Launch:
     timeout: float = 60.0
     calibrate: bool = False
     sweep: bool = False
+    checkpoint_every: int = 0
+    check_every: int = 10
+    resume: bool = False
     lab: str = ""
 
     def jobs(self) -> dict[str, Inputs]:
@@ -90,13 +92,16 @@ class Launch:
             "--steps": [str(self.steps)],
             "--warmup": [str(self.warmup)],
             "--timeout": [str(self.timeout)],
+            "--checkpoint-every": [str(self.checkpoint_every)],
+            "--check-every": [str(self.check_every)],
         }
         words = [
             "-m",
             "executor",
             *(word for option, given in options.items() for each in given for word in (option, each)),
         ]
-        words += ["--calibrate"] * self.calibrate + ["--sweep"] * self.sweep
+        switches = {"--calibrate": self.calibrate, "--sweep": self.sweep, "--resume": self.resume}
+        words += [option for option, given in switches.items() if given]
         if self.lab:
             return spawn.command(self.lab, range(world_size), words)
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -121,27 +126,19 @@ def run(launch: Launch) -> dict[str, Inputs]:
     sizes = {inputs.plan.mesh.world_size for inputs in jobs.values()}
     assert len(sizes) == 1, "one topology has one world size"
     launch.out.mkdir(parents=True, exist_ok=True)
+    if launch.resume:
+        _check_resumes(launch, jobs)
     for name in jobs:
-        _forget(launch.out / name)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-    # In a session of their own: a terminal's Ctrl-C reaches this process alone, which ends them so that they can save.
-    with subprocess.Popen(
-        launch.command(sizes.pop()),
-        env=environment,
-        stdout=sys.stderr,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            told, others = _listen(process)
-        except KeyboardInterrupt:
-            _recover_all(launch, jobs)
-            print(f"interrupted; what was measured by then lies in {launch.out}", file=sys.stderr)
-            raise
-    if process.returncode:
-        _recover_all(launch, jobs)
-        raise _failure(process.returncode, told, others)
+        _forget(launch.out / name, launch.resume)
+    try:
+        run_all(launch.command(sizes.pop()))
+    except (ExecutionError, KeyboardInterrupt) as error:
+        folders = _recover_all(launch, jobs)
+        if folders:
+            print(f"what was measured by then lies in {', '.join(map(str, folders))}", file=sys.stderr)
+        raise error
+    for name in jobs:
+        (launch.out / name / EARLIER).unlink(missing_ok=True)
     return jobs
 
 
@@ -177,11 +174,28 @@ def emulated(topology: Topology) -> bool:
     return any(device.backend == "emulated" for device in topology.devices)
 
 
-def _forget(folder: Path) -> None:
-    """Remove what an earlier run left in a job's folder, so that nothing of it is taken for this run's."""
-    for pattern in ("measured.json.gz", "predicted.json.gz", "trace.json.gz", "partial-rank*", "calibration-*.json"):
+def _check_resumes(launch: Launch, jobs: dict[str, Inputs]) -> None:
+    """Refuse a folder in which no run of these jobs has been."""
+    missing = [name for name in jobs if not (launch.out / name).is_dir()]
+    if missing:
+        message = f"there is nothing of {', '.join(missing)} in it"
+        raise InputError(
+            [Diagnostic(f"--resume {launch.out}", "", message, "give the folder and the inputs of the run")]
+        )
+
+
+def _forget(folder: Path, resumes: bool) -> None:
+    """Remove what an earlier run left in a job's folder, so that nothing of it is taken for this run's.
+
+    A run that is resumed has its checkpoints, and what was measured before, until this one has written more.
+    """
+    if resumes and (folder / NAME).exists():
+        (folder / NAME).replace(folder / EARLIER)
+    kept = {EARLIER, *(path.name for path in folder.glob(CHECKPOINTS))} if resumes else set()
+    for pattern in (*RESULTS, *UNFINISHED):
         for path in folder.glob(pattern):
-            path.unlink()
+            if path.name not in kept:
+                path.unlink()
 
 
 def _check_devices(jobs: dict[str, Inputs], launch: Launch) -> None:
@@ -229,78 +243,16 @@ def check_trains(jobs: dict[str, Inputs]) -> None:
             )
 
 
-def _listen(process: subprocess.Popen[str]) -> tuple[list[str], deque[str]]:
-    """Collect what the processes say until they end; an interrupt ends them too."""
-    told: list[str] = []
-    others: deque[str] = deque(maxlen=LAST_LINES)
-
-    def read(lines: Iterable[str]) -> None:
-        for line in lines:
-            if OURS.match(line):
-                told.append(line.rstrip())
-            elif line.startswith(PROGRESS):
-                print(line.removeprefix(PROGRESS), end="", file=sys.stderr, flush=True)
-            else:
-                others.append(line.rstrip())
-
-    assert process.stderr
-    reader = threading.Thread(target=read, args=(process.stderr,), daemon=True)
-    reader.start()
-    try:
-        process.wait()
-    except KeyboardInterrupt:
-        process.terminate()
-        try:
-            process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        raise
-    finally:
-        reader.join()
-    return told, others
-
-
-def _failure(code: int, told: list[str], others: deque[str]) -> ExecutionError:
-    """Return the error that names the culprit: the first rank that somebody found lost."""
-    for line in told:
-        if lost := re.search(r"lost: rank (\d+)", line):
-            seen = re.search(r"last seen in ([^\s)]+)", line)
-            message = "\n".join(["lost; the run ended", *told])
-            return RankLostError(message, int(lost[1]), seen[1] if seen else "")
-    if told:
-        return ExecutionError("\n".join(["the run failed", *told]))
-    return ExecutionError("\n".join([f"torchrun ended with code {code}", *others]))
-
-
-def _recover_all(launch: Launch, jobs: dict[str, Inputs]) -> None:
+def _recover_all(launch: Launch, jobs: dict[str, Inputs]) -> list[Path]:
+    """Put together what ranks left behind; return the folders where it lies now."""
+    recovered: list[Path | None] = []
     for name, inputs in jobs.items():
-        if not (launch.out / name / "measured.json.gz").exists():
-            recover(launch.out / name, inputs)
-
-
-def recover(folder: Path, inputs: Inputs) -> None:
-    """Make a recording, marked incomplete, of what the ranks of a failed run left behind."""
-    world_size = inputs.plan.mesh.world_size
-    paths = [folder / f"partial-rank{rank}.json.gz" for rank in range(world_size)]
-    nothing: dict[str, Any] = {"error": "", "rounds": [], "leads": [], "steps": []}
-    parts: list[dict[str, Any]] = [read_json(path) if path.exists() else nothing for path in paths]
-    count = max(len(part["steps"]) for part in parts)
-    if not count:
-        return
-    rounds, leads = (max((part[key] for part in parts), key=len) for key in ("rounds", "leads"))
-    records: list[list[Recorded]] = [
-        [part["steps"][index] if index < len(part["steps"]) else [] for part in parts] for index in range(count)
-    ]
-    timelines = assemble_all(inputs.program, records, leads)
-    # The last step shows where the run ended, also if it was not to be measured.
-    kept = [index for index in range(count) if not leads[index] or index == count - 1]
-    Recording(
-        source="measured",
-        inputs=inputs.resolved(),
-        steps=tuple(timelines[index] for index in kept),
-        rounds=tuple(rounds[index] for index in kept),
-        about={"errors": [part["error"] for part in parts if part["error"]]},
-        complete=False,
-    ).save(folder / "measured.json.gz")
-    for path in paths:
-        path.unlink(missing_ok=True)
+        folder = launch.out / name
+        for pattern in UNFINISHED:
+            for path in folder.glob(pattern):
+                path.unlink(missing_ok=True)
+        try:
+            recovered.append(folder if (folder / NAME).exists() else recover(folder, inputs))
+        except (OSError, ValueError) as error:
+            print(f"{folder}: what the ranks left cannot be put together: {error}", file=sys.stderr)
+    return [folder for folder in recovered if folder]

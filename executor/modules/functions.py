@@ -22,6 +22,7 @@ from simulator.model.layers import (
     Bias,
     Conv2d,
     CrossEntropy,
+    FirstTokens,
     Glu,
     Norm,
     Pool,
@@ -94,6 +95,11 @@ def first_token(ops: Operations, layer: Any, parameters: Parameters, x_BSH: Tens
     return x_BSH[:, 0].clone()
 
 
+def first_tokens(ops: Operations, layer: FirstTokens, parameters: Parameters, x_BSH: Tensor) -> Tensor:
+    """The first rows of each sample."""
+    return x_BSH[:, : layer.number].clone()
+
+
 def activation(ops: Operations, layer: Activation, parameters: Parameters, x: Tensor) -> Tensor:
     """Pointwise non-linearity."""
     functions = {"relu": torch.relu, "gelu": functional.gelu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
@@ -164,6 +170,7 @@ FORWARD: dict[str, Forward] = {
     "slice": slice_,
     "tokens": tokens,
     "first_token": first_token,
+    "first_tokens": first_tokens,
     "linear": linear,
     "conv2d": conv2d,
     "qkv": qkv,

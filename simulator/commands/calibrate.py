@@ -26,12 +26,14 @@ def calibrate(
     are predicted from a roofline that is scaled to the measured ones.
     """
     import tempfile
+    from statistics import median
 
     from simulator.launch import Launch, run
     from simulator.planning import load_calibration
     from simulator.planning.fit import require_fit
     from simulator.planning.validate import calibrations, merge
     from simulator.results.recording import write_json
+    from simulator.units import format_percent
 
     with tempfile.TemporaryDirectory(prefix="plancast-") as folder:
         launch = Launch(
@@ -54,4 +56,11 @@ def calibrate(
     write_json(output, measured.to_json())
     layers, messages = len(measured.layers), sum(map(len, measured.messages.values()))
     print(f"wrote {output}: {layers} layers, {messages} message times, {len(measured.updates)} optimizers")
+    widths = sorted(most - least for least, most in measured.spread.values())
+    if widths:
+        print(
+            f"of {len(widths)} times measured in several rounds, the median one varied by "
+            f"{format_percent(median(widths))} of itself, the worst by {format_percent(widths[-1])}; "
+            f"a prediction from this file says what that makes of the step"
+        )
     return 0

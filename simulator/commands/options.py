@@ -59,6 +59,25 @@ Netlab = Annotated[
     Parameter(negative=(), help="Each host in a network namespace, behind links as slow as the topology's (netlab)."),
 ]
 Timeout = Annotated[float, Parameter(help="Seconds that one instruction may take.", validator=validators.Number(gt=0))]
+CheckEvery = Annotated[
+    int,
+    Parameter(
+        help="Recorded steps between comparisons of losses and replicas; 0: none.", validator=validators.Number(gte=0)
+    ),
+]
+Resume = Annotated[
+    Path | None, Parameter(help="Folder of an earlier run with the same inputs: go on from what it has kept.")
+]
+
+
+def output_folder(verb: str, output: Path | None, resume: Path | None) -> Path:
+    """Return where a run writes: into the folder that it resumes, or a new one. Raises InputError for two answers."""
+    if output and resume and output != resume:
+        from simulator.errors import Diagnostic, InputError
+
+        message = f"goes on in {resume}, and -o names {output}"
+        raise InputError([Diagnostic(f"--resume {resume}", "", message, "leave out -o")])
+    return resume or output or run_folder(verb)
 
 
 def run_folder(verb: str) -> Path:

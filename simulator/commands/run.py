@@ -9,11 +9,13 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 
 from simulator.commands.options import (
+    CheckEvery,
     Format,
     Model,
     Netlab,
     Output,
     Plan,
+    Resume,
     Settings,
     Steps,
     Timeout,
@@ -35,6 +37,12 @@ def run(
         int, Parameter(help="Steps before those that are recorded.", validator=validators.Number(gte=0))
     ] = 3,
     timeout: Timeout = 60.0,
+    checkpoint_every: Annotated[
+        int,
+        Parameter(help="Steps between checkpoints, to --resume from; 0: none.", validator=validators.Number(gte=0)),
+    ] = 0,
+    check_every: CheckEvery = 10,
+    resume: Resume = None,
     netlab: Netlab = False,
     trace: Annotated[Path | None, Parameter(help="Write a trace of the median step for Perfetto.")] = None,
     format: Format = "table",
@@ -45,13 +53,13 @@ def run(
     compare`. On several machines start torchrun yourself, with the same options after ``-m executor``. With --netlab
     the ranks run in the lab that ``plancast netlab up`` built of the same topology.
     """
-    from simulator.commands.options import run_folder
+    from simulator.commands.options import output_folder
     from simulator.launch import Launch
     from simulator.launch import run as launch_run
     from simulator.planning.fit import require_fit
     from simulator.results.recording import Recording
 
-    out = output or run_folder("run")
+    out = output_folder("run", output, resume)
     launch = Launch(
         models=[model],
         topology=topology,
@@ -61,6 +69,9 @@ def run(
         steps=steps,
         warmup=warmup,
         timeout=timeout,
+        checkpoint_every=checkpoint_every,
+        check_every=check_every,
+        resume=resume is not None,
     )
     jobs = launch.jobs()
     require_fit(jobs)
@@ -76,8 +87,11 @@ def run(
 
         middle = sorted(recording.steps, key=lambda step: step.step_time)[len(recording.steps) // 2]
         write_trace(trace, {"measured": middle})
-    from simulator.reports.measured import render, summary
+    from simulator.reports.measured import render, slow_ranks, summary
+    from simulator.reports.terminal import note
 
+    for line in slow_ranks(recording):
+        note(f"note: {line}")
     result = {"recording": str(path), **summary(recording)}
     if format == "json":
         print_json(result)

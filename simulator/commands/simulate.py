@@ -39,10 +39,11 @@ def simulate(
     Exit code 0: it fits; 1: it does not fit into memory (the result is printed all the same); 2: the input is wrong.
     """
     from simulator.load import load
-    from simulator.planning import load_calibration, predict
+    from simulator.planning import load_calibration
+    from simulator.planning.predict import predict_with_range
 
     measured = load_calibration(calibration) if calibration else None
-    prediction = predict(load(model, topology, plan, settings), measured, folding=fold == "on")
+    prediction = predict_with_range(load(model, topology, plan, settings), measured, folding=fold == "on")
     if output:
         prediction.recording().save(output)
     if trace:

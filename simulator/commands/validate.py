@@ -10,11 +10,13 @@ from cyclopts import Parameter, validators
 from simulator.commands.options import (
     OUT_OF_TOLERANCE,
     CalibrationFile,
+    CheckEvery,
     Format,
     Models,
     Netlab,
     Output,
     Plans,
+    Resume,
     Rounds,
     Settings,
     Steps,
@@ -37,6 +39,8 @@ def validate(
     rounds: Rounds = 6,
     steps: Steps = 4,
     timeout: Timeout = 60.0,
+    check_every: CheckEvery = 10,
+    resume: Resume = None,
     netlab: Netlab = False,
     dry_run: Annotated[
         bool, Parameter(name="--dry-run", negative=(), help="Run single ranks of a cluster without its devices.")
@@ -63,7 +67,7 @@ def validate(
     """
     if dry_run or world is not None or ranks is not None:
         return _dry_run(dry_run, model, topology, plan, settings, world, ranks, format)
-    from simulator.commands.options import fraction, run_folder
+    from simulator.commands.options import fraction, output_folder
     from simulator.launch import Launch
     from simulator.planning import load_calibration
     from simulator.planning.validate import validate as validate_plans
@@ -71,7 +75,7 @@ def validate(
 
     allowed = fraction("--tolerance", tolerance)
     earlier = load_calibration(calibration) if calibration else None
-    out = output or run_folder("validate")
+    out = output_folder("validate", output, resume)
     launch = Launch(
         models=model,
         topology=topology,
@@ -81,6 +85,8 @@ def validate(
         rounds=rounds,
         steps=steps,
         timeout=timeout,
+        check_every=check_every,
+        resume=resume is not None,
     )
     notes = []
     if netlab:

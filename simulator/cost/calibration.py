@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from simulator.model.layers.base import Layer, Shape
@@ -17,6 +17,9 @@ FORWARD, BACKWARD, WEIGHT_ONLY = "forward", "backward", "weight_only"
 INPUT_GRAD, INNER_GRAD, WEIGHT_GRAD = "input_grad", "inner_grad", "weight_grad"
 """Parts of a backward that was measured apart: what I runs of a layer; what it runs of a layer whose input needs no
 gradient; what W runs of either."""
+
+UPDATE = ("each step", "each parameter")
+"""The two times of an update."""
 
 
 def layer_key(layer: Layer, inputs: tuple[Shape, ...], batch: int, dtype: str) -> str:
@@ -52,8 +55,10 @@ class Calibration:
         beside its layers.
     jitter
         Relative standard deviation of the times of F and B instructions, beyond the drift that all ranks share.
+    spread
+        Name of a time in ``times`` -> the least and the most that one of several measurements gave, over that time.
     about
-        Date, machine, versions, spread: shown with every prediction that rests on this file.
+        Date, machine, versions: shown with every prediction that rests on this file.
     """
 
     layers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -61,6 +66,7 @@ class Calibration:
     updates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     starts: Mapping[str, float] = field(default_factory=dict)
     jitter: float = 0.0
+    spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     about: Mapping[str, str] = field(default_factory=dict)
 
     def message_seconds(self, operation: str, num_ranks: int, size: float) -> float | None:
@@ -77,12 +83,45 @@ class Calibration:
         (x0, y0), (x1, y1) = points[index - 1], points[index]
         return max(0.0, y0 + (y1 - y0) * (size - x0) / (x1 - x0))
 
+    def times(self) -> dict[str, float]:
+        """Return every measured time in seconds, each under a name of its own."""
+        return {
+            **{f"{key} {part}": seconds for key, parts in self.layers.items() for part, seconds in parts.items()},
+            **{f"{key} {size:.0f} B": seconds for key, points in self.messages.items() for size, seconds in points},
+            **{f"{kind} {UPDATE[index]}": pair[index] for kind, pair in self.updates.items() for index in (0, 1)},
+            **{f"start of {part}": seconds for part, seconds in self.starts.items()},
+        }
+
+    def at(self, end: int) -> Calibration:
+        """Return the same with every time the least (end 0) or the most (end 1) that was measured of it."""
+
+        def seen(name: str, seconds: float) -> float:
+            return seconds * self.spread.get(name, (1.0, 1.0))[end]
+
+        return replace(
+            self,
+            layers={
+                key: {part: seen(f"{key} {part}", seconds) for part, seconds in parts.items()}
+                for key, parts in self.layers.items()
+            },
+            messages={
+                key: tuple((size, seen(f"{key} {size:.0f} B", seconds)) for size, seconds in points)
+                for key, points in self.messages.items()
+            },
+            updates={
+                kind: (seen(f"{kind} {UPDATE[0]}", fixed), seen(f"{kind} {UPDATE[1]}", slope))
+                for kind, (fixed, slope) in self.updates.items()
+            },
+            starts={part: seen(f"start of {part}", seconds) for part, seconds in self.starts.items()},
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         return {
             "format": FORMAT,
             "about": dict(self.about),
             "jitter": self.jitter,
+            "spread": {name: list(ends) for name, ends in self.spread.items()},
             "starts": dict(self.starts),
             "updates": {kind: list(pair) for kind, pair in self.updates.items()},
             "messages": {key: [list(point) for point in points] for key, points in self.messages.items()},
@@ -104,6 +143,7 @@ class Calibration:
                 updates={kind: (float(fixed), float(slope)) for kind, (fixed, slope) in data["updates"].items()},
                 starts=_seconds(data.get("starts", {})),
                 jitter=float(data["jitter"]),
+                spread={name: (float(least), float(most)) for name, (least, most) in data.get("spread", {}).items()},
                 about=dict(data["about"]),
             )
         except KeyError as error:

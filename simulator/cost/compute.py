@@ -21,7 +21,7 @@ from simulator.cost.calibration import (
 from simulator.cost.kernels import kernel_seconds, stream_seconds
 from simulator.cost.overheads import framework_kernels
 from simulator.model.graph import LayerGraph, Node
-from simulator.model.layers.base import Kernel, Phase
+from simulator.model.layers.base import Kernel, Phase, count
 from simulator.model.layers.bias import Bias
 from simulator.model.layers.experts import Dispatch
 from simulator.plan.frameworks import FRAMEWORKS
@@ -34,6 +34,11 @@ from simulator.topology import Device
 
 PASSES = (*instructions.FORWARD, *instructions.BACKWARD)
 """Kinds that pass over layers."""
+
+
+PERSISTENT = 100_000
+"""Elements of a parameter that DeepSpeed gathers once a step and keeps: too few to count (stage3.py:
+param_persistence_threshold=100000)."""
 
 
 class ComputeCost:
@@ -118,7 +123,7 @@ class ComputeCost:
 
     def _price(self, work: Instruction) -> float:
         if work.kind is Kind.RESHARD:
-            return 0.0  # Bookkeeping: memory goes back to the allocator.
+            return self._listing(work)  # Memory goes back to the allocator, which takes no time.
         if work.kind is Kind.OPTIM:
             return self._update_seconds(work)
         apart = work.stage in self.program.stages_with_split_backward
@@ -126,6 +131,15 @@ class ComputeCost:
         if key not in self._alike:
             self._alike[key] = self._price_pass(work, apart)
         return self._alike[key] + (self.framework.slot if self.waits(work) else 0.0)
+
+    def _listing(self, work: Instruction) -> float:
+        """Return the time in which a host has listed the parts of what was gathered, while the device waited."""
+        if not self.framework.listing:
+            return 0.0
+        bucket, graph = self.program.stages[work.stage].buckets[work.part], self.program.graph
+        shapes = (shape for name in bucket.nodes for shape in graph.by_name[name].layer.parameters().values())
+        tensors = sum(count(shape) > PERSISTENT for shape in shapes)
+        return self.framework.listing * tensors * self.program.plan.sharers_along(bucket.axis)
 
     def waits(self, work: Instruction) -> bool:
         """Return whether the host completes messages before it launches an instruction, so that the device runs dry."""
@@ -221,7 +235,7 @@ class ComputeCost:
         graph, plan = self.program.graph, self.program.plan
         for phase in phases(graph, node, kind):
             size, itemsize, sums = plan.microbatch_size, plan.itemsize, plan.gradient_itemsize
-            for kernel in framework_kernels(graph, node, phase, size, itemsize, self.framework, sums):
+            for kernel in framework_kernels(graph, node, phase, size, plan.dtype, itemsize, self.framework, sums):
                 yield phase, kernel
 
     def _median_ratio(self) -> float:

@@ -93,19 +93,23 @@ class GptSchema(TransformerSchema):
 
 
 class BertSchema(TransformerSchema):
-    """A BERT with its masked-language head over all positions: norms behind the sums, no causal mask."""
+    """A BERT with its masked-language head over some or all positions: norms behind the sums, no causal mask."""
 
     family: Literal["bert"]
     intermediate_size: PositiveInt | None = None
     max_positions: PositiveInt | None = None
     token_types: NonNegativeInt = 2
     tie_embeddings: bool = True
+    predictions_per_sequence: PositiveInt | None = None
     dropout: DropRate = 0.0
 
     def check(self, problems: Problems) -> None:
-        """Report a sequence that is longer than the table of positions too."""
+        """Report a sequence that is longer than the table of positions, or has too few to predict, too."""
         super().check(problems)
         _check_positions(self.sequence_length, self.max_positions, problems)
+        if (self.predictions_per_sequence or 0) > self.sequence_length:
+            message = f"{self.predictions_per_sequence} are more than sequence_length {self.sequence_length}"
+            problems.add("model.predictions_per_sequence", message, f"use {self.sequence_length} or fewer")
 
     def transformer(self) -> Transformer:
         """Return the sizes."""
@@ -125,6 +129,7 @@ class BertSchema(TransformerSchema):
             tied=self.tie_embeddings,
             causal=False,
             flash=self.flash,
+            predictions=self.predictions_per_sequence or 0,
             dropout=self.dropout,
         )
 

@@ -15,6 +15,7 @@ from simulator.model.layers import (
     Dispatch,
     Dropout,
     Embedding,
+    FirstTokens,
     Glu,
     GroupedLinear,
     LatentAttention,
@@ -40,6 +41,8 @@ def build_transformer(name: str, sizes: Transformer) -> LayerGraph:
     _dropped(chain, sizes, "embedding.dropout", "embedding")
     for index in range(sizes.num_layers):
         add_block(chain, sizes, index)
+    if sizes.predictions:
+        chain.add("predicted", FirstTokens(number=sizes.predictions), block="head")
     if sizes.norms == "after":
         chain.add("transform", Linear(in_features=sizes.hidden, out_features=sizes.hidden), block="head")
         chain.add("transform.gelu", Activation(function=sizes.function), block="head")

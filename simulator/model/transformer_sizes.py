@@ -110,6 +110,8 @@ class Transformer:
         The output projection uses the embedding's weight.
     causal, flash
         Of attention.
+    predictions
+        Positions of a sequence of which the head makes logits; 0: all.
     dropout
         Share that is dropped of the embedding, of attention's weights, and of what attention and MLP add to the stream.
     """
@@ -133,4 +135,5 @@ class Transformer:
     tied: bool = False
     causal: bool = True
     flash: bool = False
+    predictions: int = 0
     dropout: float = 0.0

@@ -29,6 +29,7 @@ from simulator.model.layers import (
     Conv2d,
     Exchange,
     FirstToken,
+    FirstTokens,
     Flatten,
     LatentAttention,
     Layer,
@@ -42,7 +43,7 @@ from simulator.model.layers.exchange import NOTHING
 from simulator.plan.divisors import divisors, neighbours
 from simulator.plan.plan import Plan
 
-MIXES = (BatchNorm, Conv2d, FirstToken, Flatten, Pool, Tokens)
+MIXES = (BatchNorm, Conv2d, FirstToken, FirstTokens, Flatten, Pool, Tokens)
 """Layers beside attention that look at several places of the input at once."""
 
 

@@ -58,5 +58,6 @@ FRAMEWORK_MEMORY = {
     "megatron-core": FrameworkMemory(loss=MEGATRON_LOSS),
     "megatron-deepspeed": FrameworkMemory(loss=MEGATRON_LOSS),
     "deepspeed": FrameworkMemory(loss=MEGATRON_LOSS),
+    "deepspeed-lists": FrameworkMemory(loss=MEGATRON_LOSS),
 }
 """By the plan's key ``framework``. torchtitan compiles blocks, not the loss, so both forms of FSDP hold the same."""

@@ -53,13 +53,22 @@ class Framework:
     step
         Seconds of a step in which the device waits for the host: data, norm of the gradients, loss, logging.
     elementwise
-        Bytes that element-wise operations move for each byte of fused ones, 1 or more.
+        Bytes that element-wise operations of a model of tokens move for each byte of fused ones, 1 or more.
     loss
         Bytes of a logit that the loss moves forward and backward, for those that do not fuse it; (0, 0): fused.
     accumulation
         How gradients are summed up over micro-batches.
     update
         Bytes of a parameter that the optimizer moves besides one fused pass: casts, scaling, norm.
+    listing
+        Seconds of the host for each rank that holds a part of a parameter, whenever the parameter is gathered from a
+        list of such parts; the device waits for it.
+    one_hot
+        Whether tokens are looked up as a product of one-hot rows and the table.
+    channels_first
+        Dtypes that tensor cores multiply whose images lie channels first, so that convolutions turn them.
+    winograd
+        Dtypes whose 3 x 3 convolutions are done with fewer multiplications.
     source
         Where the numbers come from.
     """
@@ -73,6 +82,10 @@ class Framework:
     loss: tuple[float, float] = (0.0, 0.0)
     accumulation: Accumulation = Accumulation()
     update: float = 0.0
+    listing: float = 0.0
+    one_hot: bool = False
+    channels_first: tuple[str, ...] = ()
+    winograd: tuple[str, ...] = ()
     source: str
 
 
@@ -143,17 +156,45 @@ FRAMEWORKS = {
         "median |error| 4.7%, mean 6.2%",
     ),
     "fsdp-compiled": Framework(
+        loss=TORCH_LOSS,
+        accumulation=Accumulation(1, 5),
         update=12.0,
-        source="torch.compile fuses the loss and element-wise operations; clipping as fsdp",
+        source="torch.compile fuses element-wise operations; torchtitan compiles blocks alone, so that the loss is "
+        "as fsdp's (train.py of December 2024); FSDP2 copies parameters out of what it gathered, forward and "
+        "backward, and gradients into the buffer that it reduces (read, written; "
+        "torch/distributed/fsdp/_fully_shard/_fsdp_collectives.py); clipping as fsdp",
     ),
     "deepspeed": Framework(
         loss=MEGATRON_LOSS,
         update=MEGATRON_UPDATE,
         source="as megatron-deepspeed, whose model and optimizer steps it shares",
     ),
+    "deepspeed-lists": Framework(
+        listing=parse_seconds("67 us"),
+        loss=MEGATRON_LOSS,
+        update=MEGATRON_UPDATE,
+        source="as deepspeed, of 2021: _allgather_param of runtime/zero/partition_parameters.py walks over all ranks "
+        "to list the parts of a parameter, and torch copies each out of the buffer that NCCL filled. Listing "
+        "fitted on 4 calibration rows (Narayanan et al. 2021, table 2): median |error| 21%. Those say less of "
+        "its growth with the ranks, about 17 us, than of its level: it stands for slow gathers too",
+    ),
     "ddp": Framework(
+        step=parse_seconds("7.2 ms"),
+        elementwise=1.55,
         loss=TORCH_LOSS,
-        source="loss counted",
+        accumulation=Accumulation(2, 1),
+        channels_first=("tf32",),
+        winograd=("fp32",),
+        source="loss counted; autograd adds a gradient to the one that is there (read, read, written); images lie "
+        "channels first unless a script asks for channels last, which DeepLearningExamples' ConvNets do with "
+        "amp alone (configs.yml: memory_format); their main.py lets cuDNN time its algorithms "
+        "(torch.backends.cudnn.benchmark). The rest fitted on 35 calibration rows of DeepLearningExamples: "
+        "median |error| 5.5%, mean 6.1%",
+    ),
+    "pax": Framework(
+        one_hot=True,
+        source="as xla; EMBEDDING_LOOKUP_STYLE is 'matmul' (google/paxml, tasks/lm/params/c4.py), a product with "
+        "jax.nn.one_hot(ids) (google/praxis, layers/embedding_softmax.py)",
     ),
     "xla": Framework(source="XLA fuses element-wise operations and the loss, and runs a step as one program"),
 }

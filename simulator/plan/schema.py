@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from simulator.inputs.fields import Bytes, Name, PositiveInt, PositiveNumber, StrictModel
+from simulator.inputs.fields import Bytes, Name, NonNegativeInt, PositiveInt, PositiveNumber, StrictModel
 from simulator.plan.frameworks import NONE
 from simulator.units import parse_bytes
 
@@ -120,7 +120,10 @@ class PlanSchema(StrictModel):
         PositiveInt | None,
         Field(description="replicas that share one copy under hsdp, neighbours; all of dp if absent"),
     ] = None
-    prefetch: Annotated[PositiveInt, Field(description="fsdp: blocks gathered ahead of the computation")] = 1
+    prefetch: Annotated[
+        NonNegativeInt,
+        Field(description="fsdp: blocks gathered ahead of the computation; 0: none while another is computed"),
+    ] = 1
     reshard_after_forward: Annotated[
         bool, Field(description="fsdp: let go of parameters after forward; false: only after backward (SHARD_GRAD_OP)")
     ] = True

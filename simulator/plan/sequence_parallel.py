@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from simulator.errors import Problems
 from simulator.model.graph import LayerGraph, Node, Shard
-from simulator.model.layers import Dropout, Exchange, GroupedLinear
+from simulator.model.layers import Dropout, Exchange, FirstTokens, GroupedLinear
 from simulator.model.layers.exchange import NOTHING
 from simulator.model.layers.vocabulary import Positions, VocabularyEmbedding
 from simulator.plan.divisors import divisors, neighbours
@@ -34,6 +34,10 @@ def share_sequence(graph: LayerGraph, tp: int, problems: Problems) -> LayerGraph
     if not any(isinstance(node.layer, VocabularyEmbedding) for node in graph.nodes):
         message = f"{graph.name} has no embedding and output projection between which its sequence could be shared out"
         problems.add("plan.sequence_parallel", message, "leave it out")
+        return None
+    if any(isinstance(node.layer, FirstTokens) for node in graph.nodes):
+        message = f"the head of {graph.name} predicts some positions alone, which would lie on some ranks alone"
+        problems.add("plan.sequence_parallel", message, "leave it out, or model.predictions_per_sequence")
         return None
     (sequence,) = graph.input_shape
     if sequence % tp:

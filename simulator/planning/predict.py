@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,9 @@ class Prediction:
         Bounds of the step time.
     basis
         What the prediction rests on.
+    step_range
+        Step time with every measured time the least that was measured of it, and the most; None where each was
+        measured once, or nothing was.
     """
 
     inputs: Inputs
@@ -61,6 +64,7 @@ class Prediction:
     speed_of_light: float
     serial: float
     basis: dict[str, Any]
+    step_range: tuple[float, float] | None = None
 
     @property
     def fits(self) -> bool:
@@ -76,6 +80,7 @@ class Prediction:
         available = self.peak * step
         result = {
             "step_time_s": step,
+            **({"step_time_range_s": list(self.step_range)} if self.step_range else {}),
             "bubble_fraction": metrics.bubble_fraction,
             "bubble_overhead": metrics.bubble_overhead,
             "device_window_bubble": metrics.device_window_bubble,
@@ -170,6 +175,18 @@ def predict(inputs: Inputs, calibration: Calibration | None = None, *, folding: 
         serial=bound,
         basis=basis,
     )
+
+
+def predict_with_range(inputs: Inputs, calibration: Calibration | None, *, folding: bool = True) -> Prediction:
+    """Predict, and say between which bounds the spread of the calibration puts the step.
+
+    All times at their least together, then at their most: a machine that drifts does so as a whole.
+    """
+    central = predict(inputs, calibration, folding=folding)
+    if not (calibration and calibration.spread):
+        return central
+    low, high = (predict(inputs, calibration.at(end), folding=folding).metrics.step_time for end in (0, 1))
+    return replace(central, step_range=(low, high))
 
 
 def _check_device(topology: Topology, calibration: Calibration) -> None:

@@ -103,7 +103,7 @@ def calibrations(folder: Path, rounds: int) -> list[Path]:
 
 
 def merge(parts: list[Calibration]) -> Calibration:
-    """Return one calibration of several: tables joined, medians where more than one measured the same."""
+    """Return one calibration of several: tables joined; median and spread where more than one measured the same."""
     layers: dict[str, dict[str, float]] = {}
     for each in parts:
         for key, times in each.layers.items():
@@ -113,7 +113,7 @@ def merge(parts: list[Calibration]) -> Calibration:
         for key, points in each.messages.items():
             for size, seconds in points:
                 messages.setdefault(key, {}).setdefault(size, []).append(seconds)
-    return Calibration(
+    merged = Calibration(
         layers={
             key: {part: median(e.layers[key][part] for e in parts if part in e.layers.get(key, {})) for part in found}
             for key, found in layers.items()
@@ -130,6 +130,20 @@ def merge(parts: list[Calibration]) -> Calibration:
         jitter=median(each.jitter for each in parts),
         about=parts[-1].about,
     )
+    return replace(merged, spread=spread(parts, merged))
+
+
+def spread(parts: list[Calibration], merged: Calibration) -> dict[str, tuple[float, float]]:
+    """Return for each time that was measured more than once the least and the most, over the one of the merged."""
+    seen: dict[str, list[float]] = {}
+    for each in parts:
+        for name, seconds in each.times().items():
+            seen.setdefault(name, []).append(seconds)
+    return {
+        name: (min(seen[name]) / seconds, max(seen[name]) / seconds)
+        for name, seconds in merged.times().items()
+        if len(seen[name]) > 1 and seconds > 0
+    }
 
 
 def _middle(predictions: list[Prediction]) -> Prediction:

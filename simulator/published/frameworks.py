@@ -27,8 +27,14 @@ class Framework:
         Cuts the batch of a pipeline into as many micro-batches as there are stages unless a row says otherwise.
     dropout
         Rate that its scripts give GPTs and BERTs.
+    bins_lengths
+        Batches of its BERTs hold sequences of one length, and its head is computed where words are guessed.
     flash_since
         Year from which its attention is fused unless a row says otherwise.
+    flash_with
+        Found in the precision, in small letters, of runs whose attention is fused; empty: says nothing of it.
+    recomputes_from
+        Layers of a GPT from which its configurations compute every block again in backward; 0: never.
     source
         Where the defaults are documented.
     text
@@ -41,7 +47,10 @@ class Framework:
     sequence_parallel: bool = False
     cuts_by_stages: bool = False
     dropout: float = 0.0
+    bins_lengths: bool = False
     flash_since: int = 2023
+    flash_with: str = ""
+    recomputes_from: int = 0
     source: str = ""
     text: str = ""
 
@@ -107,9 +116,30 @@ FRAMEWORKS = (
     ),
     MEGATRON,
     Framework(
+        name="pax",
+        pattern=r"\bpax",
+        flash_with=r"\bte\b",
+        recomputes_from=24,
+        source="google/paxml, contrib/gpu/scripts_gpu/configs.py: GPT5B (24 layers) and GPT175B set "
+        "USE_REPEATED_LAYER, GPT126M and the Llamas do not; repeated layers have CHECKPOINT_POLICY SAVE_NOTHING "
+        "(tasks/lm/model_params.py); "
+        "Transformer Engine brings the fused attention (JAX-Toolbox, rosetta/projects/pax)",
+    ),
+    Framework(
         name="xla",
         pattern=r"jax|pax|maxtext|t5x|xla|tensorflow|alpa",
         source="XLA fuses element-wise operations and overlaps gradient reductions (latency-hiding scheduler)",
+    ),
+    Framework(
+        name="ddp",
+        pattern=r"apex lamb",
+        settings={"dp_overlap": False},
+        dropout=0.1,
+        bins_lengths=True,
+        flash_since=9999,
+        source="DeepLearningExamples, PyTorch BERT with LDDL (since container 21.11), run_pretraining.py: DDP with one "
+        "bucket for all gradients (bucket_cap_mb: the device's memory), reduced behind the last backward in the "
+        "training dtype; dense_sequence_output; hidden_dropout_prob and attention_probs_dropout_prob are 0.1",
     ),
     Framework(
         name="ddp",
@@ -121,17 +151,31 @@ FRAMEWORKS = (
 )
 """The first that is found counts."""
 
+DEEPSPEED_LISTS = Framework(
+    name="deepspeed-lists",
+    pattern="",
+    settings={"dp_overlap": True, "prefetch": 0},
+    source="DeepSpeed of 2021, runtime/zero/partition_parameters.py, _allgather_param: each parameter is gathered by "
+    "itself into a list of its parts, after torch.cuda.synchronize(), so that nothing is computed meanwhile",
+)
+"""How DeepSpeed's ZeRO-3 gathered before the coordinator of January 2022 (partitioned_param_coordinator.py)."""
+
+LISTS_UNTIL = 2022
+"""Year from which it does not."""
+
 UNKNOWN = Framework(name="none", pattern="", source="the framework is not known")
 
 COMPILED = re.compile(r"torch\.compile|\bcompiled?\b|inductor")
 _WITHOUT = re.compile(r"(?:(\d[\d.]*[mb]) )?(?:\bno|without|\bnon-?)\W*flash")
-_YEAR = re.compile(r"arxiv[ :]*(\d\d)(0[1-9]|1[0-2])\.\d{4,5}|\b(20[12]\d)\b")
+_YEAR = re.compile(r"arxiv[ :]*(\d\d)(0[1-9]|1[0-2])\.\d{4,5}|\b(20[12]\d)\b|container (\d\d)\.(?:0[1-9]|1[0-2])\b")
 
 
 def framework_of(row: Row) -> Framework:
     """Return the framework that a row names; its compiled form where the row says so."""
     text = row.words("framework")
     found = next((each for each in FRAMEWORKS if re.search(each.pattern, text)), UNKNOWN)
+    if found.name == "deepspeed" and (year_of(row) or LISTS_UNTIL) < LISTS_UNTIL:
+        found = DEEPSPEED_LISTS
     found = replace(found, text=text)
     if found.name == "fsdp" and COMPILED.search(row.words("framework", "notes")):
         return replace(found, name="fsdp-compiled")
@@ -145,6 +189,8 @@ def attention_of(row: Row, framework: Framework) -> tuple[str, str]:
     # "126M without flash attention", in a note on a whole table, is said of the model of that size alone.
     if without and (without[1] or "") in row.words("model"):
         return "math", "the row says without flash attention"
+    if framework.flash_with and not re.search(framework.flash_with, row.words("dtype")):
+        return "math", f"default of {framework.text} without Transformer Engine"
     if "flash" in text:
         return "flash", "the row says flash attention"
     year = year_of(row)
@@ -156,8 +202,13 @@ def attention_of(row: Row, framework: Framework) -> tuple[str, str]:
 
 
 def year_of(row: Row) -> float | None:
-    """Return the year of the software behind a row: half a year before an arXiv number, or the first year written."""
+    """Return the year of the software behind a row.
+
+    Half a year before an arXiv number, the first year written, or that of one of NVIDIA's containers (21.11).
+    """
     match = _YEAR.search(row.words("source_ref", "source", "notes"))
     if match is None:
         return None
-    return 2000 + int(match[1]) + (int(match[2]) - 1) / 12 - 0.5 if match[1] else float(match[3])
+    if match[1]:
+        return 2000 + int(match[1]) + (int(match[2]) - 1) / 12 - 0.5
+    return float(match[3]) if match[3] else 2000.0 + int(match[4])

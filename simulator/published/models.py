@@ -11,6 +11,7 @@ from simulator.inputs.yaml_source import read_document
 from simulator.model.schema import FORMS
 from simulator.published.draft import REFINES, Draft
 from simulator.published.frameworks import attention_of, framework_of
+from simulator.published.masked_language import put_lengths
 from simulator.published.row import Row
 
 SIZES = {
@@ -57,6 +58,8 @@ def put_model(model: Draft, row: Row) -> None:
         return
     _fuse_attention(model, row)
     _drop_out(model, row)
+    if model.data["family"] == "bert":
+        put_lengths(model, row)
     model.keep(FORMS[str(model.data["family"])], "model", ABSENT, row.problems)
 
 

@@ -58,7 +58,7 @@ def put_plan(plan: Draft, row: Row, layers: int | None) -> int | None:
     put_experts(plan, row, framework)
     _put_precision_of_sums(plan, row, framework)
     _put_batch(plan, row, framework)
-    _put_recompute(plan, row, layers)
+    _put_recompute(plan, row, framework, layers)
     plan.put("optimizer", {"kind": "adam"}, "default")
     plan.keep(PlanSchema, "plan", ABSENT, row.problems)
     return gpus
@@ -131,8 +131,12 @@ def _share(plan: Draft, share: int, framework: Framework) -> tuple[int, str]:
     return size, f"default: not stated; a pipeline takes 1, others at most {LARGEST_SHARE}"
 
 
-def _put_recompute(plan: Draft, row: Row, layers: int | None) -> None:
+def _put_recompute(plan: Draft, row: Row, framework: Framework, layers: int | None) -> None:
     text = (row.cells.get("recompute") or "").strip().lower()
+    least = framework.recomputes_from
+    if not text and least and row.text("arch") == "gpt" and (layers or 0) >= least:
+        plan.put("recompute", "full", f"default of {framework.text} for {least} layers and more")
+        return
     if not text:
         plan.put("recompute", "none", "default: not stated")
         return

@@ -12,6 +12,7 @@ from simulator.reports.terminal import facts
 from simulator.results.compare import HIGH, LOW, quantile
 from simulator.results.metrics import measure
 from simulator.results.recording import Recording
+from simulator.results.stragglers import stragglers
 from simulator.units import format_bytes, format_percent, format_seconds
 
 
@@ -31,6 +32,16 @@ def summary(recording: Recording) -> dict[str, Any]:
         "steps": len(times),
         "losses": losses,
     }
+
+
+def slow_ranks(recording: Recording) -> list[str]:
+    """Return a line for each rank that computes much slower than its peers."""
+    return [
+        f"rank {each.rank} computes {format_seconds(each.seconds)} a step, and its peers (rank "
+        f"{', '.join(map(str, each.peers))}), which do the same, {format_seconds(each.typical)}: it is "
+        f"{format_percent(each.seconds / each.typical - 1)} slower in the median over {len(recording.steps)} steps"
+        for each in stragglers(recording.steps)
+    ]
 
 
 def flat(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,13 @@ def render(prediction: Prediction) -> RenderableType:
     return Group(*parts)
 
 
+def _range(prediction: Prediction) -> list[tuple[str, str, str]]:
+    if prediction.step_range is None:
+        return []
+    low, high = prediction.step_range
+    return [("", f"{format_seconds(low)} to {format_seconds(high)}", "with the least and the most that was calibrated")]
+
+
 def _numbers(prediction: Prediction) -> Table:
     result, metrics = prediction.result(), prediction.metrics
     step = metrics.step_time or 1.0
@@ -50,6 +57,7 @@ def _numbers(prediction: Prediction) -> Table:
             format_seconds(metrics.step_time),
             rate if tokens is None else f"{format_count(tokens)} tokens/s, {rate}",
         ),
+        *_range(prediction),
         ("compute", format_seconds(metrics.compute_time), f"{format_percent(metrics.compute_time / step)} of the step"),
         (
             "exposed communication",

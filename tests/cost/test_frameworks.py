@@ -10,13 +10,14 @@ from simulator.cost.overheads import framework_kernels
 from simulator.engine.run import simulate
 from simulator.errors import InputError
 from simulator.load import Inputs, load
-from simulator.model.layers import CrossEntropy
-from simulator.model.layers.base import Phase, fused_attention
+from simulator.model.layers import Conv2d, CrossEntropy, Embedding
+from simulator.model.layers.base import Kernel, Phase, fused_attention
 from simulator.model.layers.vocabulary import VocabularyMax, VocabularySum
 from simulator.plan.frameworks import FRAMEWORKS, NONE, TORCH_LOSS, Accumulation, Framework
-from simulator.program.instructions import Instruction
+from simulator.program.instructions import Instruction, Kind
 
-CONSTANTS = [field.name for field in fields(Framework) if field.name not in ("source", "pairs_messages", "mixture")]
+CHOICES = ("source", "pairs_messages", "mixture", "one_hot", "channels_first", "winograd", "listing")
+CONSTANTS = [field.name for field in fields(Framework) if field.name not in CHOICES]
 BLOCKING = "plan.p2p_overlap=false"
 
 
@@ -88,7 +89,7 @@ def test_cross_entropy_of_torch_moves_the_bytes_that_were_counted() -> None:
     node = next(node for node in graph.nodes if isinstance(node.layer, CrossEntropy))
     sequence, classes = graph.input_shapes(node)[0]
     for phase, counted in zip((Phase.FORWARD, Phase.INPUT_GRAD), TORCH_LOSS, strict=True):
-        (kernel,) = framework_kernels(graph, node, phase, 3, 2, FRAMEWORKS["fsdp"])
+        (kernel,) = framework_kernels(graph, node, phase, 3, "bf16", 2, FRAMEWORKS["fsdp"])
         assert kernel.elements * 2 >= counted * 3 * sequence * classes
 
 
@@ -119,10 +120,66 @@ def test_a_loss_that_ranks_share_moves_as_much_of_each_logit(phase: Phase) -> No
             kernel
             for node in graph.nodes
             if isinstance(node.layer, CrossEntropy | VocabularyMax | VocabularySum)
-            for kernel in framework_kernels(graph, node, phase, 3, 2, FRAMEWORKS["megatron"])
+            for kernel in framework_kernels(graph, node, phase, 3, "bf16", 2, FRAMEWORKS["megatron"])
         ]
         moved[tp] = sum(kernel.elements for kernel in kernels)
     assert moved[2] == moved[1] / 2
+
+
+def kernels_of(model: str, kind: type, framework: Framework, dtype: str, itemsize: int) -> dict[str, list[Kernel]]:
+    """Return the forward kernels of each node of a kind, for two samples, as a framework runs them."""
+    graph = load(model, "dgx-a100", "single", ["topology.node.count=1", "plan.dp=auto"]).program.graph
+    return {
+        node.name: list(framework_kernels(graph, node, Phase.FORWARD, 2, dtype, itemsize, framework))
+        for node in graph.nodes
+        if isinstance(node.layer, kind)
+    }
+
+
+def test_convolutions_turn_images_for_tensor_cores_and_multiply_less_without() -> None:
+    plain = kernels_of("resnet-50", Conv2d, FRAMEWORKS[NONE], "tf32", 4)
+    turned = kernels_of("resnet-50", Conv2d, FRAMEWORKS["ddp"], "tf32", 4)
+    fewer = kernels_of("resnet-50", Conv2d, FRAMEWORKS["ddp"], "fp32", 4)
+    # The stem: 3 x 224 x 224 in, 64 x 112 x 112 out, read and written once more for either of two samples.
+    assert turned["stem"][1].elements == 2 * 2 * (3 * 224**2 + 64 * 112**2)
+    ratios = {name: plain[name][0].flops / fewer[name][0].flops for name in plain}
+    # 3 x 3 with stride 1: the middle of all 16 blocks but the first of three stages.
+    assert sorted(ratios.values()) == [1.0] * (len(plain) - 13) + [2.25] * 13
+    assert all(len(kernels) == 1 for kernels in (*plain.values(), *fewer.values()))
+
+
+def test_only_models_of_tokens_move_more_than_fused_kernels() -> None:
+    wide = replace(FRAMEWORKS[NONE], elementwise=3.0)
+    for model, factor in (("resnet-50", 1), ("gpt-tiny", 3)):
+        graph = load(model, "dgx-a100", "single", ["topology.node.count=1", "plan.dp=auto"]).program.graph
+        node = next(node for node in graph.nodes if "norm" in node.layer.kind)
+        moved = [
+            sum(kernel.elements for kernel in framework_kernels(graph, node, Phase.FORWARD, 2, "bf16", 2, framework))
+            for framework in (FRAMEWORKS[NONE], wide)
+        ]
+        assert moved[1] == factor * moved[0]
+
+
+def test_words_are_looked_up_as_a_product_with_one_hot_rows() -> None:
+    ((rows, product),) = kernels_of("gpt-tiny", Embedding, FRAMEWORKS["pax"], "bf16", 2).values()
+    graph = inputs().program.graph
+    layer = graph.by_name["embedding"].layer
+    assert isinstance(layer, Embedding)
+    tokens = 2 * graph.tokens_per_sample
+    assert rows.elements == tokens * layer.vocab_size
+    assert product.flops == 2 * tokens * layer.vocab_size * layer.hidden
+
+
+def test_a_list_of_parts_is_made_for_each_large_parameter_that_is_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FRAMEWORKS, "ddp", replace(FRAMEWORKS[NONE], listing=1.0))
+    run = inputs("plan.framework=ddp", "plan.sharding=fsdp", "model.hidden_size=512", devices=2)
+    cost = ComputeCost(run.program, run.topology.device(0), Calibration())
+    buckets = run.program.stages[0].buckets
+    listed = {
+        buckets[each.part].nodes: cost.seconds(each) for each in run.program.lists[0] if each.kind is Kind.RESHARD
+    }
+    # qkv, out, fc1 and fc2 of a block on two ranks; norms and biases are small.
+    assert {seconds for nodes, seconds in listed.items() if "block0.fc1" in nodes} == {4 * 2}
 
 
 def test_older_attention_takes_longer_the_newer_the_device() -> None:

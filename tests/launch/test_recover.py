@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from simulator.launch import recover
 from simulator.load import Inputs, load
 from simulator.results.compare import compare
 from simulator.results.recording import Recording, write_json
+from simulator.results.recover import recover
 
 FIRST = [["0F0.0", 1.0, 2.0], ["0SEND_F0", 2.0, 2.1]]
 SECOND = [["1RECV_F0", 1.5, 3.0], ["1F0.0", 3.0, 4.0]]

@@ -18,6 +18,7 @@ SMALL = {
     "mixtral": ("mixtral-8x7b", MOE),
     "deepseek": ("deepseek-v3", f"{MOE} num_hidden_layers=3 first_dense_layers=1 shared_intermediate_size=16 {LATENT}"),
     "bert": ("bert-large", GPT),
+    "bert-masked": ("bert-large", f"{GPT} predictions_per_sequence=5"),
     "vit": ("vit-b-16", VIT),
     "resnet": ("resnet-50", "image_size=32 width=4 num_classes=10"),
 }

@@ -19,6 +19,7 @@ from simulator.model.layers import (
     Dropout,
     Embedding,
     FirstToken,
+    FirstTokens,
     Flatten,
     Glu,
     GroupedLinear,
@@ -63,6 +64,10 @@ def test_conv2d_is_a_product_over_unfolded_patches() -> None:
     assert unfolded == 9 * 5 * 2 * 4 * 4
     moved = 5 * 2 * 4 * 4 + unfolded + unfolded + patch * 3 + 5 * pixels * 3
     assert layer.bytes_moved(F, inputs, 5, 4) == 4 * moved
+    # The kernel that libraries run gathers patches on the chip.
+    for phase in (F, I, W):
+        (kernel,) = layer.kernels(phase, inputs, 5)
+        assert kernel.elements == moved - 2 * unfolded
 
 
 @pytest.mark.parametrize(
@@ -188,6 +193,7 @@ def test_latent_attention_has_wider_keys_than_values() -> None:
         (BatchNorm(channels=2), ((2, 3, 4),), (2, 3, 4), 4, {F: 3 * 24, I: 3 * 24, W: 2 * 24}),
         (Tokens(hidden=2, sequence=13), ((2, 3, 4),), (13, 2), 2 + 26, {F: 4 * 24, I: 0, W: 24}),
         (FirstToken(), ((3, 4),), (4,), 0, {F: 2 * 4, I: 4 + 12, W: 0}),
+        (FirstTokens(number=2), ((3, 4),), (2, 4), 0, {F: 2 * 8, I: 8 + 12, W: 0}),
         (Pool(kernel=3, stride=2, padding=1), ((1, 8, 8),), (1, 4, 4), 0, {F: 64 + 16, I: 64 + 16, W: 0}),
         (CrossEntropy(), ((3, 4),), (), 0, {F: 3 * 12, I: 2 * 12, W: 0}),
         (MeanSquaredError(), ((4,),), (), 0, {F: 2 * 4, I: 3 * 4, W: 0}),

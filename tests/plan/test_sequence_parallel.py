@@ -102,6 +102,7 @@ def test_every_parameter_outside_the_regions_is_partial(planned: Any) -> None:
             "124 or 128",
         ),
         ("gpt-tiny", ("tp=2", "vocab_parallel=false"), "leave vocab_parallel out, or set sequence_parallel: false"),
+        ("bert-base", ("tp=2", "model.predictions_per_sequence=8"), "predicts some positions alone"),
         ("mlp-tiny", ("tp=2",), "mlp-tiny has no embedding and output projection"),
     ],
 )

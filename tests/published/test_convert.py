@@ -125,3 +125,30 @@ def test_a_shipped_model_is_taken_by_its_name_only_where_its_widths_agree() -> N
     assert (run.model.data["num_hidden_layers"], run.model.data["sequence_length"]) == (96, 1024)
     other = convert(row(model="GPT3-175B"))
     assert other.model.data["hidden_size"] == 1024
+
+
+def test_bert_is_trained_on_batches_of_one_length_and_guesses_some_words() -> None:
+    cells = {
+        "arch": "bert",
+        "model": "BERT-Large",
+        "layers": "24",
+        "tp": "1",
+        "pp": "1",
+        "framework": "DDP (APEX LAMB)",
+    }
+    long, short, other = (
+        convert(row(**cells | more)).model.data
+        for more in ({"seq_len": "512"}, {"seq_len": "128"}, {"seq_len": "512", "framework": "PyTorch DDP"})
+    )
+    # 52% of 512 tokens are no padding, and a batch has the length of its longest: half of a bin of 64 more.
+    assert (long["sequence_length"], long["predictions_per_sequence"]) == (266 + 32, round(0.15 * 266.24))
+    assert (short["sequence_length"], short["predictions_per_sequence"]) == (128, round(0.15 * 106.24))
+    assert other["sequence_length"] == 512 and "predictions_per_sequence" not in other
+
+
+@pytest.mark.parametrize(
+    ("layers", "stated", "recompute"), [("12", "", "none"), ("24", "", "full"), ("24", "none", "none")]
+)
+def test_pax_computes_again_what_it_repeats(layers: str, stated: str, recompute: str) -> None:
+    run = convert(row(framework="PaxML/JAX", layers=layers, recompute=stated, pp="1"))
+    assert run.plan.data["recompute"] == recompute

@@ -174,10 +174,20 @@ def test_attention_is_fused_where_the_row_says_so_or_its_framework_had_it_by_the
     # The code behind a paper of January is that of the year before.
     assert kind(framework="Megatron-LM", source_ref="arXiv 2401.10241") == "math"
     assert kind(framework="Megatron-LM", source_ref="arXiv 2205.05198", notes="flash attention") == "flash"
-    assert kind(framework="PaxML/JAX", notes="without flash attention") == "math"
-    assert kind(framework="PaxML/JAX", notes="126M without flash attention", model="GPT 126M") == "math"
-    assert kind(framework="PaxML/JAX", notes="126M without flash attention", model="GPT 5B") == "flash"
+    # NVIDIA's containers are named after their year and month.
+    assert kind(framework="PyTorch DDP", source_ref="README (container 21.11)") == "math"
+    assert kind(framework="PyTorch DDP", source_ref="README (container 25.02)") == "flash"
+    assert kind(framework="MaxText/JAX", notes="without flash attention") == "math"
+    assert kind(framework="MaxText/JAX", notes="126M without flash attention", model="GPT 126M") == "math"
+    assert kind(framework="MaxText/JAX", notes="126M without flash attention", model="GPT 5B") == "flash"
     assert kind(framework="torchtitan (PyTorch FSDP2)") == "flash"
+    # Pax has fused attention where Transformer Engine brings it.
+    assert [kind(framework="PaxML/JAX", dtype=dtype) for dtype in ("bf16", "bf16 (TE)")] == ["math", "flash"]
+
+
+@pytest.mark.parametrize(("year", "name"), [("2021", "deepspeed-lists"), ("2023", "deepspeed"), ("", "deepspeed")])
+def test_zero3_gathered_from_lists_until_2022(year: str, name: str) -> None:
+    assert framework_of(row(framework="DeepSpeed ZeRO-3", source_ref=year)).name == name
 
 
 def test_compiled_fsdp_is_a_framework_of_its_own() -> None:

@@ -22,7 +22,7 @@ from simulator.model.layers.norm import Norm, NormSpec
 from simulator.model.layers.pool import Pool, PoolSpec
 from simulator.model.layers.qkv import Qkv
 from simulator.model.layers.slice import Slice
-from simulator.model.layers.tokens import FirstToken, Tokens
+from simulator.model.layers.tokens import FirstToken, FirstTokens, Tokens
 from simulator.model.layers.traced import Operation, Traced, TracedLoss, TracedSpec
 
 AnyLayerSpec = (
@@ -58,6 +58,7 @@ __all__ = [
     "Exchange",
     "ExpertExchange",
     "FirstToken",
+    "FirstTokens",
     "Flatten",
     "Glu",
     "GroupedLinear",

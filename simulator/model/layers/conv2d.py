@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -28,10 +28,12 @@ class Conv2d(Layer):
 
     Notes
     -----
-    Each output pixel needs a patch of in_channels x kernel x kernel inputs. Unfolding writes all patches side by
-    side, so each input element appears about (kernel / stride)^2 times: the *duplication factor*. The product is then
-    (pixels x patch) @ (patch x out_channels). The unfolded matrix is counted in the bytes, written once and read
-    once, because that is the price of turning a convolution into a product (Chellapilla et al. 2006).
+    Each output pixel needs a patch of in_channels x kernel x kernel inputs. Unfolding puts all patches side by side, so
+    each input element appears about (kernel / stride)^2 times: the *duplication factor*. The product is then
+    (pixels x patch) @ (patch x out_channels). Written to memory, the unfolded matrix costs its bytes twice (Chellapilla
+    et al. 2006), and ``bytes_moved`` says so; libraries gather patches on the chip while they multiply (implicit GEMM:
+    NVIDIA CUTLASS, "CUTLASS Convolution"; cuDNN's IMPLICIT_GEMM algorithms), so the kernels move input, weights and
+    output alone.
     """
 
     in_channels: int
@@ -74,16 +76,25 @@ class Conv2d(Layer):
         return height * width * self.patch() / count(inputs[0])
 
     def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:
-        """Return the product of a phase and the unfolding (or folding) beside it."""
+        """Return the product of a phase, and the sum over pixels that the bias gradient is."""
         _, height, width = self.output_shape(inputs)
-        pixels = batch * height * width
-        unfold = memory(batch * count(inputs[0]) + pixels * self.patch())
-        if phase is Phase.FORWARD:
-            return (unfold, matmul(pixels, self.out_channels, self.patch()))
-        if phase is Phase.INPUT_GRAD:
-            return (matmul(pixels, self.patch(), self.out_channels), unfold)
-        weight = (unfold, matmul(self.out_channels, self.patch(), pixels))
-        return (*weight, memory(pixels * self.out_channels)) if self.bias else weight
+        pixels, patch = batch * height * width, self.patch()
+        sizes = {
+            Phase.FORWARD: (pixels, self.out_channels, patch),
+            Phase.INPUT_GRAD: (pixels, patch, self.out_channels),
+            Phase.WEIGHT_GRAD: (self.out_channels, patch, pixels),
+        }[phase]
+        moved = batch * count(inputs[0]) + patch * self.out_channels + pixels * self.out_channels
+        product = replace(matmul(*sizes), elements=float(moved))
+        if not self.bias or phase is not Phase.WEIGHT_GRAD:
+            return (product,)
+        return (product, memory(pixels * self.out_channels))
+
+    def bytes_moved(self, phase: Phase, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
+        """Return the memory traffic of one phase in bytes, with unfolded patches that are written and read."""
+        _, height, width = self.output_shape(inputs)
+        unfolded = batch * height * width * self.patch()
+        return 2.0 * itemsize * unfolded + Layer.bytes_moved(self, phase, inputs, batch, itemsize)
 
 
 class Conv2dSpec(LayerSpec):

@@ -55,3 +55,30 @@ class FirstToken(Layer):
         if phase is Phase.WEIGHT_GRAD:
             return ()
         return (memory(2 * row if phase is Phase.FORWARD else row + batch * count(inputs[0])),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstTokens(Layer):
+    """The first rows of a sequence, a copy: (sequence, hidden) -> (number, hidden).
+
+    Stands for any choice of as many rows: what is copied costs the same wherever it lies.
+    """
+
+    number: int
+
+    kind: ClassVar[str] = "first_tokens"
+
+    def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Return (number, hidden)."""
+        (shape,) = inputs
+        expect_rank("first_tokens", shape, 2, "sequence, hidden")
+        if shape[0] < self.number:
+            raise ShapeError(f"first_tokens takes {self.number} rows, got {list(shape)}")
+        return (self.number, shape[1])
+
+    def kernels(self, phase: Phase, inputs: tuple[Shape, ...], batch: int) -> tuple[Kernel, ...]:
+        """Return a copy of the rows forward, the gradient with zeros for all other rows backward."""
+        rows = batch * self.number * inputs[0][1]
+        if phase is Phase.WEIGHT_GRAD:
+            return ()
+        return (memory(2 * rows if phase is Phase.FORWARD else rows + batch * count(inputs[0])),)
