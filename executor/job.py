@@ -34,6 +34,10 @@ class Job:
         """Return how many of a round's steps have not been measured yet."""
         return steps - sum(not lead and at == turn for lead, at in zip(self.leads, self.rounds, strict=True))
 
+    def is_done(self, turn: int, steps: int) -> bool:
+        """Return whether a round was measured before the run was resumed."""
+        return turn < len(self.samples) if self.calibrator else not self.remaining(turn, steps)
+
     def record(self) -> dict[str, Any]:
         """Return what has been recorded, in plain values."""
         samples = [{table.name: dict(getattr(each, table.name)) for table in fields(each)} for each in self.samples]

@@ -96,6 +96,8 @@ class Session:
                     self._train(job, None, schedule.warmup)
             for turn in range(schedule.rounds):
                 for job in self.jobs:
+                    if job.is_done(turn, schedule.steps):
+                        continue
                     self._turn(job, turn, schedule)
                     self._save(job)
                     if schedule.every.checkpoint or turn < schedule.rounds - 1:
@@ -163,8 +165,6 @@ class Session:
         """One step to wake caches and memory that slept while other jobs ran; then samples and steps by turns."""
         if job.calibrator is None:
             self._train(job, turn, job.remaining(turn, schedule.steps))
-            return
-        if turn < len(job.samples):
             return
         self._train(job, None, 1)
         self.watchdog.look_away("calibrating")

@@ -28,6 +28,9 @@ VERBS = {
     "topology show": ("simulator.commands.topology:show", "Show devices, links and routes of a topology."),
     "topology import": ("simulator.commands.topology_import:import_", "Make a topology file of another tool's."),
     "topology export": ("simulator.commands.topology_export:export", "Write a topology for another tool."),
+    "netlab up": ("simulator.commands.netlab:up", "Build a topology's hosts and links on this machine."),
+    "netlab down": ("simulator.commands.netlab:down", "Remove what netlab up built."),
+    "netlab show": ("simulator.commands.netlab:show", "Show hosts, links and processes of the lab that is up."),
     "model import": ("simulator.commands.model_import:import_", "Make a model file of any torch.nn.Module."),
     "models": ("simulator.commands.models:models", "List the model presets with their parameters."),
     "program show": ("simulator.commands.program:show", "Show the instructions that each rank runs."),
@@ -37,7 +40,12 @@ VERBS = {
 }
 """Verb, or group and verb -> import path and help."""
 
-GROUPS = {"model": "Make models.", "topology": "Look at topologies.", "program": "Look at compiled plans."}
+GROUPS = {
+    "model": "Make models.",
+    "topology": "Look at topologies.",
+    "netlab": "Have a cluster's network on this machine.",
+    "program": "Look at compiled plans.",
+}
 
 
 def build_app() -> App:

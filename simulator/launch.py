@@ -13,6 +13,7 @@ from typing import Any
 
 from simulator.errors import Diagnostic, ExecutionError, InputError
 from simulator.load import Inputs, load_jobs
+from simulator.netlab import spawn
 from simulator.plan.plan import EXECUTED
 from simulator.processes import run_all
 from simulator.results.recover import NAME, recover
@@ -55,6 +56,8 @@ class Launch:
         Steps between checkpoints, and between comparisons of losses and replicas; 0: none.
     resume
         Go on from what an earlier run has left in ``out``.
+    lab
+        Name of the netlab in whose hosts the ranks run; empty for this machine as it is.
     """
 
     models: Sequence[str]
@@ -71,13 +74,14 @@ class Launch:
     checkpoint_every: int = 0
     check_every: int = 10
     resume: bool = False
+    lab: str = ""
 
     def jobs(self) -> dict[str, Inputs]:
         """Return the inputs of each job by the name of its folder; raises InputError."""
         return load_jobs(self.models, self.topology, self.plans, self.settings)
 
     def command(self, world_size: int) -> list[str]:
-        """Return the torchrun command line."""
+        """Return the command line of torchrun, or of what stands for it in a netlab."""
         options = {
             "--model": self.models,
             "--plan": self.plans,
@@ -91,11 +95,17 @@ class Launch:
             "--checkpoint-every": [str(self.checkpoint_every)],
             "--check-every": [str(self.check_every)],
         }
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command = [*torchrun, "--nproc-per-node", str(world_size), "-m", "executor"]
-        command += [word for option, values in options.items() for value in values for word in (option, value)]
+        words = [
+            "-m",
+            "executor",
+            *(word for option, given in options.items() for each in given for word in (option, each)),
+        ]
         switches = {"--calibrate": self.calibrate, "--sweep": self.sweep, "--resume": self.resume}
-        return [*command, *(option for option, given in switches.items() if given)]
+        words += [option for option, given in switches.items() if given]
+        if self.lab:
+            return spawn.command(self.lab, range(world_size), words)
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        return [*torchrun, "--nproc-per-node", str(world_size), *words]
 
 
 def run(launch: Launch) -> dict[str, Inputs]:
@@ -112,7 +122,7 @@ def run(launch: Launch) -> dict[str, Inputs]:
     if importlib.util.find_spec("torch") is None:
         raise ExecutionError("running needs torch: pip install 'plancast[executor]'")
     jobs = launch.jobs()
-    _check_devices(jobs, launch.calibrate)
+    _check_devices(jobs, launch)
     sizes = {inputs.plan.mesh.world_size for inputs in jobs.values()}
     assert len(sizes) == 1, "one topology has one world size"
     launch.out.mkdir(parents=True, exist_ok=True)
@@ -188,17 +198,17 @@ def _forget(folder: Path, resumes: bool) -> None:
                 path.unlink()
 
 
-def _check_devices(jobs: dict[str, Inputs], calibrate: bool) -> None:
+def _check_devices(jobs: dict[str, Inputs], launch: Launch) -> None:
     """Refuse what this machine is not, before a dozen processes import torch to find out."""
     first = next(iter(jobs.values())).topology
-    if first.num_nodes > 1:
+    if first.num_nodes > 1 and not launch.lab:
         raise ExecutionError(
             f"{first.name} has {first.num_nodes} nodes, and this starts processes on one machine; on each node run:\n"
             + "\n".join(
                 f"{line} -m executor --model ... --topology ... --plan ... --out ..." for line in on_nodes(first)
             )
         )
-    if calibrate and emulated(first):
+    if launch.calibrate and emulated(first):
         raise ExecutionError(
             f"{first.name} has emulated devices: they take the time that the topology says, so there is nothing to "
             "calibrate; calibrate on --topology local-cpu, or simulate without a calibration"

@@ -54,6 +54,10 @@ Plans = Annotated[list[str], Parameter(name="--plan", negative=(), help="Plan fi
 Output = Annotated[Path | None, Parameter(alias="-o", help="Folder for what is written; runs/DATE-VERB if absent.")]
 Steps = Annotated[int, Parameter(help="Recorded steps (of each round).", validator=validators.Number(gte=1))]
 Rounds = Annotated[int, Parameter(help="Turns; each measures and calibrates.", validator=validators.Number(gte=1))]
+Netlab = Annotated[
+    bool,
+    Parameter(negative=(), help="Each host in a network namespace, behind links as slow as the topology's (netlab)."),
+]
 Timeout = Annotated[float, Parameter(help="Seconds that one instruction may take.", validator=validators.Number(gt=0))]
 CheckEvery = Annotated[
     int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from simulator.commands.options import (
     CheckEvery,
     Format,
     Model,
+    Netlab,
     Output,
     Plan,
     Resume,
@@ -41,13 +43,15 @@ def run(
     ] = 0,
     check_every: CheckEvery = 10,
     resume: Resume = None,
+    netlab: Netlab = False,
     trace: Annotated[Path | None, Parameter(help="Write a trace of the median step for Perfetto.")] = None,
     format: Format = "table",
 ) -> int:
     """Train a plan for some steps and record the timeline of each.
 
     Starts ``torchrun -m executor`` with one process a device of the topology. Writes ``measured.json.gz`` for `plancast
-    compare`. On several machines start torchrun yourself, with the same options after ``-m executor``.
+    compare`. On several machines start torchrun yourself, with the same options after ``-m executor``. With --netlab
+    the ranks run in the lab that ``plancast netlab up`` built of the same topology.
     """
     from simulator.commands.options import output_folder
     from simulator.launch import Launch
@@ -69,7 +73,12 @@ def run(
         check_every=check_every,
         resume=resume is not None,
     )
-    require_fit(launch.jobs())
+    jobs = launch.jobs()
+    require_fit(jobs)
+    if netlab:
+        from simulator.netlab.build import require
+
+        launch = replace(launch, lab=require(next(iter(jobs.values())).topology).name)
     (name,) = launch_run(launch)
     path = out / name / "measured.json.gz"
     recording = Recording.load(path)

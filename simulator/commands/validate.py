@@ -13,6 +13,7 @@ from simulator.commands.options import (
     CheckEvery,
     Format,
     Models,
+    Netlab,
     Output,
     Plans,
     Resume,
@@ -40,6 +41,7 @@ def validate(
     timeout: Timeout = 60.0,
     check_every: CheckEvery = 10,
     resume: Resume = None,
+    netlab: Netlab = False,
     dry_run: Annotated[
         bool, Parameter(name="--dry-run", negative=(), help="Run single ranks of a cluster without its devices.")
     ] = False,
@@ -55,6 +57,9 @@ def validate(
     the prediction from its own calibration: on a machine whose speed drifts only that is fair. Emulated devices are
     predicted from their topology alone. With --calibration
     the table also shows what that file predicted ahead of the run. Exit code 1 when an error is above the tolerance.
+
+    With --netlab the topology's hosts and links are built on this machine first and removed at the end
+    (docs/netlab.md).
 
     With --dry-run nothing is timed: the executor runs chosen ranks of a plan of any size in one process, on tensors
     without values, and FLOPs, messages, bytes and memory must be exactly those of the plan's program (docs/dry-run.md).
@@ -83,7 +88,15 @@ def validate(
         check_every=check_every,
         resume=resume is not None,
     )
-    results = validate_plans(launch, earlier)
+    notes = []
+    if netlab:
+        from simulator.planning.netlab import validate_in_netlab
+        from simulator.reports.netlab import remarks
+
+        in_netlab = validate_in_netlab(launch, earlier)
+        results, notes = in_netlab.results, [remarks(in_netlab)]
+    else:
+        results = validate_plans(launch, earlier)
     save(out, results)
     if format == "json":
         print_json([result.to_json() for result in results])
@@ -92,7 +105,7 @@ def validate(
     else:
         from simulator.reports.terminal import show
 
-        show(*render(results, out))
+        show(*render(results, out), *notes)
     worst = max(abs(result.comparison.error) for result in results)
     return OUT_OF_TOLERANCE if allowed is not None and worst > allowed else 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -11,6 +11,7 @@ from typing import Any
 from simulator import __version__
 from simulator.cost import Calibration
 from simulator.launch import Launch, emulated, run
+from simulator.load import Inputs
 from simulator.planning.fit import require_fit
 from simulator.planning.predict import Prediction, load_calibration, predict
 from simulator.results.compare import Comparison, compare
@@ -47,7 +48,13 @@ class Validation:
         return {"name": self.name, "predicted_ahead_s": self.ahead, **self.comparison.to_json()}
 
 
-def validate(launch: Launch, earlier: Calibration | None = None) -> list[Validation]:
+def _as_they_are(inputs: Inputs) -> Inputs:
+    return inputs
+
+
+def validate(
+    launch: Launch, earlier: Calibration | None = None, seen: Callable[[Inputs], Inputs] = _as_they_are
+) -> list[Validation]:
     """Run all jobs of a launch, and predict each round from the calibration that was taken beside it.
 
     A machine whose speed drifts is compared with itself: the error is the median over rounds of predicted / measured.
@@ -60,6 +67,8 @@ def validate(launch: Launch, earlier: Calibration | None = None) -> list[Validat
         What to run; whether to calibrate in between is decided here.
     earlier
         A calibration from before, to predict ahead of the run.
+    seen
+        Makes of a job's inputs those from which to predict it, where the network is not quite the topology's.
     """
     jobs = launch.jobs()
     require_fit(jobs)
@@ -68,10 +77,11 @@ def validate(launch: Launch, earlier: Calibration | None = None) -> list[Validat
     results = []
     for name, inputs in jobs.items():
         folder = launch.out / name
-        ahead = predict(inputs, earlier).metrics.step_time if earlier else None
+        given = seen(inputs)
+        ahead = predict(given, earlier).metrics.step_time if earlier else None
         measured = Recording.load(folder / "measured.json.gz")
         paths = calibrations(folder, launch.rounds) if launch.calibrate else []
-        predictions = [predict(inputs, load_calibration(path)) for path in paths] or [predict(inputs)]
+        predictions = [predict(given, load_calibration(path)) for path in paths] or [predict(given)]
         predicted = _recording(predictions)
         predicted.save(folder / "predicted.json.gz")
         middle = sorted(measured.steps, key=lambda step: step.step_time)[len(measured.steps) // 2]

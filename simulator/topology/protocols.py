@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Literal
 
-AlgorithmName = Literal["ring", "tree", "in_network", "direct", "hierarchical", "halving_doubling", "pairwise"]
+AlgorithmName = Literal[
+    "ring", "tree", "in_network", "direct", "hierarchical", "halving_doubling", "pairwise", "whole_ring"
+]
 OperationName = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "shift", "send"]
 Scope = Literal["any", "node", "cluster"]
 

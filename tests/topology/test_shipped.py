@@ -35,6 +35,13 @@ ALL = [
     "local-cpu",
     "mi300x",
     "mixed-a100-h100",
+    "netlab-oversubscribed",
+    "netlab-pairs",
+    "netlab-ring",
+    "netlab-slow-link",
+    "netlab-star",
+    "netlab-two-switches",
+    "netlab-uneven",
     "pcie-box",
     "perlmutter",
     "ring-8",
@@ -90,7 +97,7 @@ def test_every_file_takes_a_plan_and_is_simulated(name: str) -> None:
     small = {"nodes": "2"} if name in (*SMALLER, "fat-tree-4to1", "gb200-nvl72", "gb300-nvl72") else {}
     settings = [f"topology.{key}={value}" for key, value in small.items()]
     ranks = load_topology(name, settings).world_size
-    dtype = "fp32" if name in ("dgx-1v", "emulated", "local-cpu") else "bf16"
+    dtype = "fp32" if name in ("dgx-1v", "emulated", "local-cpu") or name.startswith("netlab-") else "bf16"
     changes = [f"plan.dtype={dtype}", f"plan.global_batch_size={ranks}", "plan.num_microbatches=1"]
     inputs = load("gpt-tiny", name, "single", [*settings, *changes, "plan.microbatch_size=1", "plan.dp=auto"])
     timeline, _ = simulate(inputs.program, inputs.topology, Calibration())

@@ -56,7 +56,15 @@ _PHASES: dict[str, Callable[[GroupShape], tuple[Phase, ...]]] = {
     "broadcast": _chain,
 }
 
-ALGORITHMS = tuple(
-    Algorithm(name="ring", operation=operation, phases=phases, in_libraries=True, source=RINGS)
-    for operation, phases in _PHASES.items()
+ALGORITHMS = (
+    *(
+        Algorithm(name="ring", operation=operation, phases=phases, in_libraries=True, source=RINGS)
+        for operation, phases in _PHASES.items()
+    ),
+    Algorithm(
+        name="whole_ring",
+        operation="reduce_scatter",
+        phases=_PHASES["all_reduce"],
+        source="gloo: an all-reduce of which each member keeps its part (executor/transport.py)",
+    ),
 )
