@@ -157,6 +157,9 @@ class Runtime(Interpreter):
                 tensor.copy_(kept)
         for index, update in state["updates"].items():
             self.updates[index].restore(update)
+        for each in (each for buckets in self.hosted.values() for each in buckets):
+            each.updated()
+            each.give()
 
     def _kept(self, stage: int) -> list[Tensor]:
         """Return what a stage has between two steps, in an order that is always the same."""
