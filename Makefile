@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 BENCHMARKS := benchmarks/speed.py benchmarks/engine.py benchmarks/fidelity.py benchmarks/zero_bubble.py benchmarks/memory.py \
 	benchmarks/schedules.py
 
-.PHONY: demo test check-all bench format venv clean
+.PHONY: demo test check-all check-exhaustive bench format venv clean
 
 demo: venv ## calibrate this machine, then predict, train and compare six plans on two processes
 	@$(BIN)/plancast demo
@@ -15,10 +15,13 @@ test: venv ## the gate: format, lint, types, layers, tests
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/pytest -q -m "not slow"
+	@$(BIN)/pytest -q -m "not slow and not exhaustive"
 
 check-all: venv ## what the gate leaves out because it takes long
 	@$(BIN)/pytest -q -m slow
+
+check-exhaustive: venv ## an hour more: every fault ten times, plans drawn over all schemes
+	@$(BIN)/pytest -q -m exhaustive
 
 bench: venv ## tables of speed, fidelity and schedules
 	@set -e; for benchmark in $(BENCHMARKS); do $(BIN)/python $$benchmark; done

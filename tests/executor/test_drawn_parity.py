@@ -52,7 +52,7 @@ def test_some_drawn_plans_equal_one_process(few: Path, number: int) -> None:
     assert_equals_one_process(few, str(number), *draw(number))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(len(WORLDS) * LIMIT)
 @pytest.mark.parametrize("number", ALL, ids=name)
 def test_a_drawn_plan_equals_one_process(everything: Path, number: int) -> None:

@@ -21,8 +21,11 @@ from tests.executor.faults import ROOT, arguments, ended, ranks, start, wait_for
 
 pytestmark = pytest.mark.distributed
 
-TRIES = range(10)
-"""Of each fault, at moments and on ranks drawn at random."""
+TRIES = [
+    pytest.param(0, marks=pytest.mark.slow),
+    *(pytest.param(n, marks=pytest.mark.exhaustive) for n in range(1, 10)),
+]
+"""Of each fault, at moments and on ranks drawn at random; the first of them in `make check-all`."""
 
 WHOLE = "partial-rank*"
 
@@ -154,7 +157,6 @@ def hit(out: Path, process: subprocess.Popen[str], moment: str, blow: signal.Sig
     return victim
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", TRIES)
 @pytest.mark.parametrize("moment", ["starting", "calibrating", "training", "writing"])
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
@@ -169,7 +171,6 @@ def test_whoever_is_hit_whenever_is_named(tmp_path: Path, moment: str, blow: sig
     assert list(tmp_path.glob("*/measured.json.gz")) or moment == "starting"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", TRIES)
 def test_an_exception_anywhere_is_told_first(tmp_path: Path, seed: int) -> None:
     drawn = random.Random(seed)
@@ -181,7 +182,6 @@ def test_an_exception_anywhere_is_told_first(tmp_path: Path, seed: int) -> None:
     assert first.startswith(f"rank {rank}: in 0F") and "the layer is broken" in first, told
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", TRIES)
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_at_any_moment_leaves_no_process(tmp_path: Path, blow: signal.Signals, seed: int) -> None:
@@ -193,7 +193,6 @@ def test_an_interrupt_at_any_moment_leaves_no_process(tmp_path: Path, blow: sign
     assert process.returncode == 130
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small file system; the gate has a limit instead")
 @pytest.mark.parametrize("seed", TRIES)
 def test_a_full_file_system_keeps_what_was_measured(tmp_path: Path, seed: int) -> None:
