@@ -35,10 +35,11 @@ def test_check_that_fails_names_the_remedy(run: Run, tiny: list[str]) -> None:
 
 
 def test_a_remedy_keeps_tensor_parallelism_inside_a_node(run: Run) -> None:
-    """With 12 MB a device tp 8 over two nodes of four devices would fit too, and comes before pp 4 in the list."""
+    """With 7 MB a device tp 8 over two nodes of four devices would fit too, and comes before pp 4 in the list."""
     options = ["--model", "gpt-tiny", "--topology", "two-node-ethernet", "--plan", "single"]
     plan = ("tp=4", "pp=2", "dp=auto", "microbatch_size=1", "schedule=1f1b", "recompute=full", "vocab_parallel=false")
-    changes = [f"plan.{change}" for change in plan] + ["topology.devices.A100-PCIe-80GB.memory=12 MB"]
+    changes = [f"plan.{change}" for change in (*plan, "optimizer.kind=sgd")]
+    changes += ["topology.devices.A100-PCIe-80GB.memory=7 MB"]
     settings = [word for change in changes for word in ("--set", change)]
     (row,) = rows(run("check", *options, *settings, "--format", "csv").out)
     assert row["fits_with"] == "topology.nodes=4 plan.pp=4"

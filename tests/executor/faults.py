@@ -26,10 +26,12 @@ def start(
     verb: str = "run",
     steps: int = 5000,
     further: Sequence[str] = (),
+    options: Sequence[str] = (),
     **environment: str,
 ) -> subprocess.Popen[str]:
     """Start a run that would take minutes."""
-    call = f"from simulator.cli import main; main({arguments(out, plan, timeout, verb, steps, further)!r})"
+    words = [*arguments(out, plan, timeout, verb, steps, further), *options]
+    call = f"from simulator.cli import main; main({words!r})"
     paths = os.pathsep.join(filter(None, [environment.pop("PYTHONPATH", ""), str(ROOT)]))
     return subprocess.Popen(
         [sys.executable, "-c", call],

@@ -52,7 +52,8 @@ def readable(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_lost_rank_is_named_and_the_rest_kept(
     tmp_path: Path, plan: str, blow: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    process = start(tmp_path, plan)
+    # Between instructions replicas are compared; whoever is hit there is told in other words.
+    process = start(tmp_path, plan, options=["--check-every", "0"])
     wait_for(tmp_path, process, WHOLE, 2)
     os.kill(ranks(tmp_path)[1], blow)
     told = ended(tmp_path, process)
