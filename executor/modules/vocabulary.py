@@ -49,7 +49,10 @@ def total(
     ops: Operations, layer: Any, parameters: Parameters, logits_BSV: Tensor, largest_BS: Tensor, rank: int = 0
 ) -> Tensor:
     """Sum of a position's exponentials; those of padding are made, for all ranks do the same work, and left out."""
-    powers_BSV = (logits_BSV.float() - largest_BS.detach().unsqueeze(-1)).exp()
+    # A rank that has nothing but padding has no largest; infinite powers, though left out, would spoil its gradients.
+    top_BS = largest_BS.detach()
+    top_BS = top_BS.masked_fill(top_BS <= torch.finfo(torch.float32).min, 0.0)
+    powers_BSV = (logits_BSV.float() - top_BS.unsqueeze(-1)).exp()
     return _real(powers_BSV, layer.vocab_size, rank).sum(-1)
 
 
