@@ -57,7 +57,6 @@ def run(
     from simulator.launch import Launch
     from simulator.launch import run as launch_run
     from simulator.planning.fit import require_fit
-    from simulator.results.recording import Recording
 
     out = output_folder("run", output, resume)
     launch = Launch(
@@ -80,16 +79,22 @@ def run(
 
         launch = replace(launch, lab=require(next(iter(jobs.values())).topology).name)
     (name,) = launch_run(launch)
-    path = out / name / "measured.json.gz"
+    _report(out / name / "measured.json.gz", trace, format)
+    return 0
+
+
+def _report(path: Path, trace: Path | None, format: Format) -> None:
+    """Print what a recording says, and write the trace of its median step."""
+    from simulator.reports.measured import render, slow_ranks, summary
+    from simulator.reports.terminal import note
+    from simulator.results.recording import Recording
+
     recording = Recording.load(path)
     if trace:
         from simulator.reports.trace import write_trace
 
         middle = sorted(recording.steps, key=lambda step: step.step_time)[len(recording.steps) // 2]
         write_trace(trace, {"measured": middle})
-    from simulator.reports.measured import render, slow_ranks, summary
-    from simulator.reports.terminal import note
-
     for line in slow_ranks(recording):
         note(f"note: {line}")
     result = {"recording": str(path), **summary(recording)}
@@ -103,4 +108,3 @@ def run(
         from simulator.reports.terminal import show
 
         show(render(result))
-    return 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
 
@@ -25,6 +26,11 @@ from simulator.commands.options import (
     print_csv,
     print_json,
 )
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from simulator.planning.validate import Validation
 
 
 def validate(
@@ -71,7 +77,7 @@ def validate(
     from simulator.launch import Launch
     from simulator.planning import load_calibration
     from simulator.planning.validate import validate as validate_plans
-    from simulator.reports.validation import render, rows, save
+    from simulator.reports.validation import save
 
     allowed = fraction("--tolerance", tolerance)
     earlier = load_calibration(calibration) if calibration else None
@@ -98,6 +104,15 @@ def validate(
     else:
         results = validate_plans(launch, earlier)
     save(out, results)
+    _report(results, out, notes, format)
+    worst = max(abs(result.comparison.error) for result in results)
+    return OUT_OF_TOLERANCE if allowed is not None and worst > allowed else 0
+
+
+def _report(results: Sequence[Validation], out: Path, notes: Sequence[Text], format: Format) -> None:
+    """Print predictions beside measurements."""
+    from simulator.reports.validation import render, rows
+
     if format == "json":
         print_json([result.to_json() for result in results])
     elif format == "csv":
@@ -106,8 +121,6 @@ def validate(
         from simulator.reports.terminal import show
 
         show(*render(results, out), *notes)
-    worst = max(abs(result.comparison.error) for result in results)
-    return OUT_OF_TOLERANCE if allowed is not None and worst > allowed else 0
 
 
 def _dry_run(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from simulator.netlab.blueprint import Blueprint, Port
 from simulator.netlab.lab import Lab
-from simulator.units import parse_bytes
+from simulator.units import parse_bytes, parse_seconds
+
+MICROSECOND = parse_seconds("1 us")
 
 BURST = parse_bytes("16 kB")
 """What tbf lets pass at full speed after a pause: small beside any message that is worth predicting, and more than
@@ -67,7 +69,7 @@ def shaping(blueprint: Blueprint, space: int, delayed: bool) -> str:
         rate = f"rate {port.rate:.0f}bps burst {BURST:.0f} limit {QUEUE:.0f}"
         lines.append(f"qdisc add dev {port.interface} root handle 1: tbf {rate}")
         if delayed and port.latency:
-            delay = f"delay {port.latency * 1e6:.0f}us limit {PACKETS}"
+            delay = f"delay {port.latency / MICROSECOND:.0f}us limit {PACKETS}"
             lines.append(f"qdisc add dev {port.interface} parent 1:1 handle 10: netem {delay}")
     return "\n".join(lines) + "\n"
 
