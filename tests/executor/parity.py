@@ -23,8 +23,13 @@ Settings = tuple[str, list[str]]
 """Of a case: the model's preset, and what is set."""
 
 
-def train_together(out: Path, world: int, cases: dict[str, Settings], limit: float = 240) -> None:
+CASE_LIMIT = 20
+"""Seconds for one case on the slowest machine: they take up to one on two cores."""
+
+
+def train_together(out: Path, world: int, cases: dict[str, Settings], limit: float | None = None) -> None:
     """Train cases of one world size in one launch; each rank leaves what it ended with. The limit is in seconds."""
+    limit = 60 + CASE_LIMIT * len(cases) if limit is None else limit
     listed = out / f"cases-{world}.json"
     listed.write_text(json.dumps(cases))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]

@@ -48,7 +48,10 @@ def readable(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["step_time_s"]["measured"] > 0
 
 
-@pytest.mark.parametrize(("plan", "blow"), [("tp2", signal.SIGKILL), ("pp2", signal.SIGKILL), ("dp2", signal.SIGSTOP)])
+@pytest.mark.parametrize(
+    ("plan", "blow"),
+    [("tp2", signal.SIGKILL), ("pp2", signal.SIGKILL), pytest.param("dp2", signal.SIGSTOP, marks=pytest.mark.slow)],
+)
 def test_lost_rank_is_named_and_the_rest_kept(
     tmp_path: Path, plan: str, blow: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:

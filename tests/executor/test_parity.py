@@ -462,16 +462,23 @@ def settings(case: str) -> tuple[str, list[str]]:
     return preset, [f"topology.node.count={world}", *sizes.split(), *batch, *further]
 
 
+GATE = {name for index, name in enumerate(CASES) if CASES[name][0] == 1 or index % 4 == 0}
+"""Every fourth case, and those of one process, which are quick; ``make check-all`` trains the rest."""
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train all cases, one launch for each world size."""
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train the cases that were chosen, one launch for each world size."""
     out = tmp_path_factory.mktemp("parity")
-    for world in sorted({case[0] for case in CASES.values()}):
-        train_together(out, world, {name: settings(name) for name, case in CASES.items() if case[0] == world})
+    cases = [item.callspec.params.get("case") for item in request.session.items if hasattr(item, "callspec")]
+    chosen = [name for name in CASES if name in cases]
+    for world in sorted({CASES[name][0] for name in chosen}):
+        train_together(out, world, {name: settings(name) for name in chosen if CASES[name][0] == world})
     return out
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("case", [pytest.param(name, marks=[pytest.mark.slow] * (name not in GATE)) for name in CASES])
 def test_training_equals_one_process(trained: Path, case: str) -> None:
     assert_equals_one_process(trained, case, CASES[case][0], *settings(case))
 

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 from simulator.load import load  # noqa: E402
 from tests.tracing.models import train, write  # noqa: E402
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.timeout(1500)]
 
 ROOT = Path(__file__).parents[2]
 WORKER = ROOT / "tests/executor/worker.py"
@@ -51,7 +51,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cases.write_text(json.dumps(given))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        subprocess.run([*command, str(WORKER), str(cases), str(out)], env=environment, check=True, timeout=240)
+        subprocess.run([*command, str(WORKER), str(cases), str(out)], env=environment, check=True, timeout=600)
     return out
 
 
