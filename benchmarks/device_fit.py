@@ -45,13 +45,15 @@ STARTS: Constants = {
     "depth": 128.0,
     "cast": 6.0,
     "engine": 1.1,
+    "narrow engine": 1.1,
     "forward": 0.55,
     "ratio": 0.7,  # Of backward to forward: 0.68 and 0.72 where both were measured in training (docs/devices.md).
     "attention edge": 1000.0,
     "rows": 16000.0,
     "attention engine": 1.0,
 }
-"""Constants, their priors, where the fit begins. ``engine``: how much faster the inference engine's rows are."""
+"""Constants, their priors, where the fit begins. ``engine``: how much faster the inference engine's rows are; of fp8
+and fp4, ``narrow engine``, where others measured fp8 beside 16 bits."""
 
 SIXTEEN_BITS = ("bf16", "fp16")
 
@@ -62,14 +64,17 @@ class Fitted:
 
     device: Device
     engine: float
+    narrow_engine: float
     attention_engine: float
 
     def seconds(self, row: Row) -> float:
         """Return the predicted seconds of a row, of the inference engine's by its own factor."""
         device = self.device if row.cast else _castless(self.device)
         seconds = sum(kernel_seconds(kernel, device, row.dtype, row.itemsize) for kernel in row.kernels)
-        faster = self.attention_engine if row.family == "attention" else self.engine
-        return seconds / faster if row.source == ENGINE else seconds
+        if row.source != ENGINE:
+            return seconds
+        products = self.narrow_engine if row.dtype in NARROW else self.engine
+        return seconds / (self.attention_engine if row.family == "attention" else products)
 
     def error(self, row: Row) -> float:
         """Return log(predicted / measured)."""
@@ -89,6 +94,8 @@ def free_constants(rows: Sequence[Row]) -> list[str]:
     names += [dtype for dtype in ("fp8", "fp4", "fp32") if any(row.dtype == dtype for row in products)]
     names += ["cast"] * any(row.cast and row.dtype in NARROW for row in products)
     names += ["engine"] * (len({row.source == ENGINE for row in products}) > 1)
+    others = {row.dtype in NARROW for row in products if row.source != ENGINE}
+    names += ["narrow engine"] * ("engine" in names and len(others) > 1)
     if attention:
         names += ["forward", "ratio", "attention edge", "rows"]
         names += ["attention engine"] * (len({row.source == ENGINE for row in attention}) > 1)
@@ -114,27 +121,40 @@ def with_constants(device: Device, values: Constants) -> Fitted:
         ),
     )
     changed = replace(device, launch_overhead=values["launch"], efficiency=efficiency)
-    return Fitted(device=changed, engine=values["engine"], attention_engine=values["attention engine"])
+    return Fitted(
+        device=changed,
+        engine=values["engine"],
+        narrow_engine=values["narrow engine"],
+        attention_engine=values["attention engine"],
+    )
 
 
-def fit(device: Device, rows: Sequence[Row], frozen: Constants | None = None) -> tuple[Fitted, dict[str, float]]:
-    """Return the device with the constants that fit rows best, and these; ``frozen`` ones stay as they are."""
+def fit(
+    device: Device, rows: Sequence[Row], frozen: Constants | None = None, priors: Constants = STARTS
+) -> tuple[Fitted, dict[str, float]]:
+    """Return the device with the constants that fit rows best, and these; ``frozen`` ones stay as they are.
+
+    Where fp8 alone was measured, 16 bits reach of their peak what fp8 does, times their ratio among the priors of a
+    device that has its own.
+    """
+    narrow = 1.0 if priors is STARTS else priors["matmul"] / priors["fp8"]
     fixed = {"engine": 1.0, **(frozen or {})}
     names = [name for name in free_constants(rows) if name not in (frozen or {})]
-    start = {**STARTS, **{name: value for name, value in fixed.items() if name not in names}}
+    start = {**priors, **{name: value for name, value in fixed.items() if name not in names}}
     weights = _weights(rows)
     firm = np.array([FIRM if name == "launch" else PRIOR for name in names])
 
     def place(logs: Vector) -> dict[str, float]:
         found = dict(zip(names, np.exp(logs).tolist(), strict=True))
-        only_fp8 = {"matmul": found["fp8"]} if "fp8" in names and "matmul" not in names else {}
-        return {**start, **only_fp8, **found}
+        only_fp8 = {"matmul": narrow * found["fp8"]} if "fp8" in names and "matmul" not in names else {}
+        values = {**start, **only_fp8, **found}
+        return values if "narrow engine" in {*found, *fixed} else {**values, "narrow engine": values["engine"]}
 
     def errors(logs: Vector) -> Vector:
         fitted = with_constants(device, place(logs))
         return np.array([fitted.error(row) for row in rows])
 
-    best = place(descend(errors, weights, np.log([STARTS[name] for name in names]), firm))
+    best = place(descend(errors, weights, np.log([priors[name] for name in names]), firm))
     return with_constants(device, best), {name: best[name] for name in names}
 
 

@@ -40,6 +40,7 @@ class Target:
     fitted: tuple[str, ...]
     judged: tuple[str, ...] = ()
     streams: str = ""
+    twin: str = ""
 
 
 TARGETS = {
@@ -51,12 +52,17 @@ TARGETS = {
     "h200-sxm": Target(fitted=(), judged=("H200-SXM-141GB",), streams="H200-SXM-141GB"),
     # FlashAttention 2, which was not written for this chip.
     "h800-sxm": Target(fitted=(), judged=("H800-SXM5",)),
-    "b200-sxm": Target(fitted=("B200-SXM",), streams="H100-SXM5-80GB"),
-    "gb200": Target(fitted=("GB200",), streams="H100-SXM5-80GB"),
-    "gb300": Target(fitted=("GB300",), streams="H100-SXM5-80GB"),
+    "b200-sxm": Target(fitted=("B200-SXM",), streams="H100-SXM5-80GB", twin="gb200"),
+    "gb200": Target(fitted=("GB200",), streams="H100-SXM5-80GB", twin="b200-sxm"),
+    "gb300": Target(fitted=("GB300",), streams="H100-SXM5-80GB", twin="b200-sxm"),
     "mi300x": Target(fitted=("MI300X",), streams="MI300X"),
 }
-"""By file. ``streams``: whose stream kernels say what fraction of its bandwidth a device reaches."""
+"""By file. ``streams``: whose stream kernels say what fraction of its bandwidth a device reaches. ``twin``: the same chip
+in another module. Of B200 the inference engine alone measured fp8, and of the others long runs of fp8 are all there is: the
+former takes these, and they what B200 loses by shape, in 16 bits and in attention."""
+
+SHAPES = ("edge", "depth", "matmul", "fp8", "forward", "ratio", "attention edge", "rows")
+"""Constants that chips of one kind share but for their clocks; casts are those of a library."""
 
 MULTIPROCESSORS = {"v100-sxm2-32gb": 80, "a100-sxm-80gb": 108, "a100-pcie-80gb": 108, "h100-sxm": 132, "b200-sxm": 148}
 """Of the data sheets and white papers of each; only to try what whole waves of tiles explain."""
@@ -75,18 +81,34 @@ def fit_device(name: str, rows: Sequence[Row], rates: Mapping[str, float]) -> tu
     """Return a device fitted to its calibration rows, the constants that these decided, and how many rows."""
     target, device = TARGETS[name], shipped(name)
     own = [row for row in of_role(rows, CALIBRATION) if row.hardware in target.fitted]
+    priors = STARTS
+    if any(row.dtype in SIXTEEN_BITS for row in own):
+        own += [row for row in of_twin(target.twin, rows, device) if row.dtype == "fp8"]
+    elif target.twin:
+        known = fit_device(target.twin, rows, rates)[1]
+        priors = {**STARTS, **{name: known[name] for name in SHAPES}}
     if target.streams in rates:
         peak = _bandwidth(target.streams)
         device = replace(device, efficiency=replace(device.efficiency, memory=rates[target.streams] / peak))
     # fp4 last and alone: what small shapes lose is known from formats of which more was measured.
     fp4 = [row for row in own if row.dtype == "fp4"]
-    fitted, constants = fit(device, [row for row in own if row not in fp4])
+    fitted, constants = fit(device, [row for row in own if row not in fp4], priors=priors)
     if fp4:
-        known = {**STARTS, "engine": fitted.engine, "matmul": fitted.device.efficiency.matmul, **constants}
+        engines = {"engine": fitted.engine, "narrow engine": fitted.narrow_engine}
+        known = {**priors, **engines, "matmul": fitted.device.efficiency.matmul, **constants}
         del known["fp4"]
         fitted, last = fit(device, fp4, known)
         constants |= last
     return fitted, constants, len(own)
+
+
+def of_twin(twin: str, rows: Sequence[Row], device: Device) -> list[Row]:
+    """Return the calibration rows of a device's twin as the device would run them, by the ratio of their peaks."""
+    if not twin:
+        return []
+    peak = shipped(twin).peak
+    own = [row for row in of_role(rows, CALIBRATION) if row.hardware in TARGETS[twin].fitted]
+    return [replace(row, seconds=row.seconds * peak[row.dtype] / device.peak[row.dtype]) for row in own]
 
 
 def _bandwidth(hardware: str) -> float:
@@ -131,11 +153,14 @@ def describe(name: str, rows: Sequence[Row], constants: Mapping[str, float], cou
     words = f"benchmarks/fit_devices.py on {count} calibration rows of others ({', '.join(sources)}); docs/devices.md."
     if "matmul" not in constants:
         measured, same = ("fp8 and fp4", "fp8's") if "fp4" in constants else ("fp8", "the same")
-        words += f" Products were measured in {measured} alone: {same} fraction of the peak is taken for every dtype."
+        words += f" Products were measured in {measured} alone: {same} fraction of the peak is taken for every dtype"
+        words += f", for 16 bits times the ratio of {target.twin}'s." if target.twin else "."
     if "edge" not in constants or count < 30:
-        words += " Edge and depth are mostly the prior, half of a tile of 128 and one: few shapes were measured."
+        prior = f"those of {target.twin}, the same chip" if target.twin else "half of a tile of 128 and one"
+        words += f" Edge and depth are mostly the prior, {prior}: few shapes were measured."
     if "forward" not in constants:
-        words += " Attention was not measured: a default near that of A100, H100 and B200."
+        words += " Attention was not measured: "
+        words += f"as on {target.twin}." if target.twin else "a default near that of A100, H100 and B200."
     elif not any(row.op.endswith("bwd") for row in rows if row.hardware in target.fitted):
         words += f" Attention backward was not measured: {STARTS['ratio']:.0%} of forward."
     if target.streams and target.streams not in target.fitted and target.streams not in target.judged:
@@ -144,6 +169,8 @@ def describe(name: str, rows: Sequence[Row], constants: Mapping[str, float], cou
         words += " Memory: the general default."
     if "engine" in constants:
         words += f" {ENGINE}'s short runs are {constants['engine']:.2f} times as fast as the others, which count."
+    if "narrow engine" in constants:
+        words += f" Of fp8 {constants['narrow engine']:.2f} times as fast as {target.twin}'s rows for its peak."
     return words
 
 
@@ -221,7 +248,7 @@ def main() -> None:
                 write_device(DEVICES / f"{name}.yaml", fitted, constants, describe(name, rows, constants, count))
             print(name, {key: float(f"{value:.3g}") for key, value in constants.items()})
         else:
-            fitted = Fitted(device=shipped(name), engine=1.0, attention_engine=1.0)
+            fitted = Fitted(device=shipped(name), engine=1.0, narrow_engine=1.0, attention_engine=1.0)
         table += judge(name, fitted, rows)
     forms, layers = compare_forms(rows), layer_table(shipped("a100-sxm-80gb"), options.measured)
     note = "; ".join(f"{count} rows left out: {reason}" for reason, count in left_out.items())

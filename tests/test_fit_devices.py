@@ -107,3 +107,31 @@ def test_streams_ignore_dot_products_and_test_rows(script: ModuleType, tmp_path:
         "X,host to device,50,GB/s,,,calibration\n"
     )
     assert script.stream_rates(path) == {"X": 3e12}
+
+
+def test_a_chip_lends_what_its_other_module_did_not_measure(script: ModuleType, tmp_path: Path) -> None:
+    """B200's bursts of fp8 count by GB200's long runs, each for its own peak; GB200 takes 16 bits and losses back."""
+    from device_fit import STARTS, with_constants
+
+    planted = {**STARTS, "matmul": 0.5, "fp8": 0.6, "edge": 100.0, "depth": 200.0, "cast": 0.0, "engine": 1.5}
+    lines = []
+    for hardware, name, dtype, source, faster in (
+        ("B200-SXM", "b200-sxm", "bf16", "made/up", 1.0),
+        ("B200-SXM", "b200-sxm", "bf16", "ai-dynamo/x", 1.5),
+        ("B200-SXM", "b200-sxm", "fp8", "ai-dynamo/x", 1.1),
+        ("GB200", "gb200", "fp8", "made/up", 1.0),
+    ):
+        device = with_constants(script.shipped(name), planted).device
+        for m, n, k in SHAPES:
+            time = kernel_seconds(matmul(m, n, k), device, dtype, 2, casts=False) / faster
+            lines.append(f"{hardware},gemm,{m},{n},{k},1,{dtype},1,{source},{time * 1e6},,calibration")
+    path = tmp_path / "gemm.csv"
+    path.write_text(HEADER + "\n".join(lines))
+    rows, _ = script.read_rows(path)
+    _, constants, _ = script.fit_device("b200-sxm", rows, {})
+    assert constants["engine"] == pytest.approx(1.5, rel=0.02)
+    assert constants["narrow engine"] == pytest.approx(1.1, rel=0.05)
+    assert constants["fp8"] == pytest.approx(0.6, rel=0.02)
+    twin, of_twin, _ = script.fit_device("gb200", rows, {})
+    assert of_twin["edge"] == pytest.approx(100, rel=0.05)
+    assert twin.device.efficiency.matmul == pytest.approx(0.5, rel=0.03)
