@@ -86,7 +86,7 @@ def fit_device(name: str, rows: Sequence[Row], rates: Mapping[str, float]) -> tu
         own += [row for row in of_twin(target.twin, rows, device) if row.dtype == "fp8"]
     elif target.twin:
         known = fit_device(target.twin, rows, rates)[1]
-        priors = {**STARTS, **{name: known[name] for name in SHAPES}}
+        priors = {**STARTS, **{name: known[name] for name in SHAPES if name in known}}
     if target.streams in rates:
         peak = _bandwidth(target.streams)
         device = replace(device, efficiency=replace(device.efficiency, memory=rates[target.streams] / peak))
