@@ -23,7 +23,7 @@ from simulator.cost.overheads import framework_kernels
 from simulator.model.graph import LayerGraph, Node
 from simulator.model.layers.base import Kernel, Phase, count
 from simulator.model.layers.bias import Bias
-from simulator.model.layers.experts import Dispatch
+from simulator.model.layers.experts import Dispatch, GroupedLinear
 from simulator.plan.frameworks import FRAMEWORKS
 from simulator.plan.plan import MASTER_BYTES, Plan
 from simulator.program import instructions
@@ -87,7 +87,7 @@ class ComputeCost:
     @cached_property
     def launches(self) -> bool:
         """Whether the framework's host may hold the device up."""
-        if self.program.plan.cuda_graphs:
+        if self.program.plan.cuda_graphs != "none":
             return False
         mixtures = any(isinstance(node.layer, Dispatch) for node in self.program.graph.nodes)
         return bool(self.framework.host_launch or (self.framework.mixture and mixtures))
@@ -221,7 +221,10 @@ class ComputeCost:
         plan = self.program.plan
         # A weight gradient's operand was cast for the input gradient, unless there is none to compute.
         casts = {Phase.WEIGHT_GRAD: not self.program.graph.needs_input_grad(node)}
+        each = self.framework.expert if plan.cuda_graphs != "step" and isinstance(node.layer, GroupedLinear) else 0.0
         return sum(
+            each * kernel.batch
+            +
             kernel_seconds(
                 kernel,
                 self.device,

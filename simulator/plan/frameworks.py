@@ -41,8 +41,10 @@ class Framework:
         times the 5 to 10 us of a single launch.
     mixture
         Seconds of the host for each mixture of experts, forward and again backward: it waits until the device has
-        counted the rows of each expert, and then launches products and casts expert by expert. None with
-        ``cuda_graphs``.
+        counted the rows of each expert, and only then launches what follows. None with ``cuda_graphs``.
+    expert
+        Seconds for each product of each expert of a rank, which waits for its own launch, casts and scales. None with
+        ``cuda_graphs: step``.
     slot
         Seconds of the host before the first launch of each forward and each backward of a stage: batches, masks,
         hooks, messages. The device waits for them where the host has just waited for the device: in a pipeline whose
@@ -75,6 +77,7 @@ class Framework:
 
     host_launch: float = 0.0
     mixture: float = 0.0
+    expert: float = 0.0
     slot: float = 0.0
     pairs_messages: bool = False
     step: float = 0.0

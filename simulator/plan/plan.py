@@ -125,7 +125,8 @@ class Plan:
     flash_kernel
         Implementation of fused attention.
     cuda_graphs
-        The framework's host replays recorded kernels, so that it holds no device up.
+        What the framework's host replays recorded, so that it holds no device up: ``none``, ``partial`` (all but
+        experts) or ``step``.
     dataset_size, epochs
         Samples of the training set (0 = not named) and passes over it.
     """
@@ -166,7 +167,7 @@ class Plan:
     stages: str | tuple[str, ...] = "auto"
     framework: str = NONE
     flash_kernel: str = "newest"
-    cuda_graphs: bool = False
+    cuda_graphs: str = "none"
     dataset_size: int = 0
     epochs: int = 1
 

@@ -163,8 +163,11 @@ class PlanSchema(StrictModel):
         Field(description="implementation of fused attention; newest: whatever reached the device's rates"),
     ] = "newest"
     cuda_graphs: Annotated[
-        bool,
-        Field(description="the framework's host replays graphs instead of launching kernels: it holds no device up"),
-    ] = False
+        Literal["none", "partial", "step"],
+        Field(
+            description="what the framework's host replays instead of launching its kernels, so that it holds no device "
+            "up: partial: all but the experts of mixtures, whose rows are counted first; step: everything"
+        ),
+    ] = "none"
     dataset_size: Annotated[PositiveInt | None, Field(description="samples of the training set")] = None
     epochs: PositiveInt = 1
