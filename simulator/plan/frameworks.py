@@ -160,8 +160,8 @@ FRAMEWORKS = {
         update=MEGATRON_UPDATE,
         source="loss and update counted; the weight gradient's product reads and writes main_grad in place of the "
         "gradient (fused_weight_gradient_mlp_cuda); `output + bias` is a kernel of its own where skip_bias_add is not "
-        "set, which is the projection to queries, keys and values. Messages: core/pipeline_parallel/p2p_communication.py ends each "
-        "exchange with torch.cuda.synchronize, and schedules.py joins those of an interleaved pair in "
+        "set, which is the projection to queries, keys and values. Messages: "
+        "core/pipeline_parallel/p2p_communication.py ends each exchange with torch.cuda.synchronize, and schedules.py joins those of an interleaved pair in "
         "send_forward_backward_recv_forward_backward. Split backward: of its fork for zero-bubble schedules, "
         "core/tensor_parallel/layers.py puts products into WeightGradStore and sums biases at once; autograd does the "
         "norms (github.com/sail-sg/zero-bubble-pipeline-parallelism). The rest fitted on 59 calibration rows of up to "
