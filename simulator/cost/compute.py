@@ -231,8 +231,7 @@ class ComputeCost:
         each = self.framework.expert if plan.cuda_graphs != "step" and isinstance(node.layer, GroupedLinear) else 0.0
         return sum(
             each * kernel.batch
-            +
-            kernel_seconds(
+            + kernel_seconds(
                 kernel,
                 self.device,
                 plan.dtype,

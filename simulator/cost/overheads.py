@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from simulator.cost.convolutions import convolution_kernels
 from simulator.model.graph import LayerGraph, Node
-from simulator.model.layers import Conv2d, CrossEntropy, Embedding, Qkv
-from simulator.model.layers.base import Kernel, Phase, count, matmul, memory
+from simulator.model.layers import Conv2d, CrossEntropy, Embedding, Glu, Norm, Qkv
+from simulator.model.layers.base import Kernel, Layer, Phase, count, matmul, memory
 from simulator.model.layers.vocabulary import VocabularySum
 from simulator.plan.frameworks import Framework
 
@@ -47,13 +47,10 @@ def framework_kernels(
         return
     # Layers of images are counted as libraries run them, a kernel each; those of transformers as if they were fused.
     wider = framework.elementwise if graph.tokens_per_sample else 1.0
-    least = 0.0
-    if isinstance(node.layer, CrossEntropy | VocabularySum):
-        logits = batch * count(inputs[0])
-        least = framework.loss[phase is not Phase.FORWARD] * logits / itemsize
-        if isinstance(node.layer, VocabularySum) and phase is Phase.FORWARD:
-            # Where ranks share the logits, finding the largest has read them once already.
-            least -= wider * logits
+    least = _unfused(node.layer, phase, batch * count(inputs[0]), framework) / itemsize
+    if isinstance(node.layer, VocabularySum) and phase is Phase.FORWARD:
+        # Where ranks share the logits, finding the largest has read them once already.
+        least -= wider * batch * count(inputs[0])
     for kernel in node.layer.kernels(phase, inputs, batch):
         if kernel.kind == "memory":
             yield replace(kernel, elements=max(kernel.elements * wider, least))
@@ -64,6 +61,19 @@ def framework_kernels(
         yield replace(memory(moved * node.layer.num_parameters / itemsize), kind="accumulation")
     if framework.adds_bias and isinstance(node.layer, Qkv) and node.layer.bias and phase is Phase.FORWARD:
         yield memory(2 * batch * count(inputs[0][:-1]) * node.layer.width)
+
+
+def _unfused(layer: Layer, phase: Phase, elements: float, framework: Framework) -> float:
+    """Return the bytes that a layer moves where no kernel fuses it; ``elements``: those of its input."""
+    if isinstance(layer, CrossEntropy | VocabularySum):
+        return framework.loss[phase is not Phase.FORWARD] * elements
+    if isinstance(layer, Norm):
+        return framework.norm.bytes(phase) * elements
+    if isinstance(layer, Glu):
+        return framework.glu.bytes(phase) * elements / 2
+    if isinstance(layer, Qkv) and layer.rope:
+        return framework.rope.bytes(phase) * elements / layer.hidden * layer.turned
+    return 0.0
 
 
 def _one_hot_kernels(layer: Embedding, phase: Phase, tokens: int) -> Iterator[Kernel]:

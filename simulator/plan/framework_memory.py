@@ -52,6 +52,7 @@ copies each parameter out of the gathered buffer, and ``foreach_reduce`` gradien
 
 FRAMEWORK_MEMORY = {
     "fsdp": SHARDED,
+    "fsdp-torchtitan": SHARDED,
     "fsdp-compiled": SHARDED,
     "ddp": FrameworkMemory(loss=TORCH_LOSS),
     "megatron": FrameworkMemory(loss=MEGATRON_LOSS),

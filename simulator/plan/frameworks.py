@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from simulator.model.layers.base import Kernel
+from simulator.model.layers.base import Kernel, Phase
 from simulator.units import parse_seconds
 
 NONE = "none"
@@ -35,6 +35,19 @@ class Accumulation:
         """Return the bytes of a parameter for elements of so many bytes, but for those that a fused product hides."""
         moved = self.summed * summed + self.computed * computed
         return moved * SEEN if self.computed < 0 else moved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passes:
+    """Bytes that a module written in torch's operations moves for each element of its result, 16 bits; 0: fused."""
+
+    forward: float = 0.0
+    input_grad: float = 0.0
+    weight_grad: float = 0.0
+
+    def bytes(self, phase: Phase) -> float:
+        """Return the bytes of one phase."""
+        return {Phase.FORWARD: self.forward, Phase.INPUT_GRAD: self.input_grad}.get(phase, self.weight_grad)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +81,8 @@ class Framework:
         Bytes that element-wise operations of a model of tokens move for each byte of fused ones, 1 or more.
     loss
         Bytes of a logit that the loss moves forward and backward, for those that do not fuse it; (0, 0): fused.
+    norm, rope, glu
+        What norms, the turning of queries and keys, and gated activations move where no kernel fuses them.
     accumulation
         How gradients are summed up over micro-batches.
     update
@@ -99,6 +114,9 @@ class Framework:
     step: float = 0.0
     elementwise: float = 1.0
     loss: tuple[float, float] = (0.0, 0.0)
+    norm: Passes = Passes()
+    rope: Passes = Passes()
+    glu: Passes = Passes()
     accumulation: Accumulation = Accumulation()
     update: float = 0.0
     listing: float = 0.0
@@ -117,6 +135,20 @@ class Framework:
 TORCH_LOSS = (14.0, 22.0)
 """``torch.nn.functional.cross_entropy`` under autocast: forward the cast (2 + 4) and log_softmax (4 + 4); backward the
 zeroed gradient of nll_loss (4), that of log_softmax (4 + 4 + 4) and the cast back (4 + 2)."""
+
+EAGER_NORM = Passes(forward=36.0, input_grad=76.0, weight_grad=8.0)
+"""``(x.float() * rsqrt(x.float().pow(2).mean(-1) + eps)).type_as(x) * weight`` (torchtitan/models/norms.py): forward the
+cast (2 + 4), square (4 + 4), mean (4), product (4 + 4), cast back (4 + 2), weight (2 + 2); backward the weight's product
+(2 + 2), cast (2 + 4), both factors' gradients (4 + 4; 4 + 4 + 4, sum 4), mean (4), square (4 + 4; 4 + 4 + 4), their sum
+(4 + 4 + 4) and the cast (4 + 2); of the weight the product (2 + 2 + 2) and its sum (2)."""
+
+EAGER_ROPE = Passes(forward=20.0, input_grad=20.0)
+"""``view_as_complex(xq.float()) * freqs_cis`` and ``type_as`` (torchtitan/models/llama/model.py): casts (2 + 4; 4 + 2) and
+the product (4 + 4), forward and backward."""
+
+EAGER_GLU = Passes(forward=10.0, input_grad=18.0)
+"""``F.silu(self.w1(x)) * self.w3(x)``: forward silu (2 + 2), product (2 + 2 + 2); backward two products (2 + 2 + 2 each) and
+silu's gradient (2 + 2 + 2)."""
 
 MEGATRON_LOSS = (38.0, 14.0)
 """Megatron-LM core/tensor_parallel/cross_entropy.py: forward the cast (2 + 4), maximum (4), subtraction (4 + 4),
@@ -187,6 +219,16 @@ FRAMEWORKS = {
         "(read, written; torch/distributed/fsdp/_runtime_utils.py); clipping reads gradients for their norm (4) and "
         "scales them (4 + 4). Element-wise fitted on 40 calibration rows of llm-foundry and torchtitan: "
         "median |error| 4.7%, mean 6.2%",
+    ),
+    "fsdp-torchtitan": Framework(
+        loss=TORCH_LOSS,
+        norm=EAGER_NORM,
+        rope=EAGER_ROPE,
+        glu=EAGER_GLU,
+        accumulation=Accumulation(1, 5),
+        update=12.0,
+        source="all counted: modules of torch's operations, as torchtitan's Llama has them where nothing is compiled "
+        "(norm_type is rmsnorm in its configurations); FSDP2's copies, loss and clipping as fsdp-compiled",
     ),
     "fsdp-compiled": Framework(
         loss=TORCH_LOSS,

@@ -67,6 +67,16 @@ MEGATRON = Framework(
     "--hidden-dropout are 0.1 by default (the zero-bubble authors set them to 0 for numeric comparisons alone)",
 )
 
+TORCHTITAN = Framework(
+    name="fsdp-torchtitan",
+    pattern="torchtitan",
+    settings={"gradient_dtype": "fp32", "prefetch": 1, "flash_kernel": "flash2"},
+    cuts_by_stages=True,
+    source="torchtitan reduces gradients in fp32 by default (training.mixed_precision_reduce: float32) and keeps "
+    "fp32 parameters, sharded; scaled_dot_product_attention of torch runs FlashAttention-2 since 2.2; "
+    "experimental.pipeline_parallel_microbatches is the number of pipeline stages by default",
+)
+
 FRAMEWORKS = (
     Framework(
         name="fsdp",
@@ -75,15 +85,8 @@ FRAMEWORKS = (
         source="llm-foundry scripts/train/benchmarking/sweep.py and yamls: attn_impl: triton, the default of MPT until "
         "flash became it at the end of 2023; Composer reduces gradients in fp32 by default (mixed_precision: DEFAULT)",
     ),
-    Framework(
-        name="fsdp",
-        pattern=r"torchtitan|fsdp|fms",
-        settings={"gradient_dtype": "fp32", "prefetch": 1, "flash_kernel": "flash2"},
-        cuts_by_stages=True,
-        source="torchtitan reduces gradients in fp32 by default (training.mixed_precision_reduce: float32) and keeps "
-        "fp32 parameters, sharded; scaled_dot_product_attention of torch runs FlashAttention-2 since 2.2; "
-        "experimental.pipeline_parallel_microbatches is the number of pipeline stages by default",
-    ),
+    TORCHTITAN,
+    replace(TORCHTITAN, name="fsdp", pattern="fsdp|fms"),
     Framework(
         name="megatron-deepspeed",
         pattern=r"megatron-deepspeed|gpt-neox|deepspeed.*megatron|bloom",
@@ -182,7 +185,7 @@ def framework_of(row: Row) -> Framework:
     if found.name == "megatron" and (year_of(row) or ASKS_UNTIL) < ASKS_UNTIL:
         found = replace(found, name="megatron-2023")
     found = replace(found, text=text)
-    if found.name == "fsdp" and COMPILED.search(row.words("framework", "notes")):
+    if found.name.startswith("fsdp") and COMPILED.search(row.words("framework", "notes")):
         return replace(found, name="fsdp-compiled")
     return found
 

@@ -11,14 +11,14 @@ from simulator.engine.run import simulate
 from simulator.errors import InputError
 from simulator.load import Inputs, load
 from simulator.model.layers import Conv2d, CrossEntropy, Embedding, Qkv
-from simulator.model.layers.base import Kernel, Phase, fused_attention
+from simulator.model.layers.base import Kernel, Phase, count, fused_attention
 from simulator.model.layers.vocabulary import VocabularyMax, VocabularySum
 from simulator.plan.frameworks import FRAMEWORKS, NONE, TORCH_LOSS, Accumulation, Framework
 from simulator.program.instructions import Instruction, Kind
 
 CHOICES = (
     *("source", "pairs_messages", "asks_sizes", "defers_products_only", "adds_bias", "mixture", "one_hot"),
-    *("channels_first", "winograd", "listing"),
+    *("channels_first", "winograd", "listing", "expert", "norm", "rope", "glu"),
 )
 CONSTANTS = [field.name for field in fields(Framework) if field.name not in CHOICES]
 BLOCKING = "plan.p2p_overlap=false"
@@ -139,6 +139,22 @@ def test_cross_entropy_of_torch_moves_the_bytes_that_were_counted() -> None:
     for phase, counted in zip((Phase.FORWARD, Phase.INPUT_GRAD), TORCH_LOSS, strict=True):
         (kernel,) = framework_kernels(graph, node, phase, 3, "bf16", 2, FRAMEWORKS["fsdp"])
         assert kernel.elements * 2 >= counted * 3 * sequence * classes
+
+
+@pytest.mark.parametrize(
+    ("kind", "results", "moved"),
+    [("norm", 1.0, (36, 76, 8)), ("glu", 0.5, (10, 18, 0)), ("qkv", 0.0, (20, 20, 0))],
+)
+def test_modules_in_torchs_operations_move_what_was_counted(kind: str, results: float, moved: tuple[int, ...]) -> None:
+    """Bytes for each element of a result of 16 bits; of a projection for those of queries and keys, which are turned."""
+    graph = load("llama3-8b", "dgx-h100", "single", ["plan.dtype=bf16", "plan.dp=auto"]).program.graph
+    node = next(node for node in graph.nodes if node.layer.kind == kind)
+    elements = 3 * results * count(graph.input_shapes(node)[0])
+    if isinstance(node.layer, Qkv):
+        elements = 3 * graph.input_shapes(node)[0][0] * (32 + 8) * 128
+    for phase, each in zip(Phase, moved, strict=True):
+        kernels = framework_kernels(graph, node, phase, 3, "bf16", 2, FRAMEWORKS["fsdp-torchtitan"])
+        assert sum(2 * kernel.elements for kernel in kernels if kernel.kind == "memory") == each * elements
 
 
 def mixture_step(*changes: str) -> float:

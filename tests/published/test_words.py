@@ -201,7 +201,7 @@ def test_megatron_asked_for_sizes_until_2024(year: str, name: str) -> None:
 def test_compiled_fsdp_is_a_framework_of_its_own() -> None:
     given = row(framework="torchtitan (PyTorch FSDP2)", notes="torch.compile, float8")
     assert framework_of(given).name == "fsdp-compiled"
-    assert framework_of(row(framework="torchtitan")).name == "fsdp"
+    assert framework_of(row(framework="torchtitan")).name == "fsdp-torchtitan"
 
 
 def test_a_step_is_what_is_printed_or_follows_from_throughput_and_batch() -> None:
