@@ -67,8 +67,8 @@ PRESETS = {path.stem for path in (ROOT / "topologies").glob("*.yaml")}
 UNKNOWN_NETWORK = ("not stated", "class RDMA")
 """Networks that no topology can describe: not stated, or a cloud's between racks whose cards are named by their class.
 
-Two racks of GB300 there bring an all-to-all to 24 GB/s a GPU, a quarter of such a card, where the same grouped sends and
-receives reach 39 to 46 GB/s of 50 on eight MI355X a node (RCCL, rows of the same file): that is the network's, not NCCL's.
+Two racks of GB300 there bring an all-to-all to 24 GB/s a GPU, a quarter of such a card, where the same grouped sends
+and receives reach 39 to 46 GB/s of 50 on MI355X (RCCL, 2 and 4 nodes, rows of the same file): that is the network's.
 """
 
 LARGE = parse_bytes("16 MiB")

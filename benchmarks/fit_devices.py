@@ -57,9 +57,9 @@ TARGETS = {
     "gb300": Target(fitted=("GB300",), streams="H100-SXM5-80GB", twin="b200-sxm"),
     "mi300x": Target(fitted=("MI300X",), streams="MI300X"),
 }
-"""By file. ``streams``: whose stream kernels say what fraction of its bandwidth a device reaches. ``twin``: the same chip
-in another module. Of B200 the inference engine alone measured fp8, and of the others long runs of fp8 are all there is: the
-former takes these, and they what B200 loses by shape, in 16 bits and in attention."""
+"""By file. ``streams``: whose stream kernels say what fraction of its bandwidth a device reaches. ``twin``: the same
+chip in another module. Of B200 the inference engine alone measured fp8, and of the others long runs of fp8 are all
+there is: the former takes these, and they what B200 loses by shape, in 16 bits and in attention."""
 
 SHAPES = ("edge", "depth", "matmul", "fp8", "forward", "ratio", "attention edge", "rows")
 """Constants that chips of one kind share but for their clocks; casts are those of a library."""

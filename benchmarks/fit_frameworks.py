@@ -46,6 +46,7 @@ class Range:
 
 RANGES: Mapping[str, Range] = {
     "host_launch": Range(low=0.0, high=100e-6, step=2e-6, start=40e-6),
+    "expert": Range(low=0.0, high=200e-6, step=5e-6, start=40e-6),
     "listing": Range(low=0.0, high=100e-6, step=2e-6, start=20e-6),
     "slot": Range(low=0.0, high=10e-3, step=0.2e-3, start=1e-3),
     "step": Range(low=0.0, high=50e-3, step=2e-3, start=5e-3),
@@ -57,7 +58,7 @@ FREE: Mapping[str, tuple[str, ...]] = {
     "megatron-deepspeed": ("host_launch", "slot", "step", "elementwise"),
     "megatron": ("step", "elementwise"),
     "megatron-2023": ("step", "elementwise"),
-    "megatron-core": ("elementwise",),
+    "megatron-core": ("expert",),
     "fsdp": ("host_launch", "step", "elementwise"),
     "deepspeed-lists": ("listing",),
     "ddp": ("step", "elementwise"),

@@ -18,7 +18,7 @@ from simulator.cost.calibration import (
     layer_key,
     update_key,
 )
-from simulator.cost.kernels import kernel_seconds, stream_seconds
+from simulator.cost.kernels import NARROW, kernel_seconds, stream_seconds
 from simulator.cost.overheads import framework_kernels
 from simulator.model.graph import LayerGraph, Node
 from simulator.model.layers.base import Kernel, Phase, count
@@ -228,7 +228,8 @@ class ComputeCost:
         plan = self.program.plan
         # A weight gradient's operand was cast for the input gradient, unless there is none to compute.
         casts = {Phase.WEIGHT_GRAD: not self.program.graph.needs_input_grad(node)}
-        each = self.framework.expert if plan.cuda_graphs != "step" and isinstance(node.layer, GroupedLinear) else 0.0
+        launched = isinstance(node.layer, GroupedLinear) and plan.dtype in NARROW and plan.cuda_graphs != "step"
+        each = self.framework.expert if launched else 0.0
         return sum(
             each * kernel.batch
             + kernel_seconds(

@@ -165,8 +165,8 @@ class PlanSchema(StrictModel):
     cuda_graphs: Annotated[
         Literal["none", "partial", "step"],
         Field(
-            description="what the framework's host replays instead of launching its kernels, so that it holds no device "
-            "up: partial: all but the experts of mixtures, whose rows are counted first; step: everything"
+            description="what the framework's host replays instead of launching it, so that it holds no device up; "
+            "partial: all but the experts of mixtures, whose rows are counted first; step: everything"
         ),
     ] = "none"
     dataset_size: Annotated[PositiveInt | None, Field(description="samples of the training set")] = None

@@ -47,8 +47,8 @@ WHOLE_STEPS: tuple[Recipes, ...] = (
     Recipes(model="qwen3.?235b", hardware=r"\bb200", dtype="fp8", since=(26, 6, 1)),
     Recipes(model="kimi", hardware="gb300", dtype="fp8", since=(26, 8)),
 )
-"""``cuda_graph_impl`` is full_iteration, with ``cutedsl_fused_grouped_mlp``: pull requests 3983, 4226, 4249, 4498, 4606,
-5168 and 5356 of Megatron-Bridge say from which release on."""
+"""``cuda_graph_impl`` is full_iteration, with ``cutedsl_fused_grouped_mlp``: pull requests 3983, 4226, 4249, 4498,
+4606, 5168 and 5356 of Megatron-Bridge say from which release on."""
 
 GRAPHS: tuple[Recipes, ...] = (
     Recipes(model="deepseek|kimi", hardware="gb[23]00|b300", since=(26, 2)),
@@ -58,7 +58,7 @@ GRAPHS: tuple[Recipes, ...] = (
     Recipes(model="gpt.?oss", hardware="b300", since=(26, 2)),
     Recipes(model="gpt.?oss", hardware="gb200", dtype="fp8", since=(26, 6)),
 )
-"""``cuda_graph_impl`` is transformer_engine with the scopes attn, moe_router and moe_preprocess: experts are launched."""
+"""``cuda_graph_impl`` is transformer_engine with the scopes attn, moe_router and moe_preprocess: not the experts."""
 
 _RELEASE = re.compile(r"release (\d+(?:\.\d+)*)")
 
