@@ -87,7 +87,7 @@ class ComputeCost:
     @cached_property
     def launches(self) -> bool:
         """Whether the framework's host may hold the device up."""
-        if self.program.plan.cuda_graphs != "none":
+        if self.program.plan.cuda_graphs:
             return False
         mixtures = any(isinstance(node.layer, Dispatch) for node in self.program.graph.nodes)
         return bool(self.framework.host_launch or (self.framework.mixture and mixtures))
@@ -228,7 +228,7 @@ class ComputeCost:
         plan = self.program.plan
         # A weight gradient's operand was cast for the input gradient, unless there is none to compute.
         casts = {Phase.WEIGHT_GRAD: not self.program.graph.needs_input_grad(node)}
-        launched = isinstance(node.layer, GroupedLinear) and plan.dtype in NARROW and plan.cuda_graphs != "step"
+        launched = isinstance(node.layer, GroupedLinear) and plan.dtype in NARROW and not plan.fused_experts
         each = self.framework.expert if launched else 0.0
         return sum(
             each * kernel.batch

@@ -64,8 +64,8 @@ class Framework:
         Seconds of the host for each mixture of experts, forward and again backward: it waits until the device has
         counted the rows of each expert, and only then launches what follows. None with ``cuda_graphs``.
     expert
-        Seconds for each fp8 or fp4 product of each expert of a rank, which waits for casts, scales and a launch of its
-        own. None with ``cuda_graphs: step``.
+        Seconds for each fp8 or fp4 product of each expert of a rank, which has casts, scales and a launch of its own.
+        None with ``fused_experts``.
     slot
         Seconds of the host before the first launch of each forward and each backward of a stage: batches, masks,
         hooks, messages. The device waits for them where the host has just waited for the device: in a pipeline whose
@@ -210,8 +210,8 @@ FRAMEWORKS = {
         source="accumulation as megatron; the loss is fused (cross_entropy_loss_fusion of the recipes); the norm of "
         "the gradients reads them once, as fp32 (4). Mixture fitted on the calibration rows of Megatron-Bridge that no "
         "graph is recorded of and that the host holds up: Qwen3 30B with micro-batches of one sample, on B200 and "
-        "H100. Expert fitted on its 24 calibration rows of mixtures in fp8 whose experts are launched, 4 to 16 of them "
-        "on a rank: median |error| 5.6% (15% without); in bf16 those of Qwen3 and DeepSeek ask for none",
+        "H100. Expert fitted on its 24 calibration rows of mixtures in fp8 without fused experts, 4 to 16 of them on a "
+        "rank: median |error| 5.6% (15% without); in bf16 those of Qwen3 and DeepSeek ask for none",
     ),
     "fsdp": Framework(
         elementwise=1.87,

@@ -125,8 +125,9 @@ class Plan:
     flash_kernel
         Implementation of fused attention.
     cuda_graphs
-        What the framework's host replays recorded, so that it holds no device up: ``none``, ``partial`` (all but
-        experts) or ``step``.
+        The framework's host replays recorded kernels, so that it holds no device up.
+    fused_experts
+        One kernel casts and multiplies for all experts of a rank.
     dataset_size, epochs
         Samples of the training set (0 = not named) and passes over it.
     """
@@ -167,7 +168,8 @@ class Plan:
     stages: str | tuple[str, ...] = "auto"
     framework: str = NONE
     flash_kernel: str = "newest"
-    cuda_graphs: str = "none"
+    cuda_graphs: bool = False
+    fused_experts: bool = False
     dataset_size: int = 0
     epochs: int = 1
 

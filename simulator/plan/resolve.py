@@ -39,6 +39,7 @@ AS_WRITTEN = (
     "framework",
     "flash_kernel",
     "cuda_graphs",
+    "fused_experts",
     "epochs",
 )
 """Keys of the file that a plan takes over as they are."""

@@ -163,11 +163,11 @@ class PlanSchema(StrictModel):
         Field(description="implementation of fused attention; newest: whatever reached the device's rates"),
     ] = "newest"
     cuda_graphs: Annotated[
-        Literal["none", "partial", "step"],
-        Field(
-            description="what the framework's host replays instead of launching it, so that it holds no device up; "
-            "partial: all but the experts of mixtures, whose rows are counted first; step: everything"
-        ),
-    ] = "none"
+        bool,
+        Field(description="the framework's host replays graphs instead of launching kernels: it holds no device up"),
+    ] = False
+    fused_experts: Annotated[
+        bool, Field(description="one kernel casts and multiplies for all experts of a rank, in fp8 and fp4")
+    ] = False
     dataset_size: Annotated[PositiveInt | None, Field(description="samples of the training set")] = None
     epochs: PositiveInt = 1

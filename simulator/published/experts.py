@@ -41,14 +41,15 @@ DISPATCHERS: tuple[Recipes, ...] = (
 """``moe_flex_dispatcher_backend`` is DeepEP or HybridEP. Everything else takes the all-to-all, and so does whatever
 drops tokens (``use_tokendrop`` turns DeepEP off)."""
 
-WHOLE_STEPS: tuple[Recipes, ...] = (
+FUSED: tuple[Recipes, ...] = (
     Recipes(model="deepseek|qwen3|gpt.?oss", hardware="gb[23]00", dtype="fp8", since=(26, 6)),
+    Recipes(model="gpt.?oss", hardware=r"\bb300", dtype="fp8", since=(26, 6)),
     Recipes(model="deepseek|qwen3", hardware=r"\bb300", dtype="fp8", since=(26, 6, 1)),
     Recipes(model="qwen3.?235b", hardware=r"\bb200", dtype="fp8", since=(26, 6, 1)),
     Recipes(model="kimi", hardware="gb300", dtype="fp8", since=(26, 8)),
 )
-"""``cuda_graph_impl`` is full_iteration, with ``cutedsl_fused_grouped_mlp``: pull requests 3983, 4226, 4249, 4498,
-4606, 5168 and 5356 of Megatron-Bridge say from which release on."""
+"""``cutedsl_fused_grouped_mlp``; pull requests 3983, 4226, 4249, 4498, 4606, 5168 and 5356 of Megatron-Bridge say from
+which release on."""
 
 GRAPHS: tuple[Recipes, ...] = (
     Recipes(model="deepseek|kimi", hardware="gb[23]00|b300", since=(26, 2)),
@@ -58,7 +59,7 @@ GRAPHS: tuple[Recipes, ...] = (
     Recipes(model="gpt.?oss", hardware="b300", since=(26, 2)),
     Recipes(model="gpt.?oss", hardware="gb200", dtype="fp8", since=(26, 6)),
 )
-"""``cuda_graph_impl`` is transformer_engine with the scopes attn, moe_router and moe_preprocess: not the experts."""
+"""``cuda_graph_impl`` is transformer_engine with the scopes attn, moe_router and moe_preprocess, or full_iteration."""
 
 _RELEASE = re.compile(r"release (\d+(?:\.\d+)*)")
 
@@ -71,10 +72,10 @@ def put_experts(plan: Draft, row: Row, framework: Framework) -> None:
         plan.put("expert_tp", 1, f"expert_tensor_parallel_size=1: {RECIPES}")
     if any(_applies(each, row) for each in DISPATCHERS):
         plan.put("expert_dispatch", "deep_ep", f"moe_flex_dispatcher_backend: {RECIPES}")
-    if any(_applies(each, row) for each in WHOLE_STEPS) or _drops_tokens(row):
-        plan.put("cuda_graphs", "step", f"cuda_graph_impl: {RECIPES}")
-    elif any(_applies(each, row) for each in GRAPHS):
-        plan.put("cuda_graphs", "partial", f"cuda_graph_impl: {RECIPES}")
+    if any(_applies(each, row) for each in GRAPHS) or _drops_tokens(row):
+        plan.put("cuda_graphs", True, f"cuda_graph_impl: {RECIPES}")
+    if any(_applies(each, row) for each in FUSED):
+        plan.put("fused_experts", True, f"cutedsl_fused_grouped_mlp: {RECIPES}")
 
 
 def _applies(recipe: Recipes, row: Row) -> bool:

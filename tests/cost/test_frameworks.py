@@ -171,18 +171,18 @@ def test_the_host_of_a_mixture_holds_the_device_up_unless_graphs_are_replayed(mo
     bare = mixture_step()
     monkeypatch.setitem(FRAMEWORKS, "ddp", replace(FRAMEWORKS["ddp"], mixture=1.0))
     assert 4.0 < mixture_step() < 4.0 + bare
-    assert mixture_step("plan.cuda_graphs=partial") == pytest.approx(bare, rel=1e-9)
+    assert mixture_step("plan.cuda_graphs=true") == pytest.approx(bare, rel=1e-9)
 
 
-def test_each_product_of_each_expert_is_launched_unless_the_whole_step_is_replayed(
+def test_each_product_of_each_expert_takes_its_time_in_fp8_unless_experts_are_fused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Two mixtures, two layers, a product forward and two backward, four of eight experts on a rank."""
-    bare = mixture_step()
+    bare, fused = mixture_step(), mixture_step("plan.dtype=fp8", "plan.fused_experts=true")
     monkeypatch.setitem(FRAMEWORKS, "ddp", replace(FRAMEWORKS["ddp"], expert=1.0))
-    assert mixture_step("plan.cuda_graphs=partial", "plan.dtype=fp8") == pytest.approx(2 * 2 * 3 * 4, abs=bare)
-    assert mixture_step("plan.cuda_graphs=partial") == mixture_step("plan.cuda_graphs=step") == bare
-    assert mixture_step("plan.cuda_graphs=step", "plan.dtype=fp8") < bare
+    assert mixture_step("plan.dtype=fp8") == pytest.approx(fused + 2 * 2 * 3 * 4, rel=1e-9)
+    assert mixture_step("plan.dtype=fp8", "plan.fused_experts=true") == fused
+    assert mixture_step() == bare
 
 
 @pytest.mark.parametrize("phase", [Phase.FORWARD, Phase.INPUT_GRAD])

@@ -238,19 +238,19 @@ BRIDGE = {"framework": "Megatron-Bridge / Megatron-Core", "experts": "128"}
         ({"model": "DeepSeekV3", "hardware": "H100", "notes": "release 25.09"}, {"expert_dispatch": "deep_ep"}),
         (
             {"model": "Qwen3_235B_a22B", "hardware": "GB200-NVL72", "notes": "release 26.04"},
-            {"expert_dispatch": "deep_ep", "cuda_graphs": "partial"},
+            {"expert_dispatch": "deep_ep", "cuda_graphs": True},
         ),
         (
             {"model": "Qwen3_235B_a22B", "hardware": "GB200-NVL72", "dtype": "MXFP8", "notes": "release 26.06"},
-            {"expert_dispatch": "deep_ep", "cuda_graphs": "step"},
+            {"expert_dispatch": "deep_ep", "cuda_graphs": True, "fused_experts": True},
         ),
         (
             {"model": "Qwen3_30B_a3B", "hardware": "B200-SXM", "dtype": "MXFP8", "notes": "release 26.08"},
-            {"expert_dispatch": "deep_ep", "cuda_graphs": "partial"},
+            {"expert_dispatch": "deep_ep", "cuda_graphs": True},
         ),
         ({"model": "Qwen3_235B_a22B", "hardware": "B200-SXM", "notes": "release 26.04"}, {}),
         ({"model": "Qwen3_30B_a3B", "hardware": "B200-SXM", "notes": "release 26.02"}, {}),
-        ({"model": "DeepSeekV3", "hardware": "B200", "notes": "release 25.09; tokendrop"}, {"cuda_graphs": "step"}),
+        ({"model": "DeepSeekV3", "hardware": "B200", "notes": "release 25.09; tokendrop"}, {"cuda_graphs": True}),
         ({"model": "LLAMA3_70B", "hardware": "GB200-NVL72", "experts": ""}, {}),
     ],
 )
