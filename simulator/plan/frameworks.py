@@ -235,11 +235,13 @@ FRAMEWORKS = {
     ),
     "fsdp-compiled": Framework(
         loss=TORCH_LOSS,
+        rope=EAGER_ROPE,
         accumulation=Accumulation(1, 5),
         update=12.0,
-        source="torch.compile fuses element-wise operations; torchtitan compiles blocks alone, so that the loss is "
-        "as fsdp's (train.py of December 2024); FSDP2 copies parameters out of what it gathered, forward and "
-        "backward, and gradients into the buffer that it reduces (read, written; "
+        source="torch.compile fuses element-wise operations, but for complex ones, which turn queries and keys "
+        "(github.com/pytorch/torchtitan/issues/15); torchtitan compiles blocks alone, so that the loss is as fsdp's "
+        "(train.py of December 2024); FSDP2 copies parameters out of what it gathered, forward and backward, and "
+        "gradients into the buffer that it reduces (read, written; "
         "torch/distributed/fsdp/_fully_shard/_fsdp_collectives.py); clipping as fsdp",
     ),
     "deepspeed": Framework(
