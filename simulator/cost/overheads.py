@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from simulator.cost.convolutions import convolution_kernels
 from simulator.model.graph import LayerGraph, Node
-from simulator.model.layers import Conv2d, CrossEntropy, Embedding, Glu, Norm, Qkv
+from simulator.model.layers import Conv2d, CrossEntropy, Embedding, Glu, Linear, Norm, Qkv
 from simulator.model.layers.base import Kernel, Layer, Phase, count, matmul, memory
 from simulator.model.layers.vocabulary import VocabularySum
 from simulator.plan.frameworks import Framework
@@ -59,6 +59,9 @@ def framework_kernels(
     moved = framework.accumulation.bytes(gradient_itemsize or itemsize, itemsize)
     if phase is Phase.WEIGHT_GRAD and moved and node.layer.num_parameters:
         yield replace(memory(moved * node.layer.num_parameters / itemsize), kind="accumulation")
+    parts = len(node.layer.parts("weight")) if isinstance(node.layer, Qkv | Linear) else 1
+    if framework.splits_projections and parts > 1 and phase is Phase.INPUT_GRAD:
+        yield memory(3 * (parts - 1) * batch * count(inputs[0]))
     if framework.adds_bias and isinstance(node.layer, Qkv) and node.layer.bias and phase is Phase.FORWARD:
         yield memory(2 * batch * count(inputs[0][:-1]) * node.layer.width)
 

@@ -95,6 +95,8 @@ class Framework:
         small sums over what the input gradient has at hand, and stay beside it.
     adds_bias
         Whether a kernel of its own adds the bias of queries, keys and values.
+    splits_projections
+        Whether queries, keys and values, and gate and up, are products of their own, whose inputs' gradients are added.
     one_hot
         Whether tokens are looked up as a product of one-hot rows and the table.
     channels_first
@@ -122,6 +124,7 @@ class Framework:
     listing: float = 0.0
     defers_products_only: bool = False
     adds_bias: bool = False
+    splits_projections: bool = False
     one_hot: bool = False
     channels_first: tuple[str, ...] = ()
     winograd: tuple[str, ...] = ()
@@ -228,10 +231,12 @@ FRAMEWORKS = {
         norm=EAGER_NORM,
         rope=EAGER_ROPE,
         glu=EAGER_GLU,
+        splits_projections=True,
         accumulation=Accumulation(1, 5),
         update=12.0,
         source="all counted: modules of torch's operations, as torchtitan's Llama has them where nothing is compiled "
-        "(norm_type is rmsnorm in its configurations); FSDP2's copies, loss and clipping as fsdp-compiled",
+        "(norm_type is rmsnorm in its configurations), wq, wk, wv, w1 and w3 apart; FSDP2's copies, loss and clipping "
+        "as fsdp-compiled",
     ),
     "fsdp-compiled": Framework(
         loss=TORCH_LOSS,

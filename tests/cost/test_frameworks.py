@@ -19,6 +19,7 @@ from simulator.program.instructions import Instruction, Kind
 CHOICES = (
     *("source", "pairs_messages", "asks_sizes", "defers_products_only", "adds_bias", "mixture", "one_hot"),
     *("channels_first", "winograd", "listing", "expert", "norm", "rope", "glu"),
+    "splits_projections",
 )
 CONSTANTS = [field.name for field in fields(Framework) if field.name not in CHOICES]
 BLOCKING = "plan.p2p_overlap=false"
@@ -143,18 +144,21 @@ def test_cross_entropy_of_torch_moves_the_bytes_that_were_counted() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "results", "moved"),
-    [("norm", 1.0, (36, 76, 8)), ("glu", 0.5, (10, 18, 0)), ("qkv", 0.0, (20, 20, 0))],
+    [("norm", 1.0, (36, 76, 8)), ("glu", 0.5, (10, 18, 0)), ("qkv", 0.0, (20, 20, 0)), ("linear", 1.0, (0, 6, 0))],
 )
 def test_modules_in_torchs_operations_move_what_was_counted(kind: str, results: float, moved: tuple[int, ...]) -> None:
     """Bytes for each element of a result of 16 bits; of a projection for queries and keys, which are turned."""
     graph = load("llama3-8b", "dgx-h100", "single", ["plan.dtype=bf16", "plan.dp=auto"]).program.graph
-    node = next(node for node in graph.nodes if node.layer.kind == kind)
+    node = next(node for node in graph.nodes if node.layer.kind == kind and not node.name.endswith("out"))
     elements = 3 * results * count(graph.input_shapes(node)[0])
+    summed = 0
     if isinstance(node.layer, Qkv):
         elements = 3 * graph.input_shapes(node)[0][0] * (32 + 8) * 128
+        summed = 2 * 6 * 3 * count(graph.input_shapes(node)[0])
     for phase, each in zip(Phase, moved, strict=True):
         kernels = framework_kernels(graph, node, phase, 3, "bf16", 2, FRAMEWORKS["fsdp-torchtitan"])
-        assert sum(2 * kernel.elements for kernel in kernels if kernel.kind == "memory") == each * elements
+        bytes_moved = sum(2 * kernel.elements for kernel in kernels if kernel.kind == "memory")
+        assert bytes_moved == each * elements + (summed if phase is Phase.INPUT_GRAD else 0)
 
 
 def mixture_step(*changes: str) -> float:
