@@ -128,6 +128,10 @@ def merge(parts: list[Calibration]) -> Calibration:
             for part in {part for each in parts for part in each.starts}
         },
         jitter=median(each.jitter for each in parts),
+        device={
+            figure: tuple(value for each in parts for value in each.device.get(figure, ()))
+            for figure in sorted({figure for each in parts for figure in each.device})
+        },
         about=parts[-1].about,
     )
     return replace(merged, spread=spread(parts, merged))
