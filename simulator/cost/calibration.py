@@ -70,8 +70,8 @@ class Calibration:
     spread
         Name of a time in ``times`` -> the least and the most that one of several measurements gave, over that time.
     device
-        Figure of the devices (``MEMORY_BANDWIDTH``, ...) -> its value in each round, in its own SI unit. A prediction
-        does not read them; a topology takes them over.
+        Figure of the devices (``MEMORY_BANDWIDTH``, ...) -> its value in each sample, in its own SI unit. No prediction
+        reads them; a topology takes them over (``simulator/planning/overlay.py``).
     about
         Date, machine, versions: shown with every prediction that rests on this file.
     """
