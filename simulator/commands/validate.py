@@ -82,6 +82,8 @@ def validate(
     from simulator.launch import Launch
     from simulator.planning import load_calibration
     from simulator.planning.validate import validate as validate_plans
+    from simulator.reports.comparison import error_of
+    from simulator.reports.terminal import note
     from simulator.reports.validation import save
     from simulator.results.verdict import Verdict
 
@@ -113,7 +115,10 @@ def validate(
         results = [result.judged(allowed) for result in results]
     save(out, results)
     _report(results, out, notes, format)
-    return 0 if all(result.verdict in (None, Verdict.PASSES) for result in results) else OUT_OF_TOLERANCE
+    unmet = [result for result in results if result.verdict not in (None, Verdict.PASSES)]
+    for result in unmet:
+        note(f"{result.name} {result.verdict}: error {error_of(result.comparison)}, allowed are {tolerance}")
+    return OUT_OF_TOLERANCE if unmet else 0
 
 
 def _report(results: Sequence[Validation], out: Path, notes: Sequence[Text], format: Format) -> None:
