@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -13,7 +13,7 @@ from simulator.cost.calibration import (
     Calibration,
     product_rate,
 )
-from simulator.results.intervals import Interval, median_interval
+from simulator.results.intervals import median_interval
 from simulator.topology import Topology
 from simulator.units import format_bandwidth, format_flop_rate, format_percent, format_seconds
 
@@ -45,7 +45,7 @@ def overlay(document: Mapping[str, Any], topology: Topology, calibration: Calibr
     rates = {dtype: figures[product_rate(dtype)] for dtype in device.peak if product_rate(dtype) in figures}
     peak = {dtype: max(rate, rates.get(dtype, 0.0)) for dtype, rate in device.peak.items()}
     reached = {**device.efficiency.by_dtype, **{dtype: rate / peak[dtype] for dtype, rate in rates.items()}}
-    source = _source(calibration)
+    streams_and_products = _source(calibration, MEMORY_BANDWIDTH, *map(product_rate, rates))
     measured = {
         "memory_bandwidth": format_bandwidth(bandwidth),
         "peak": {dtype: format_flop_rate(rate) for dtype, rate in peak.items()},
@@ -55,32 +55,38 @@ def overlay(document: Mapping[str, Any], topology: Topology, calibration: Calibr
             "matmul": format_percent(device.efficiency.matmul),
             "dtypes": {dtype: format_percent(fraction) for dtype, fraction in reached.items()},
             "memory": format_percent(figures[MEMORY_BANDWIDTH] / bandwidth),
-            "source": f"{source} All else: {device.efficiency_source}",
+            "source": f"{streams_and_products} All else: {device.efficiency_source}",
         },
-        "source": f"{source} Peaks and bandwidth, unless exceeded, and all else: {device.source}",
+        "source": f"{_source(calibration, LAUNCH_OVERHEAD)} Peaks unless exceeded, and all else: {device.source}",
     }
     if slowdown := _overlap(topology, calibration):
-        measured["overlap_slowdown"] = {"fraction": format_percent(slowdown), "source": source}
+        measured["overlap_slowdown"] = {
+            "fraction": format_percent(slowdown),
+            "source": _source(calibration, OVERLAP_SLOWDOWN),
+        }
     devices = {**document["devices"], device.kind: {**given, **measured}}
     return {**document, "name": f"{topology.name.removesuffix(SUFFIX)}{SUFFIX}", "devices": devices}
 
 
 def figure_lines(calibration: Calibration) -> list[str]:
     """Return each figure in words: the median of its samples, and the 95 % interval of that."""
-    return [
-        f"{name} {_form(name)(median(values))}{_between(name, median_interval([[value] for value in values]))}"
-        for name, values in calibration.device.items()
-    ]
+    return [_line(name, values) for name, values in calibration.device.items()]
 
 
-def _source(calibration: Calibration) -> str:
-    about, samples = calibration.about, max(map(len, calibration.device.values()))
+def _line(name: str, values: Sequence[float]) -> str:
+    shown, interval = _form(name), median_interval([[value] for value in values])
+    between = f" ({shown(interval[0])} to {shown(interval[1])})" if interval else ""
+    return f"{name} {shown(median(values))}{between}"
+
+
+def _source(calibration: Calibration, *names: str) -> str:
+    """Return when, where and with what some figures were measured, and how surely."""
+    about = calibration.about
     where = ", ".join(about[key] for key in ("date", "device", "machine") if key in about)
     version = f", torch {about['torch']}" if "torch" in about else ""
-    return (
-        f"Measured by plancast calibrate, {where}{version}, medians of {samples} samples with 95 % intervals: "
-        f"{'; '.join(figure_lines(calibration))}."
-    )
+    figures = "; ".join(_line(name, calibration.device[name]) for name in names)
+    samples = len(calibration.device[names[0]])
+    return f"Measured by plancast calibrate, {where}{version}: {figures}; medians of {samples} samples, 95 % intervals."
 
 
 def _overlap(topology: Topology, calibration: Calibration) -> float:
@@ -93,13 +99,6 @@ def _overlap(topology: Topology, calibration: Calibration) -> float:
     if topology.hosts[0].cores or interval is None or interval[0] <= 0:
         return 0.0
     return min(MOST_OVERLAP, median(values))
-
-
-def _between(name: str, interval: Interval | None) -> str:
-    if interval is None:
-        return ""
-    low, high = map(_form(name), interval)
-    return f" ({low} to {high})"
 
 
 def _form(name: str) -> Callable[[float], str]:

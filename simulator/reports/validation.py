@@ -42,10 +42,10 @@ def rows(results: Sequence[Validation]) -> list[dict[str, Any]]:
 def render(results: Sequence[Validation], out: Path) -> list[RenderableType]:
     """Return the table, and what to read beside it."""
     ahead = any(result.ahead for result in results)
-    heads = ["plan", *(["ahead of the run"] if ahead else []), "predicted", "measured (p10 to p90)"]
+    heads = ["plan", *(["ahead of\nthe run"] if ahead else []), "predicted", "measured\n(p10 to p90)"]
     judged = any(result.verdict for result in results)
-    heads += ["error (95 % interval)", *(["verdict"] if judged else [])]
-    shown = table(*heads, "bubble pred. / meas.", "exposed comm. pred. / meas.")
+    heads += ["error\n(95 % interval)", *(["verdict"] if judged else [])]
+    shown = table(*heads, "bubble\npred. / meas.", "exposed comm.\npred. / meas.")
     for result in results:
         comparison = result.comparison
         low, high = comparison.spread

@@ -55,11 +55,12 @@ def test_a_topology_takes_over_what_was_measured(tmp_path: Path) -> None:
 
 
 def test_it_says_when_where_with_what_and_how_surely(tmp_path: Path) -> None:
-    topology = written("local-cpu", tmp_path / "here.yaml", calibration())
-    for source in (topology.device(0).source, topology.device(0).efficiency_source):
+    device = written("local-cpu", tmp_path / "here.yaml", calibration()).device(0)
+    for source in (device.source, device.efficiency_source):
         assert "2026-01-02T03:04:05" in source and "A processor" in source and "torch 2.13.0" in source
-        assert "memory bandwidth 20 GB/s (18 GB/s to 21 GB/s)" in source
-        assert "medians of 3 samples" in source
+        assert "medians of 3 samples, 95 % intervals" in source
+    assert "memory bandwidth 20 GB/s (18 GB/s to 21 GB/s); products fp32 72 GFLOP/s (60" in device.efficiency_source
+    assert "launch overhead 3 us (2 us to 3 us)" in device.source
 
 
 def test_a_peak_that_was_exceeded_is_raised(tmp_path: Path) -> None:
