@@ -13,7 +13,8 @@ from simulator.load import Inputs, load
 from simulator.model.layers import Conv2d, CrossEntropy, Embedding, Qkv
 from simulator.model.layers.base import Kernel, Phase, count, fused_attention
 from simulator.model.layers.vocabulary import VocabularyMax, VocabularySum
-from simulator.plan.frameworks import FRAMEWORKS, NONE, TORCH_LOSS, Accumulation, Framework
+from simulator.plan.framework_traffic import TORCH_LOSS, Accumulation
+from simulator.plan.frameworks import FRAMEWORKS, NONE, Framework
 from simulator.program.instructions import Instruction, Kind
 
 CHOICES = (
