@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
+
+import numpy as np
 
 from simulator.cost.compute import ComputeCost
 from simulator.engine.course import Course, Work, lead
+from simulator.program.coded import KIND_NUMBERS, Ints
 from simulator.program.instructions import ALONE, PARAMETER_GATHERS, STREAM_OF, UNSHARDS, Instruction, Kind, Stream
 from simulator.program.merging import Merging
 from simulator.program.program import Program
@@ -34,6 +38,8 @@ class Script:
         For each task those that wait for it, the next one in its lane first.
     first
         The tasks that wait for nothing.
+    kinds
+        For each shape, as positions in ``tuple(Kind)``, what its instructions do.
     """
 
     def __init__(self, program: Program, coordinate: int, merging: Merging, steps: int) -> None:
@@ -77,6 +83,10 @@ class Script:
         # What is gathered after an update is whole before the next step computes.
         first = self._tasks.lanes[Stream.COMPUTE, -1][0]
         return lanes + ahead + [(task, first) for task in sorted(behind)]
+
+    @cached_property
+    def kinds(self) -> list[Ints]:
+        return [np.array([KIND_NUMBERS[each.kind] for each in self.of(task)]) for task in self.examples]
 
     def of(self, task: int) -> list[Instruction]:
         """Return the instructions of a task."""

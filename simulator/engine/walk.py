@@ -15,7 +15,7 @@ from simulator.engine.course import Course, Pace, together
 from simulator.engine.fold import Folded, MediumClass, RankClass
 from simulator.engine.messages import MessageCost
 from simulator.engine.network import Network
-from simulator.engine.record import Log, RankRecord, Spans
+from simulator.engine.record import Columns, Log, RankRecord, Spans
 from simulator.engine.script import Script, TaskCost
 from simulator.engine.system import System
 from simulator.program.instructions import STREAM_OF, Instruction, Lane, Stream
@@ -83,6 +83,7 @@ class Walk:
         noise: Noise | None,
         steps: int,
     ) -> None:
+        self.program = program
         self.folded = folded
         self.steps = steps
         self.launches = any(cost.launches for cost in costs)
@@ -132,6 +133,7 @@ class Walk:
             end=ends[-1],
             spans=Spans(self.records, self.steps - 1),
             ranks={rank.fold.representative: rank.fold.members for rank in self.ranks},
+            columns=Columns(self.program, self.records, self.steps - 1),
         )
 
     def begin(self, rank: _Rank, task: int, now: float) -> None:
