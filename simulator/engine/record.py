@@ -18,7 +18,7 @@ from simulator.program.instructions import STREAM_OF, Instruction, Stream
 from simulator.program.liveness import held_after
 from simulator.program.program import Program
 from simulator.results.metrics import COMPUTES
-from simulator.results.timeline import Curve, Span, Times, Timeline, curve
+from simulator.results.timeline import Curve, Span, Timeline, Times, curve
 
 Floats = NDArray[np.float64]
 
@@ -133,9 +133,8 @@ class Columns:
         return self._records[rank].times(self._step)
 
     def peak(self, rank: int) -> float | None:
-        """Return the most bytes of activations that a rank holds; it begins with none."""
-        held = held_after(self._program, self._program.plan.mesh.coordinate(rank, "pp"))
-        return max(0.0, max(held)) if held else None
+        """Return the most bytes of activations that a rank holds after its computations."""
+        return max(held_after(self._program, self._program.plan.mesh.coordinate(rank, "pp")), default=None)
 
 
 class Spans(Sequence[Span]):

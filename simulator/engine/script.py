@@ -38,8 +38,6 @@ class Script:
         For each task those that wait for it, the next one in its lane first.
     first
         The tasks that wait for nothing.
-    kinds
-        For each shape, as positions in ``tuple(Kind)``, what its instructions do.
     """
 
     def __init__(self, program: Program, coordinate: int, merging: Merging, steps: int) -> None:
@@ -86,6 +84,7 @@ class Script:
 
     @cached_property
     def kinds(self) -> list[Ints]:
+        """For each shape, as positions in ``tuple(Kind)``, what its instructions do."""
         return [np.array([KIND_NUMBERS[each.kind] for each in self.of(task)]) for task in self.examples]
 
     def of(self, task: int) -> list[Instruction]:

@@ -120,7 +120,9 @@ class Timeline:
             return self.columns.times(rank)
         spans = self.of(rank)
         kinds = np.array([KIND_NUMBERS[span.instruction.kind] for span in spans], np.int64)
-        return Times(kinds, np.array([span.start for span in spans], float), np.array([span.end for span in spans], float))
+        return Times(
+            kinds, np.array([span.start for span in spans], float), np.array([span.end for span in spans], float)
+        )
 
     def peak(self, rank: int) -> float | None:
         """Return the most bytes of activations that a recorded rank holds, None if that is not known."""
