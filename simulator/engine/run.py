@@ -117,10 +117,9 @@ def _priced_devices(
     """Return the prices on each kind of device, and for each rank which of them is its own."""
     costs: dict[tuple[str, float], ComputeCost] = {}
     known: dict[int, int] = {}
-    for device in topology.devices:
-        if id(device) not in known:
-            cost = costs.setdefault(device_key(device), ComputeCost(program, device, calibration))
-            known[id(device)] = list(costs.values()).index(cost)
+    for device in {id(each): each for each in topology.devices}.values():
+        cost = costs.setdefault(device_key(device), ComputeCost(program, device, calibration))
+        known[id(device)] = list(costs.values()).index(cost)
     numbers = map(known.__getitem__, map(id, topology.devices))
     return list(costs.values()), np.fromiter(numbers, np.int64, topology.world_size)
 
