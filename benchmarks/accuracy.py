@@ -26,6 +26,7 @@ from accuracy_tables import row_line, summary, worst
 from scatter import scatter
 from sections import write_section
 
+from simulator.collector import paused_collector
 from simulator.errors import InputError, PlancastError
 from simulator.inputs.yaml_source import Document
 from simulator.load import build
@@ -114,6 +115,7 @@ def _described(row: Row) -> tuple[Document, ...] | str:
         return _reason(error)
 
 
+@paused_collector()
 def _predicted(run: tuple[Document, ...] | str) -> dict[str, Any]:
     """Return what an outcome says beyond its row: the prediction, or why there is none."""
     if isinstance(run, str):
