@@ -56,6 +56,7 @@ RANGES: Mapping[str, Range] = {
 FREE: Mapping[str, tuple[str, ...]] = {
     "megatron-deepspeed": ("host_launch", "slot", "step", "elementwise"),
     "megatron": ("step", "elementwise"),
+    "megatron-2023": ("step", "elementwise"),
     "megatron-core": ("elementwise",),
     "fsdp": ("host_launch", "step", "elementwise"),
     "deepspeed-lists": ("listing",),

@@ -106,7 +106,7 @@ def settings(row: dict[str, str]) -> list[str]:
         # examples/pretrain_zero_bubble.sh, has no flag of attention or dropout.
         "model.dropout": MEGATRON.dropout,
         "plan.attention": "math",
-        "plan.framework": MEGATRON.name,
+        "plan.framework": "megatron-2023",
         # --fp16 in the same script; Megatron-LM then sums gradients in fp16 too.
         "plan.dtype": "fp16",
         "plan.gradient_dtype": "same",
@@ -148,16 +148,16 @@ HEADER = [
     "",
     "Written by `python benchmarks/zero_bubble.py`; do not edit.",
     "",
-    "Qi et al. 2023 (arXiv 2401.10241, tables 3 to 5) against predictions to which none of these rows was fitted: "
-    "published / predicted. ZB-1p and ZB-2p are `zb_auto` with room for p and 2 p micro-batches and "
-    "`optimizer_barrier: false`; 1F1B-I is `interleaved_1f1b` with one layer a stage. Topology `dgx-a100` (theirs had "
-    "RoCE of a rate not stated), `framework: megatron`, fp16, dropout and attention as Megatron-LM's defaults of 2023, "
-    f"{VOCABULARY:,} words (not stated; the models' names fit 24,000 to 33,000). Their bubble rates were computed from "
-    "profiled passes, not measured. 1F1B and 1F1B-I, which are Megatron's own, complete their messages before they "
-    "launch anything (`p2p_overlap: false`), as the authors' script of 2024 says (`--no-overlap-p2p-communication`; "
-    "that of 2023 does not say); their own runtime posts messages and goes on. Bubble rates leave that out, as theirs "
-    "do. Of what puts ZB-1p before 1F1B-I where it was published behind, a third to a half is that its bubbles are "
-    "predicted smaller than published by more than those of 1F1B-I; the rest is not explained.",
+    "Qi et al. 2023 (arXiv 2401.10241, tables 3 to 5) against predictions to which none of these rows was fitted:"
+    " published / predicted. ZB-1p and ZB-2p are `zb_auto` with room for p and 2 p micro-batches and "
+    "`optimizer_barrier: false`; 1F1B-I is `interleaved_1f1b` with one layer a stage. Topology `dgx-a100` (theirs"
+    " had RoCE of a rate not stated), `framework: megatron-2023`, fp16, dropout and attention as Megatron-LM's "
+    f"defaults of 2023, {VOCABULARY:,} words (not stated; the models' names fit 24,000 to 33,000). Their bubble "
+    "rates were computed from profiled passes, not measured. 1F1B and 1F1B-I, which are Megatron's own, complete "
+    "their messages before they launch anything (`p2p_overlap: false`), as the authors' script of 2024 says "
+    "(`--no-overlap-p2p-communication`; that of 2023 does not say). The authors' own runtime posts messages and "
+    "goes on, but each forward asks the device for the sizes of its batch, and a weight gradient that runs apart "
+    "is that of products alone. Bubble rates leave messages out, as theirs do.",
 ]
 
 

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from statistics import fmean
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from executor.calibrate_device import DeviceMeter
+from executor.calibrate_samples import Samples
 from executor.lanes import Arrivals, RawSpan
-from executor.layer_times import time_segment
+from executor.layer_times import random_borders, time_segment
 from executor.optimizer import Update
 from executor.runtime import Runtime
-from executor.stage import TARGET
-from simulator.cost.calibration import Calibration, layer_key, message_key, update_key
+from simulator.cost.calibration import layer_key, update_key
 from simulator.model.graph import Node
 from simulator.plan.plan import Optimizer
 from simulator.program.instructions import ALONE, STREAMS_OF_GROUPS, Instruction, Kind, Stream
@@ -43,41 +41,6 @@ SWEEP = tuple(parse_bytes(text) for text in ("4 KiB", "64 KiB", "512 KiB", "4 Mi
 """Sizes that are measured beside those of the plans at hand."""
 
 
-MessageKey = tuple[str, tuple[int, ...], float]
-Moments = list[tuple[float, float]]
-
-
-def _lists() -> defaultdict[Any, list[Any]]:
-    return defaultdict(list)
-
-
-@dataclass(slots=True)
-class Samples:
-    """Measured seconds of one rank, in plain containers that can be sent.
-
-    Parameters
-    ----------
-    layers
-        (layer key, part) -> seconds.
-    messages
-        (operation, ranks, bytes) -> (arrival, end) of each message on rank 0's clock; a sender stands before its
-        receiver.
-    updates
-        (optimizer, parameters) -> seconds.
-    passes
-        (stage, segment, forward, backward, or either half of a split backward) -> seconds: the compute between two
-        meetings of ranks.
-    starts
-        Part of the calibration -> seconds that a backward takes before its first layer.
-    """
-
-    layers: dict[tuple[str, str], list[float]] = field(default_factory=_lists)
-    messages: dict[MessageKey, Moments] = field(default_factory=_lists)
-    updates: dict[tuple[str, int], list[float]] = field(default_factory=_lists)
-    passes: dict[tuple[int, int, str], list[float]] = field(default_factory=_lists)
-    starts: dict[str, list[float]] = field(default_factory=_lists)
-
-
 class Calibrator:
     """Takes samples beside a runtime, on its modules and its process groups.
 
@@ -89,15 +52,18 @@ class Calibrator:
         Group of all ranks, for taking turns.
     offset
         To rank 0's clock.
-    sweep
-        Whether to measure the standard sizes too.
+    meter
+        Measures the device itself; with it standard sizes of messages are measured too.
     """
 
-    def __init__(self, runtime: Runtime, control: dist.ProcessGroup, offset: float, sweep: bool = False) -> None:
+    def __init__(
+        self, runtime: Runtime, control: dist.ProcessGroup, offset: float, meter: DeviceMeter | None = None
+    ) -> None:
         self.runtime = runtime
         self.control = control
         self.offset = offset
-        self.sizes = self._sizes(SWEEP if sweep else ())
+        self.meter = meter
+        self.sizes = self._sizes(SWEEP if meter else ())
         self.samples = Samples()
         self._arrivals = Arrivals()
         self._between: list[tuple[Stream, str, float]] = []
@@ -132,7 +98,11 @@ class Calibrator:
                     self._wake_up()
                 self._sample_layers()
                 self._sample_updates()
+                if self.meter:
+                    self._note_device(self.meter.alone())
         dist.barrier(group=self.control)
+        if self.meter and waves == 1:  # Ranks that share cores are slowed by each other, with messages or without.
+            self._note_device(self.meter.beside_message())
         for entry in self.sizes:
             for _ in range(MESSAGES - self._sent[entry]):
                 self._compute_a_burst()
@@ -176,7 +146,7 @@ class Calibrator:
 
     def _sample_layers(self) -> None:
         for index, stage in self.runtime.stages.items():
-            borders = _random_borders(self.runtime, index)
+            borders = random_borders(self.runtime, index)
             for part in stage.stage.computing:
                 times = time_segment(stage, part, self.runtime.program.graph, borders, self._clock, self._communicate)
                 for node, name, seconds in times.layers:
@@ -192,6 +162,10 @@ class Calibrator:
         plan, graph = self.runtime.inputs.plan, self.runtime.program.graph
         key = layer_key(node.layer, graph.input_shapes(node), plan.microbatch_size, plan.dtype)
         self.samples.layers[(key, part)].append(seconds)
+
+    def _note_device(self, figures: Mapping[str, float]) -> None:
+        for name, value in figures.items():
+            self.samples.device[name].append(value)
 
     def _sample_updates(self) -> None:
         plan = self.runtime.inputs.plan
@@ -259,120 +233,6 @@ class Calibrator:
         if self.runtime.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
-
-
-def combine(
-    by_rank: Sequence[Samples], about: Mapping[str, str], within_host: Callable[[tuple[int, ...]], bool] = bool
-) -> Calibration:
-    """Return the calibration that the samples of all ranks make: means, because a step is a sum of such times.
-
-    Parameters
-    ----------
-    by_rank
-        Samples of each rank.
-    about
-        Date, machine and versions.
-    within_host
-        Tells whether some ranks share a machine; messages between machines are left out.
-    """
-    layers: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    updates: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    records: dict[MessageKey, dict[int, Moments]] = defaultdict(dict)
-    starts: dict[str, list[float]] = defaultdict(list)
-    for rank, samples in enumerate(by_rank):
-        for part, seconds in samples.starts.items():
-            starts[part] += seconds
-        for (key, part), seconds in samples.layers.items():
-            layers[key][part] += seconds
-        for (kind, parameters), seconds in samples.updates.items():
-            updates[kind][parameters] += seconds
-        for message, moments in samples.messages.items():
-            records[message][rank] = moments
-    messages: dict[tuple[str, int], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for (operation, ranks, size), seen in records.items():
-        if not within_host(ranks):
-            continue  # Between hosts the topology's links are used; one table cannot stand for both.
-        messages[(operation, len(ranks))][size] += _durations(operation, ranks, seen)
-    return Calibration(
-        layers={key: {part: fmean(seconds) for part, seconds in parts.items()} for key, parts in layers.items()},
-        messages={
-            message_key(operation, num_ranks): tuple((size, trimmed_mean(by_size[size])) for size in sorted(by_size))
-            for (operation, num_ranks), by_size in messages.items()
-        },
-        updates={kind: _line({n: fmean(seconds) for n, seconds in points.items()}) for kind, points in updates.items()},
-        starts={part: trimmed_mean(seconds) for part, seconds in starts.items()},
-        jitter=jitter_of(by_rank),
-        about=dict(about),
-    )
-
-
-def jitter_of(by_rank: Sequence[Samples]) -> float:
-    """Return the relative standard deviation of passes, beyond the drift that all ranks share.
-
-    Each pass is compared with its own mean over the samples, so that ranks may do different things; what all have in
-    common in one sample is the machine's drift, which a paired comparison sees on both sides. From the mean absolute
-    deviation (times sqrt(pi / 2), as for a normal distribution), so that one stall does not set the figure.
-    """
-    weights: list[float] = []
-    relative: list[list[float]] = []
-    for samples in by_rank:
-        for seconds in samples.passes.values():
-            mean = fmean(seconds)
-            if len(seconds) > 1 and mean > 0:
-                weights.append(mean)
-                relative.append([value / mean for value in seconds])
-    if len(relative) < 2:
-        return 0.0
-    count = len(relative[0])
-    total = sum(weights)
-    drift = [sum(w * row[s] for w, row in zip(weights, relative, strict=True)) / total for s in range(count)]
-    deviation = sum(
-        w * fmean(abs(value - at) for value, at in zip(row, drift, strict=True))
-        for w, row in zip(weights, relative, strict=True)
-    )
-    # Means were taken from the same few values: the deviation from the true ones is larger.
-    freedom = (1 - 1 / count) * (1 - 1 / len(relative))
-    return deviation / total * math.sqrt(math.pi / 2) / math.sqrt(freedom)
-
-
-def _durations(operation: str, ranks: tuple[int, ...], times: Mapping[int, Moments]) -> list[float]:
-    """Return the time of each message from its last participant's arrival to its end: the receiver's, or the mean."""
-    durations = []
-    for moments in zip(*(times[rank] for rank in ranks), strict=True):
-        start = max(arrival for arrival, _ in moments)
-        end = moments[-1][1] if operation == "send" else fmean(end for _, end in moments)
-        durations.append(max(0.0, end - start))
-    return durations
-
-
-def trimmed_mean(values: Sequence[float], cut: float = 0.1) -> float:
-    """Return the mean without the largest and smallest tenth: one stall of a busy machine must not set a price."""
-    ordered = sorted(values)
-    drop = int(len(ordered) * cut)
-    return fmean(ordered[drop : len(ordered) - drop])
-
-
-def _line(points: Mapping[int, float]) -> tuple[float, float]:
-    """Return (fixed seconds, seconds a parameter) through measured updates; a proportion if there is only one."""
-    if len(points) == 1:
-        ((parameters, seconds),) = points.items()
-        return 0.0, seconds / parameters
-    centre, level = fmean(points), fmean(points.values())
-    slope = sum((n - centre) * (t - level) for n, t in points.items()) / sum((n - centre) ** 2 for n in points)
-    fixed = level - slope * centre
-    return (fixed, slope) if fixed >= 0 and slope >= 0 else (0.0, sum(points.values()) / sum(points))
-
-
-def _random_borders(runtime: Runtime, index: int) -> dict[str, Tensor]:
-    """Return a tensor for everything that the segments of a stage read from elsewhere."""
-    batch = runtime.data.microbatch(0, 0)
-    borders = {TARGET: batch.targets, "input": batch.inputs}
-    for segment in runtime.program.stages[index].segments:
-        for name in segment.inputs:
-            if name not in borders:
-                buffer = runtime.empty(name)
-                borders[name] = buffer.normal_() if buffer.is_floating_point() else buffer.zero_()
-    return borders
 
 
 def _scratch_update(parameters: Sequence[nn.Parameter], optimizer: Optimizer) -> tuple[Update, list[Tensor]]:

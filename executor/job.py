@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from executor.calibrate import Calibrator, Samples
+from executor.calibrate import Calibrator
+from executor.calibrate_samples import Samples
 from executor.interpreter import Interpreter
 from simulator.load import Inputs
 from simulator.results.assemble import Recorded

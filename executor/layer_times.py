@@ -12,6 +12,7 @@ from torch import Tensor
 
 from executor.modules.dropout import Samples
 from executor.modules.operations import Closure
+from executor.runtime import Runtime
 from executor.stage import TARGET, StageModule
 from simulator.cost.calibration import BACKWARD, FORWARD, INNER_GRAD, INPUT_GRAD, WEIGHT_GRAD, WEIGHT_ONLY
 from simulator.model.graph import LayerGraph, Node
@@ -143,3 +144,15 @@ def _weights(
         seconds[begin.node.name] += clock() - start
     times.passes[WEIGHT_GRAD] = clock() - began
     times.layers.extend((module.node, WEIGHT_GRAD, seconds[module.node.name]) for module in stage.segments[part])
+
+
+def random_borders(runtime: Runtime, index: int) -> dict[str, Tensor]:
+    """Return a tensor for everything that the segments of a stage read from elsewhere."""
+    batch = runtime.data.microbatch(0, 0)
+    borders = {TARGET: batch.targets, "input": batch.inputs}
+    for segment in runtime.program.stages[index].segments:
+        for name in segment.inputs:
+            if name not in borders:
+                buffer = runtime.empty(name)
+                borders[name] = buffer.normal_() if buffer.is_floating_point() else buffer.zero_()
+    return borders

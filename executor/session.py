@@ -13,6 +13,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from executor.calibrate import Calibrator
+from executor.calibrate_device import DeviceMeter
 from executor.checkpoint import Checkpoints
 from executor.device import about, device_of
 from executor.emulated import Emulated
@@ -136,15 +137,22 @@ class Session:
         torch.manual_seed(self.rank)
         self._every = schedule.every
         self.watchdog.graceful = schedule.every.checkpoint > 0 and schedule.every.check > 0
+        meter = self._meter() if schedule.calibrate and schedule.sweep else None
         for name, inputs in self._inputs.items():
             runtime = self._interpreter(inputs, self.rank, Transport(inputs.program), self.device)
             calibrator = None
             if schedule.calibrate:
                 if not isinstance(runtime, Runtime):
                     raise ExecutionError("emulated devices have no layers to calibrate; leave out --calibrate")
-                calibrator = Calibrator(runtime, self.control, self.offset, schedule.sweep)
+                calibrator = Calibrator(runtime, self.control, self.offset, meter)
             self.jobs.append(Job(name, inputs, runtime, calibrator))
             self.checkpoints[name] = Checkpoints(self.out / name, runtime, self.control)
+
+    def _meter(self) -> DeviceMeter:
+        """Return what measures this rank's device, in the dtypes that it trains in."""
+        inputs = list(self._inputs.values())
+        dtypes = {each.plan.dtype for each in inputs}
+        return DeviceMeter(self.device, inputs[0].topology.device(self.rank), dtypes, self.control)
 
     def _resume(self, job: Job) -> bool:
         """Go on from a job's last checkpoint; return whether there is one."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from executor.calibrate import combine
+from executor.calibrate_samples import combine
 from executor.job import Job
 from executor.recorder import plain
 from simulator.results.assemble import assemble_all

@@ -23,7 +23,14 @@ def demo(*, topology: Topology = "local-cpu", output: Output = None) -> int:
     out = output or run_folder("demo")
     start = time.monotonic()
     note("calibrating layers and links of this machine with two processes ...")
-    calibrate(output=out / "calibration.json", model=list(MODELS), topology=topology, plan=list(PLANS), rounds=2)
+    calibrate(
+        output=out / "calibration.json",
+        overlay=out / "calibrated.yaml",
+        model=list(MODELS),
+        topology=topology,
+        plan=list(PLANS),
+        rounds=2,
+    )
     note(f"calibrated in {time.monotonic() - start:.0f} s; now predicting and training each plan ...")
     code = validate(
         model=list(MODELS),

@@ -1,4 +1,7 @@
-"""What was measured on a machine: times of layers, of updates, of messages. Written by ``plancast calibrate``."""
+"""What was measured on a machine: times of layers, updates and messages, and what its devices reach at all.
+
+Written by ``plancast calibrate``.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,10 @@ FORWARD, BACKWARD, WEIGHT_ONLY = "forward", "backward", "weight_only"
 INPUT_GRAD, INNER_GRAD, WEIGHT_GRAD = "input_grad", "inner_grad", "weight_grad"
 """Parts of a backward that was measured apart: what I runs of a layer; what it runs of a layer whose input needs no
 gradient; what W runs of either."""
+
+MEMORY_BANDWIDTH, LAUNCH_OVERHEAD, OVERLAP_SLOWDOWN = "memory bandwidth", "launch overhead", "overlap slowdown"
+"""Figures of a device: bytes/s that a stream reaches, seconds of the device for each kernel beside its work, and the
+fraction by which computing is slower beside a message."""
 
 UPDATE = ("each step", "each parameter")
 """The two times of an update."""
@@ -38,9 +45,14 @@ def update_key(optimizer: str, dtype: str) -> str:
     return f"{optimizer} {dtype}"
 
 
+def product_rate(dtype: str) -> str:
+    """Return the name of a device's figure: FLOP/s of an endless matrix product in a dtype."""
+    return f"products {dtype}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Measured times, all in seconds; empty tables mean nothing was measured.
+    """Measured times, in seconds unless said otherwise; empty tables mean nothing was measured.
 
     Parameters
     ----------
@@ -57,6 +69,9 @@ class Calibration:
         Relative standard deviation of the times of F and B instructions, beyond the drift that all ranks share.
     spread
         Name of a time in ``times`` -> the least and the most that one of several measurements gave, over that time.
+    device
+        Figure of the devices (``MEMORY_BANDWIDTH``, ...) -> its value in each sample, in its own SI unit. No prediction
+        reads them; a topology takes them over (``simulator/planning/overlay.py``).
     about
         Date, machine, versions: shown with every prediction that rests on this file.
     """
@@ -67,6 +82,7 @@ class Calibration:
     starts: Mapping[str, float] = field(default_factory=dict)
     jitter: float = 0.0
     spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    device: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     about: Mapping[str, str] = field(default_factory=dict)
 
     def message_seconds(self, operation: str, num_ranks: int, size: float) -> float | None:
@@ -122,6 +138,7 @@ class Calibration:
             "about": dict(self.about),
             "jitter": self.jitter,
             "spread": {name: list(ends) for name, ends in self.spread.items()},
+            "device": {figure: list(values) for figure, values in self.device.items()},
             "starts": dict(self.starts),
             "updates": {kind: list(pair) for kind, pair in self.updates.items()},
             "messages": {key: [list(point) for point in points] for key, points in self.messages.items()},
@@ -144,6 +161,7 @@ class Calibration:
                 starts=_seconds(data.get("starts", {})),
                 jitter=float(data["jitter"]),
                 spread={name: (float(least), float(most)) for name, (least, most) in data.get("spread", {}).items()},
+                device={figure: tuple(map(float, values)) for figure, values in data.get("device", {}).items()},
                 about=dict(data["about"]),
             )
         except KeyError as error:

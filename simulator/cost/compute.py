@@ -144,9 +144,16 @@ class ComputeCost:
         return self.framework.listing * tensors * self.program.plan.sharers_along(bucket.axis)
 
     def waits(self, work: Instruction) -> bool:
-        """Return whether the host completes messages before it launches an instruction, so that the device runs dry."""
+        """Return whether the host waits for the device or for messages before it launches an instruction.
+
+        The device has run dry then.
+        """
         plan = self.program.plan
-        if plan.pp == 1 or plan.p2p_overlap or not self.begins_slot(work):
+        if not self.begins_slot(work):
+            return False
+        if self.framework.asks_sizes and work.kind is Kind.F:
+            return True
+        if plan.pp == 1 or plan.p2p_overlap:
             return False
         paired = self.framework.pairs_messages and plan.schedule == "interleaved_1f1b"
         return work.kind is Kind.F or not paired
@@ -235,10 +242,13 @@ class ComputeCost:
 
     def _kernels(self, node: Node, kind: Kind) -> Iterator[tuple[Phase, Kernel]]:
         graph, plan = self.program.graph, self.program.plan
-        for phase in phases(graph, node, kind):
+        apart = kind in (Kind.I, Kind.W)
+        for phase in phases(graph, node, Kind.B if apart else kind):
             size, itemsize, sums = plan.microbatch_size, plan.itemsize, plan.gradient_itemsize
             for kernel in framework_kernels(graph, node, phase, size, plan.dtype, itemsize, self.framework, sums):
-                yield phase, kernel
+                deferred = phase is Phase.WEIGHT_GRAD and self.framework.defers(kernel)
+                if not apart or deferred is (kind is Kind.W):
+                    yield phase, kernel
 
     def _median_ratio(self) -> float:
         """Return the median of measured / roofline over the layers of this program that were measured."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from simulator.cost.convolutions import convolution_kernels
 from simulator.model.graph import LayerGraph, Node
-from simulator.model.layers import Conv2d, CrossEntropy, Embedding
+from simulator.model.layers import Conv2d, CrossEntropy, Embedding, Qkv
 from simulator.model.layers.base import Kernel, Phase, count, matmul, memory
 from simulator.model.layers.vocabulary import VocabularySum
 from simulator.plan.frameworks import Framework
@@ -61,7 +61,9 @@ def framework_kernels(
             yield kernel
     moved = framework.accumulation.bytes(gradient_itemsize or itemsize, itemsize)
     if phase is Phase.WEIGHT_GRAD and moved and node.layer.num_parameters:
-        yield memory(moved * node.layer.num_parameters / itemsize)
+        yield replace(memory(moved * node.layer.num_parameters / itemsize), kind="accumulation")
+    if framework.adds_bias and isinstance(node.layer, Qkv) and node.layer.bias and phase is Phase.FORWARD:
+        yield memory(2 * batch * count(inputs[0][:-1]) * node.layer.width)
 
 
 def _one_hot_kernels(layer: Embedding, phase: Phase, tokens: int) -> Iterator[Kernel]:

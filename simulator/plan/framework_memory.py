@@ -55,6 +55,7 @@ FRAMEWORK_MEMORY = {
     "fsdp-compiled": SHARDED,
     "ddp": FrameworkMemory(loss=TORCH_LOSS),
     "megatron": FrameworkMemory(loss=MEGATRON_LOSS),
+    "megatron-2023": FrameworkMemory(loss=MEGATRON_LOSS),
     "megatron-core": FrameworkMemory(loss=MEGATRON_LOSS),
     "megatron-deepspeed": FrameworkMemory(loss=MEGATRON_LOSS),
     "deepspeed": FrameworkMemory(loss=MEGATRON_LOSS),

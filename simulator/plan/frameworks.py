@@ -7,12 +7,19 @@ or a row. Without a framework nothing is added.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from simulator.model.layers.base import Kernel
 from simulator.units import parse_seconds
 
 NONE = "none"
 """Value of the key that adds nothing."""
+
+
+SEEN = 0.5
+"""Part of the traffic of a sum that lengthens the product which makes it. Of the calibration rows of single products
+(SimuMax), those that add to an fp32 sum take longer than those of the same shape that do not by 0.49 (A100 PCIe, 42
+rows) and 0.38 (B200, 120 rows) of the time of the traffic, in the median."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +32,9 @@ class Accumulation:
     """Passes over gradients as products write them (``dtype``); less than 0: what a fused product need not write."""
 
     def bytes(self, summed: int, computed: int) -> float:
-        """Return the bytes of a parameter for elements of so many bytes."""
-        return self.summed * summed + self.computed * computed
+        """Return the bytes of a parameter for elements of so many bytes, but for those that a fused product hides."""
+        moved = self.summed * summed + self.computed * computed
+        return moved * SEEN if self.computed < 0 else moved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +55,8 @@ class Framework:
         Seconds of the host before the first launch of each forward and each backward of a stage: batches, masks,
         hooks, messages. The device waits for them where the host has just waited for the device: in a pipeline whose
         messages are completed before anything is launched (``p2p_overlap: false``). Elsewhere the host is ahead.
+    asks_sizes
+        Whether each forward begins with a question to the device, so that the host is never ahead of it then.
     pairs_messages
         Whether ``interleaved_1f1b`` completes the messages of a forward and of the backward after it together, so that
         only the forward begins on a device that has run dry.
@@ -63,6 +73,11 @@ class Framework:
     listing
         Seconds of the host for each rank that holds a part of a parameter, whenever the parameter is gathered from a
         list of such parts; the device waits for it.
+    defers_products_only
+        Whether a weight gradient that runs apart is that of matrix products alone: gradients of biases and norms are
+        small sums over what the input gradient has at hand, and stay beside it.
+    adds_bias
+        Whether a kernel of its own adds the bias of queries, keys and values.
     one_hot
         Whether tokens are looked up as a product of one-hot rows and the table.
     channels_first
@@ -76,6 +91,7 @@ class Framework:
     host_launch: float = 0.0
     mixture: float = 0.0
     slot: float = 0.0
+    asks_sizes: bool = False
     pairs_messages: bool = False
     step: float = 0.0
     elementwise: float = 1.0
@@ -83,10 +99,16 @@ class Framework:
     accumulation: Accumulation = Accumulation()
     update: float = 0.0
     listing: float = 0.0
+    defers_products_only: bool = False
+    adds_bias: bool = False
     one_hot: bool = False
     channels_first: tuple[str, ...] = ()
     winograd: tuple[str, ...] = ()
     source: str
+
+    def defers(self, kernel: Kernel) -> bool:
+        """Return whether a kernel of a weight gradient that runs apart is put off; it stays with the input's if not."""
+        return kernel.kind != "memory" or not self.defers_products_only
 
 
 TORCH_LOSS = (14.0, 22.0)
@@ -104,10 +126,9 @@ their norm (4), main parameters copied back (4 + 2), gradients zeroed (2)."""
 MEGATRON_SLOT = parse_seconds("1.1 ms")
 """Fitted on 60 calibration rows of vTrain, whose micro-batches and stages vary; of Megatron-LM as of its fork.
 
-Megatron-LM's own pipelines among the calibration rows are of one team, and all slower than their products are predicted
-to be. Fitted to them a slot takes 1.8 ms to make up for that, though steps of 4,096 tokens a micro-batch miss more than
-those of 2,048 and not less; with a level for each source, so that only differences within one count, it is
-0.0 +- 0.7 ms.
+Megatron-LM's own pipelines among the calibration rows are of one team, and what they miss grows with the tokens of a
+micro-batch, which element-wise operations explain and a slot does not; with a level for each source, so that only
+differences within one count, a slot fitted to them is 0.0 +- 0.7 ms.
 """
 
 FRAMEWORKS = {
@@ -115,27 +136,36 @@ FRAMEWORKS = {
     "megatron-deepspeed": Framework(
         host_launch=parse_seconds("50 us"),
         slot=MEGATRON_SLOT,
+        asks_sizes=True,
+        adds_bias=True,
         step=parse_seconds("9.1 ms"),
         elementwise=1.03,
         loss=MEGATRON_LOSS,
         accumulation=Accumulation(2, 1),
         update=MEGATRON_UPDATE,
-        source="loss and update counted; what a product wrote is read, the sum read and written. The rest fitted on 60 "
+        source="loss and update counted; what a product wrote is read, the sum read and written; "
+        "broadcast_data as megatron-2023, biases as megatron. The rest fitted on 60 "
         "calibration rows of vTrain (VIA-Research, 2 to 8 A100), vocabulary parallel: median |error| 7.9%, mean 7.9%",
     ),
     "megatron": Framework(
         slot=MEGATRON_SLOT,
         pairs_messages=True,
-        step=parse_seconds("48 ms"),
-        elementwise=1.08,
+        defers_products_only=True,
+        adds_bias=True,
+        step=parse_seconds("32 ms"),
+        elementwise=3.49,
         loss=MEGATRON_LOSS,
         accumulation=Accumulation(2, -1),
         update=MEGATRON_UPDATE,
         source="loss and update counted; the weight gradient's product reads and writes main_grad in place of the "
-        "gradient (fused_weight_gradient_mlp_cuda). Messages: core/pipeline_parallel/p2p_communication.py ends each "
-        "exchange with torch.cuda.synchronize, and schedules.py joins those of an interleaved pair in "
-        "send_forward_backward_recv_forward_backward. The rest fitted on 59 calibration rows of up to 32 GPUs "
-        "(READMEs, SimuMax, Vocabulary Parallelism): median |error| 5.6%, mean 6.8%",
+        "gradient (fused_weight_gradient_mlp_cuda); `output + bias` is a kernel of its own where skip_bias_add is not "
+        "set, which is the projection to queries, keys and values. Messages: "
+        "core/pipeline_parallel/p2p_communication.py ends each exchange with torch.cuda.synchronize, "
+        "and schedules.py joins those of an interleaved pair in "
+        "send_forward_backward_recv_forward_backward. Split backward: of its fork for zero-bubble schedules, "
+        "core/tensor_parallel/layers.py puts products into WeightGradStore and sums biases at once; autograd does the "
+        "norms (github.com/sail-sg/zero-bubble-pipeline-parallelism). The rest fitted on 60 calibration rows of 2024 "
+        "of up to 32 GPUs (Vocabulary Parallelism, SimuMax): median |error| 3.9%, mean 4.4%",
     ),
     "megatron-core": Framework(
         mixture=parse_seconds("4.5 ms"),
@@ -199,3 +229,15 @@ FRAMEWORKS = {
     "xla": Framework(source="XLA fuses element-wise operations and the loss, and runs a step as one program"),
 }
 """The frameworks by name."""
+
+FRAMEWORKS["megatron-2023"] = replace(
+    FRAMEWORKS["megatron"],
+    asks_sizes=True,
+    step=0.0,
+    elementwise=1.32,
+    source="as megatron, until the end of 2023: every stage calls get_batch before each forward, and broadcast_data in "
+    "core/tensor_parallel/data.py fetches the sizes of the batch from the device (sizes_cuda.cpu()), which waits for "
+    "all that was launched before. get_batch_on_this_tp_rank of megatron/training/utils.py has no such question. "
+    "The rest fitted on 17 calibration rows of 2020 to 2023 of up to 600 GPUs (READMEs, Narayanan et al. 2021, "
+    "Korthikanti et al. 2022): median |error| 4.2%, mean 6.4%",
+)

@@ -10,7 +10,7 @@ from itertools import groupby, pairwise
 from simulator.errors import Problems
 from simulator.model.graph import INPUT, LayerGraph, Node
 from simulator.model.layers import Attention, Exchange, Layer
-from simulator.model.layers.base import Phase
+from simulator.model.layers.base import Kernel, Phase
 from simulator.plan.divisors import divisors, neighbours
 from simulator.plan.plan import Plan
 from simulator.topology import Device
@@ -57,12 +57,16 @@ def roofline_seconds(
     graph: LayerGraph, node: Node, plan: Plan, device: Device, phases: Iterable[Phase] = tuple(Phase)
 ) -> float:
     """Return forward and backward seconds of a node: each kernel takes the longer of arithmetic and memory traffic."""
-    peak, bandwidth = device.peak[plan.dtype], device.memory_bandwidth
     return sum(
-        max(kernel.flops / peak, kernel.elements * plan.itemsize / bandwidth)
+        roofline(kernel, plan, device)
         for phase in phases
         for kernel in node.layer.kernels(phase, graph.input_shapes(node), plan.microbatch_size)
     )
+
+
+def roofline(kernel: Kernel, plan: Plan, device: Device) -> float:
+    """Return the longer of a kernel's arithmetic at the peak and its traffic at the full bandwidth."""
+    return max(kernel.flops / device.peak[plan.dtype], kernel.elements * plan.itemsize / device.memory_bandwidth)
 
 
 def _blocks(graph: LayerGraph) -> list[tuple[str, int]]:

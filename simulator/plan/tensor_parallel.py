@@ -3,11 +3,11 @@
 Two products are cut as Megatron does (Shoeybi et al. 2019, arXiv 1909.08053): the first by columns (each rank makes
 some of the outputs), the second by rows (each rank consumes the outputs it made), so that only one all-reduce forward
 (the partial sums) and one backward (the input gradient) is needed for both. What stands between the two must be able to
-work on a shard: pointwise layers, attention on some of the heads, pooling on some of the channels. Several products may
-open a region together, as those of latent attention do, and the experts of a mixture are cut inside, each like an MLP;
-their rows are combined before the all-reduce, which is linear and leaves fewer bytes. Everything else is computed by
-all ranks of the group. The bias of the last product is taken out and added after the all-reduce, once. The all-reduces
-are exchanges, layers between the local ones.
+work on a shard: pointwise layers, attention on some of the heads, pooling and batch normalisation on some channels.
+Several products may open a region together, as those of latent attention do, and the experts of a mixture are cut
+inside, each like an MLP; their rows are combined before the all-reduce, which is linear and leaves fewer bytes.
+Everything else is computed by all ranks of the group. The bias of the last product is taken out and added after the
+all-reduce, once. The all-reduces are exchanges, layers between the local ones.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from simulator.errors import Problems
 from simulator.model.graph import INPUT, LayerGraph, Node, Shard
 from simulator.model.layers import (
     Attention,
+    BatchNorm,
     Bias,
     Combine,
     Conv2d,
@@ -243,6 +244,8 @@ def _column(layer: Layer, tp: int) -> tuple[Layer, Shard]:
             return replace(layer, out_features=layer.out_features // tp), Shard.COLUMN
         case Conv2d():
             return replace(layer, out_channels=layer.out_channels // tp), Shard.COLUMN
+        case BatchNorm():
+            return replace(layer, channels=layer.channels // tp), Shard.COLUMN
         case Qkv() if _shares_heads(layer, tp):
             return QkvShare(whole=layer, num_ranks=tp), Shard.COLUMN
         case Attention() | Qkv():

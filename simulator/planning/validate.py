@@ -17,6 +17,7 @@ from simulator.planning.predict import Prediction, load_calibration, predict
 from simulator.results.compare import Comparison, compare
 from simulator.results.recording import Recording
 from simulator.results.timeline import Timeline
+from simulator.results.verdict import Verdict, judge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,8 @@ class Validation:
         The step of median length, ``predicted`` and ``measured``.
     calibrated
         Whether the prediction rests on times measured beside the steps; otherwise on the topology's numbers.
+    verdict
+        On the error, where there is a tolerance.
     """
 
     name: str
@@ -42,10 +45,16 @@ class Validation:
     ahead: float | None
     timelines: Mapping[str, Timeline]
     calibrated: bool
+    verdict: Verdict | None = None
+
+    def judged(self, tolerance: float) -> Validation:
+        """Return the same with a verdict; the tolerance is a fraction (1)."""
+        return replace(self, verdict=judge(self.comparison, tolerance))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return {"name": self.name, "predicted_ahead_s": self.ahead, **self.comparison.to_json()}
+        verdict = {"verdict": self.verdict.value} if self.verdict else {}
+        return {"name": self.name, "predicted_ahead_s": self.ahead, **verdict, **self.comparison.to_json()}
 
 
 def _as_they_are(inputs: Inputs) -> Inputs:
@@ -128,6 +137,10 @@ def merge(parts: list[Calibration]) -> Calibration:
             for part in {part for each in parts for part in each.starts}
         },
         jitter=median(each.jitter for each in parts),
+        device={
+            figure: tuple(value for each in parts for value in each.device.get(figure, ()))
+            for figure in sorted({figure for each in parts for figure in each.device})
+        },
         about=parts[-1].about,
     )
     return replace(merged, spread=spread(parts, merged))

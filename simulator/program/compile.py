@@ -8,9 +8,10 @@ from simulator.model.layers import Exchange
 from simulator.model.layers.base import Phase
 from simulator.plan.context_parallel import share_context
 from simulator.plan.expert_parallel import share_experts
+from simulator.plan.frameworks import FRAMEWORKS
 from simulator.plan.plan import Plan
 from simulator.plan.sequence_parallel import share_sequence
-from simulator.plan.stages import cut_stages, roofline_seconds
+from simulator.plan.stages import cut_stages, roofline
 from simulator.plan.tensor_parallel import shard_graph
 from simulator.plan.tied_weights import copy_tied_weights
 from simulator.plan.vocabulary_parallel import cut_vocabulary
@@ -45,9 +46,13 @@ PASSES = (
 
 def _stage_times(graph: LayerGraph, plan: Plan, device: Device) -> Times:
     """Return how long a mean stage takes, for schedules that are laid out by it: by the roofline, as stages are cut."""
-    seconds = {
-        phase: sum(roofline_seconds(graph, node, plan, device, (phase,)) for node in graph.nodes) for phase in Phase
-    }
+    framework = FRAMEWORKS[plan.framework]
+    seconds = dict.fromkeys(Phase, 0.0)
+    for node in graph.nodes:
+        for phase in Phase:
+            for kernel in node.layer.kernels(phase, graph.input_shapes(node), plan.microbatch_size):
+                stays = phase is Phase.WEIGHT_GRAD and not framework.defers(kernel)
+                seconds[Phase.INPUT_GRAD if stays else phase] += roofline(kernel, plan, device)
     return Times(
         forward=seconds[Phase.FORWARD], input_grad=seconds[Phase.INPUT_GRAD], weight_grad=seconds[Phase.WEIGHT_GRAD]
     )

@@ -163,6 +163,9 @@ DEEPSPEED_LISTS = Framework(
 LISTS_UNTIL = 2022
 """Year from which it does not."""
 
+ASKS_UNTIL = 2024
+"""Year from which Megatron-LM no longer asks the device for the sizes of a batch (`simulator.plan.frameworks`)."""
+
 UNKNOWN = Framework(name="none", pattern="", source="the framework is not known")
 
 COMPILED = re.compile(r"torch\.compile|\bcompiled?\b|inductor")
@@ -176,6 +179,8 @@ def framework_of(row: Row) -> Framework:
     found = next((each for each in FRAMEWORKS if re.search(each.pattern, text)), UNKNOWN)
     if found.name == "deepspeed" and (year_of(row) or LISTS_UNTIL) < LISTS_UNTIL:
         found = DEEPSPEED_LISTS
+    if found.name == "megatron" and (year_of(row) or ASKS_UNTIL) < ASKS_UNTIL:
+        found = replace(found, name="megatron-2023")
     found = replace(found, text=text)
     if found.name == "fsdp" and COMPILED.search(row.words("framework", "notes")):
         return replace(found, name="fsdp-compiled")

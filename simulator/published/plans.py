@@ -94,7 +94,7 @@ def _put_precision_of_sums(plan: Draft, row: Row, framework: Framework) -> None:
     Composer's mixed precision PURE also sums gradients in the low precision; DEFAULT sums them in fp32. Megatron-LM's
     arguments.py turns sums in fp32 on with --bf16 alone.
     """
-    if framework.name == "megatron" and plan.data.get("dtype") == "fp16":
+    if framework.name in ("megatron", "megatron-2023") and plan.data.get("dtype") == "fp16":
         plan.put("gradient_dtype", "same", "--fp16 does not turn on --accumulate-allreduce-grads-in-fp32")
     mode = re.search(r"mp mode ?[=:] ?(\w+)", row.words("notes"))
     if mode:

@@ -18,7 +18,7 @@ def render(comparison: Comparison) -> list[RenderableType]:
     low, high = comparison.spread
     step = table("step", "predicted", "measured", "error")
     measured = f"{format_seconds(comparison.step_time.measured)} ({format_seconds(low)} to {format_seconds(high)})"
-    step.add_row("step time", format_seconds(comparison.step_time.predicted), measured, _error(comparison.error))
+    step.add_row("step time", format_seconds(comparison.step_time.predicted), measured, error_of(comparison))
     for name, times in (("compute", comparison.compute_time), ("exposed communication", comparison.exposed_comm_time)):
         step.add_row(name, *_seconds(times))
     bubble = comparison.bubble_fraction
@@ -38,6 +38,15 @@ def _seconds(pair: Pair) -> tuple[str, str, str]:
     return format_seconds(pair.predicted), format_seconds(pair.measured), _error(pair.error)
 
 
+def error_of(comparison: Comparison) -> str:
+    """Show the error of the step time, with its interval where there is one."""
+    error = _error(comparison.error)
+    if comparison.error_interval is None:
+        return error
+    low, high = (format_percent(end, signed=True).removesuffix(" %") for end in comparison.error_interval)
+    return f"{error} ({low} to {high})"
+
+
 def _error(error: float) -> str:
     return format_percent(error, signed=True) if math.isfinite(error) else "not measured"
 
@@ -46,7 +55,10 @@ def _remarks(comparison: Comparison) -> str:
     rounds, steps = len(comparison.round_errors), comparison.steps
     how = f"{steps} measured step{'s'[: steps != 1]} in {rounds} round{'s'[: rounds != 1]} (10th to 90th percentile)"
     order = "in the order of the plan" if comparison.same_order else "NOT in the order of the plan"
-    paired = "\nerror of the step time: the median over the rounds, each compared with its own prediction"
+    paired = (
+        "\nerror of the step time: the median over the rounds, each compared with its own prediction "
+        "(95 % interval, bootstrap over the rounds)"
+    )
     wrong = "".join(f"\n  {each}" for each in comparison.disorder)
     return f"{how}; instructions came {order}, on every rank and between ranks{wrong}{paired * (rounds > 1)}"
 
@@ -60,6 +72,8 @@ def flat(comparison: Comparison) -> dict[str, Any]:
         "measured_p90_s": comparison.spread[1],
         "error": comparison.error,
     }
+    if comparison.error_interval:
+        row |= dict(zip(("error_low", "error_high"), comparison.error_interval, strict=True))
     pairs = {
         "bubble_fraction": comparison.bubble_fraction,
         "compute_time_s": comparison.compute_time,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from statistics import median
@@ -12,6 +12,7 @@ from typing import Any
 
 from simulator.program.instructions import Kind
 from simulator.program.program import Program
+from simulator.results.intervals import Interval, median_interval
 from simulator.results.metrics import Metrics, measure
 from simulator.results.order import disorder
 from simulator.results.recording import Recording
@@ -26,10 +27,11 @@ LOW, HIGH = 0.1, 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """One quantity, predicted and measured."""
+    """One quantity, predicted and measured; where it was measured in several rounds, the interval of the median."""
 
     predicted: float
     measured: float
+    interval: Interval | None = None
 
     @property
     def error(self) -> float:
@@ -49,6 +51,8 @@ class Comparison:
         Medians over all steps.
     error
         Signed error of the step time: the median over the rounds of the error in each round, because machines drift.
+    error_interval
+        95 % interval of that median; None after a single round.
     round_errors
         Round -> its error.
     spread
@@ -70,6 +74,7 @@ class Comparison:
 
     step_time: Pair
     error: float
+    error_interval: Interval | None
     round_errors: Mapping[int, float]
     spread: tuple[float, float]
     bubble_fraction: Pair
@@ -97,13 +102,19 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
 
-        def pair(value: Pair) -> dict[str, float | None]:
+        def pair(value: Pair) -> dict[str, Any]:
             error = value.error if math.isfinite(value.error) else None
-            return {"predicted": value.predicted, "measured": value.measured, "error": error}
+            return {
+                "predicted": value.predicted,
+                "measured": value.measured,
+                "error": error,
+                "measured_interval": list(value.interval) if value.interval else None,
+            }
 
         return {
             "step_time_s": pair(self.step_time) | {"p10": self.spread[0], "p90": self.spread[1]},
             "error": self.error,
+            "error_interval": list(self.error_interval) if self.error_interval else None,
             "round_errors": {str(number): error for number, error in self.round_errors.items()},
             "bubble_fraction": pair(self.bubble_fraction),
             "compute_time_s": pair(self.compute_time),
@@ -126,17 +137,19 @@ def compare(predicted: Recording, measured: Recording, program: Program) -> Comp
     errors = _round_errors(predicted, measured)
 
     def pair(name: str) -> Pair:
-        return Pair(predicted=_median(ours, name), measured=_median(theirs, name))
+        values = [getattr(metrics, name) for metrics in theirs]
+        return Pair(predicted=_median(ours, name), measured=median(values), interval=_interval(measured, values))
 
     return Comparison(
         step_time=pair("step_time"),
         error=median(errors.values()),
+        error_interval=median_interval([[error] for error in errors.values()]),
         round_errors=errors,
         spread=(quantile(times, LOW), quantile(times, HIGH)),
         bubble_fraction=pair("bubble_fraction"),
         compute_time=pair("compute_time"),
         exposed_comm_time=pair("exposed_comm_time"),
-        kinds=_kinds(predicted.steps, measured.steps),
+        kinds=_kinds(predicted, measured),
         activations=_activations(predicted.steps[0], ours[0], measured.steps[0], theirs[0]),
         disorder=tuple(islice(disorders, SHOWN)),
         same_inputs=predicted.inputs == measured.inputs,
@@ -159,7 +172,7 @@ def _median(steps: Iterable[Metrics], name: str) -> float:
 
 def _round_errors(predicted: Recording, measured: Recording) -> dict[int, float]:
     """Return the error in each measured round; a round that was not predicted by itself takes the median prediction."""
-    ours, theirs = _by_round(predicted), _by_round(measured)
+    ours, theirs = (_by_round(each, [step.step_time for step in each.steps]) for each in (predicted, measured))
     overall = median(step.step_time for step in predicted.steps)
     return {
         number: Pair(predicted=median(ours[number]) if number in ours else overall, measured=median(times)).error
@@ -167,17 +180,26 @@ def _round_errors(predicted: Recording, measured: Recording) -> dict[int, float]
     }
 
 
-def _by_round(recording: Recording) -> dict[int, list[float]]:
+def _by_round(recording: Recording, values: Iterable[float]) -> dict[int, list[float]]:
+    """Return values of a recording's steps by the steps' rounds."""
     rounds: dict[int, list[float]] = defaultdict(list)
-    for number, step in zip(recording.rounds, recording.steps, strict=True):
-        rounds[number].append(step.step_time)
+    for number, value in zip(recording.rounds, values, strict=True):
+        rounds[number].append(value)
     return rounds
 
 
-def _kinds(predicted: Sequence[Timeline], measured: Sequence[Timeline]) -> dict[Kind, Pair]:
-    ours, theirs = list(map(_kind_seconds, predicted)), list(map(_kind_seconds, measured))
+def _interval(recording: Recording, values: Iterable[float]) -> Interval | None:
+    return median_interval(list(_by_round(recording, values).values()))
+
+
+def _kinds(predicted: Recording, measured: Recording) -> dict[Kind, Pair]:
+    ours, theirs = ([_kind_seconds(step) for step in each.steps] for each in (predicted, measured))
     return {
-        kind: Pair(predicted=median(step[kind] for step in ours), measured=median(step[kind] for step in theirs))
+        kind: Pair(
+            predicted=median(step[kind] for step in ours),
+            measured=median(step[kind] for step in theirs),
+            interval=_interval(measured, [step[kind] for step in theirs]),
+        )
         for kind in Kind
         if any(kind in step for step in (*ours, *theirs))
     }

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from executor.calibrate import Samples, _line, combine, jitter_of, trimmed_mean
+from executor.calibrate_samples import Samples, _line, combine, jitter_of, trimmed_mean
 from simulator.cost.calibration import BACKWARD, FORWARD, Calibration
 
 

@@ -24,6 +24,7 @@ MODELS = {
     "residual": ("residual-list", ""),
     "neuron": ("linear-regression", ""),
     **{name: (SMALL[name][0], " ".join(changes(name))) for name in ("llama", "mixtral", "deepseek", "vit")},
+    "normed": (str(Path(__file__).with_name("normed.yaml")), ""),
 }
 FIRST = ("gpt", "cnn", "mlp", "residual", "neuron")
 """Trained under every kind of plan; of the others, what is their own."""
@@ -82,7 +83,9 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     **{f"{model}-single": (1, model, 4, [SGD]) for model in FIRST},
     "gpt-single-adam": (1, "gpt", 2, [ADAM]),
     **{f"{model}-dp2": (2, model, 2, ["plan.dp=2", SGD]) for model in FIRST},
-    **{f"{model}-tp2": (2, model, 4, ["plan.tp=2", MOMENTUM]) for model in MODELS if model != "neuron"},
+    **{f"{model}-tp2": (2, model, 4, ["plan.tp=2", MOMENTUM]) for model in MODELS if model not in ("neuron", "normed")},
+    # Batch normalisation depends on what is in a micro-batch: all of the batch, as in the process alone.
+    **{f"normed-tp{tp}": (tp, "normed", 8, [f"plan.tp={tp}", SGD]) for tp in (1, 2, 4)},
     **{f"{model}-pp2-1f1b": (2, model, 2, ["plan.pp=2", ADAM]) for model in ("gpt", "cnn", "mlp", "residual")},
     **{
         f"{model}-pp2-gpipe": (2, model, 1, ["plan.pp=2", "plan.schedule=gpipe", SGD])

@@ -47,6 +47,8 @@ def test_validate_predicts_runs_and_compares(
     assert told["same_order"] and told["same_inputs"]
     assert told["steps"] == 2
     assert set(told["round_errors"]) == {"0", "1"}
+    low, high = told["error_interval"]
+    assert low <= told["error"] <= high
     assert told["step_time_s"]["predicted"] > 0 and told["step_time_s"]["measured"] > 0
     assert read_json(tmp_path / "result.json")["results"] == [told]
 

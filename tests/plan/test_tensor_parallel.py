@@ -172,13 +172,22 @@ def test_ranks_that_outnumber_key_value_heads_join_parts_of_them(planned: Any) -
         ),
         ("llama3-8b", 8, ("model.intermediate_size=14340",), "8 does not divide the features of block0.fc1 = 14340"),
         ("mixtral-8x7b", 8, ("model.moe_intermediate_size=20",), "the features of block0.experts1 = 20 (remainder 4)"),
-        ("resnet-50", 2, (), "resnet-50 has no pair of layers that can be split; use tp 1"),
+        ("linear-regression", 2, (), "linear-regression has no pair of layers that can be split; use tp 1"),
+        ("resnet-50", 3, (), "3 does not divide the channels of stage0.block0.conv1 = 64 (remainder 1)"),
     ],
 )
 def test_sizes_that_do_not_divide(planned: Any, model: str, tp: int, changes: tuple[str, ...], message: str) -> None:
     with pytest.raises(InputError) as raised:
         planned(model, tp, f"tp={tp}", *changes)
     assert message in str(raised.value)
+
+
+def test_batch_normalisation_between_two_convolutions_has_a_part_of_the_channels(planned: Any) -> None:
+    graph = planned("resnet-50", 2, "tp=2").program.graph
+    cut = {node.name: (node.shard, node.layer.parameters()) for node in graph.nodes if node.name.endswith(".norm")}
+    first, second = (cut[f"stage0.block0.{name}.norm"] for name in ("conv1", "conv2"))
+    assert first == (Shard.COLUMN, {"weight": (32,), "bias": (32,)})
+    assert second == (Shard.NONE, {"weight": (64,), "bias": (64,)})
 
 
 def test_a_gated_unit_is_cut_where_its_product_knows_both_halves(planned: Any) -> None:

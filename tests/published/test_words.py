@@ -2,6 +2,7 @@
 
 import pytest
 
+from simulator.plan.frameworks import FRAMEWORKS
 from simulator.published import Row, peak_bytes, step_seconds
 from simulator.published.chips import Chip, chip_of, device_for
 from simulator.published.draft import Draft
@@ -188,6 +189,13 @@ def test_attention_is_fused_where_the_row_says_so_or_its_framework_had_it_by_the
 @pytest.mark.parametrize(("year", "name"), [("2021", "deepspeed-lists"), ("2023", "deepspeed"), ("", "deepspeed")])
 def test_zero3_gathered_from_lists_until_2022(year: str, name: str) -> None:
     assert framework_of(row(framework="DeepSpeed ZeRO-3", source_ref=year)).name == name
+
+
+@pytest.mark.parametrize(("year", "name"), [("2021", "megatron-2023"), ("2024", "megatron"), ("", "megatron")])
+def test_megatron_asked_for_sizes_until_2024(year: str, name: str) -> None:
+    found = framework_of(row(framework="Megatron-LM", source_ref=year))
+    assert found.name == name
+    assert FRAMEWORKS[name].asks_sizes is (name == "megatron-2023")
 
 
 def test_compiled_fsdp_is_a_framework_of_its_own() -> None:

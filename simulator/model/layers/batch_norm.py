@@ -23,12 +23,14 @@ from simulator.model.layers.base import (
 class BatchNorm(Layer):
     """Scale and shift of normalised channels: (C, H, W) -> (C, H, W), statistics of this rank's micro-batch alone.
 
-    The running statistics that inference needs are two numbers a channel and no parameters; they are left out.
+    Every channel is normalised on its own, so that a tensor-parallel rank can do some of them. The running statistics
+    that inference needs are two numbers a channel and no parameters; they are left out.
     """
 
     channels: int
 
     kind: ClassVar[str] = "batch_norm"
+    shards: ClassVar[tuple[int, ...]] = (0,)
     saves_input: ClassVar[bool] = True
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
