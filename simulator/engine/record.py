@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from operator import attrgetter
@@ -51,8 +51,9 @@ class RankRecord(NamedTuple):
     def end(self, step: int) -> float:
         """Return when the rank was done with a step."""
         length = self.script.length
-        ends: Iterable[float] = self.log[3::LOGGED]
-        return max(end for task, end in zip(self.log[::LOGGED], ends, strict=True) if task // length == step)
+        last = next(at for at in range(len(self.log) - LOGGED, -1, -LOGGED) if self.log[at] // length == step)
+        end: float = self.log[last + 3]
+        return end
 
     def spans(self, step: int) -> list[Span]:
         """Return the spans of a step in order of end."""
