@@ -15,16 +15,20 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from accuracy_goals import goals, peers
 from accuracy_tables import row_line, summary, worst
 from scatter import scatter
 from sections import write_section
 
+from simulator.collector import paused_collector
 from simulator.errors import InputError, PlancastError
+from simulator.inputs.yaml_source import Document
 from simulator.load import build
 from simulator.planning import predict
 from simulator.published import Row, convert, peak_bytes, read_rows, step_seconds
@@ -76,9 +80,18 @@ class Outcome:
         return {name: getattr(self, name) for name in (*names, *memory)}
 
 
-def _stated(row: Row) -> dict[str, str]:
+def _stated(row: Row) -> dict[str, Any]:
+    """Return what a row says of itself."""
     names = ("source", "hardware", "framework", "model", "role")
-    return {name: row.text(name) for name in names} | {"level": row.text("spec_level").upper()}
+    return {
+        **{name: row.text(name) for name in names},
+        "id": row.id,
+        "level": row.text("spec_level").upper(),
+        "contest": tuple(row.text(column) for column in CONTEST),
+        "measured_s": step_seconds(row),
+        "measured_peak_memory_bytes": peak_bytes(row),
+        "measured_bubble": row.number("bubble_rate"),
+    }
 
 
 def _error(predicted: float | None, measured: float | None) -> float | None:
@@ -91,32 +104,42 @@ CONTEST = ("source", "model", "layers", "hidden", "seq_len", "vocab", "hardware"
 
 def evaluate(row: Row) -> Outcome:
     """Predict one row."""
-    fields = _stated(row)
-    measured = {"measured_s": step_seconds(row), "measured_peak_memory_bytes": peak_bytes(row)}
+    return next(outcomes([row], 1))
+
+
+def _described(row: Row) -> tuple[Document, ...] | str:
+    """Return the run that a row describes, or why it cannot be expressed."""
     try:
-        run = convert(row)
-        prediction = predict(build(run.documents()))
+        return tuple(convert(row).documents())
     except InputError as error:
-        reason = "; ".join(f"{each.key}: {each.message}" for each in error.diagnostics)
-        return Outcome(id=row.id, status="skipped", reason=reason, **fields, **measured)  # type: ignore[arg-type]
+        return _reason(error)
+
+
+@paused_collector()
+def _predicted(run: tuple[Document, ...] | str) -> dict[str, Any]:
+    """Return what an outcome says beyond its row: the prediction, or why there is none."""
+    if isinstance(run, str):
+        return {"status": "skipped", "reason": run}
+    try:
+        prediction = predict(build(run))
     except PlancastError as error:
-        reason = str(error).splitlines()[0]
-        return Outcome(id=row.id, status="skipped", reason=reason, **fields, **measured)  # type: ignore[arg-type]
+        return {"status": "skipped", "reason": _reason(error)}
     plan, result = prediction.inputs.plan, prediction.result()
-    return Outcome(
-        id=row.id,
-        status="ok",
-        scheme=_scheme(plan),
-        contest=tuple(row.text(column) for column in CONTEST),
-        samples=plan.global_batch_size,
-        predicted_s=result["step_time_s"],
-        predicted_peak_memory_bytes=result["peak_memory_bytes"],
-        predicted_bubble=result["bubble_fraction"],
-        measured_bubble=row.number("bubble_rate"),
-        fits=prediction.fits,
-        **fields,
-        **measured,  # type: ignore[arg-type]
-    )
+    return {
+        "status": "ok",
+        "scheme": _scheme(plan),
+        "samples": plan.global_batch_size,
+        "predicted_s": result["step_time_s"],
+        "predicted_peak_memory_bytes": result["peak_memory_bytes"],
+        "predicted_bubble": result["bubble_fraction"],
+        "fits": prediction.fits,
+    }
+
+
+def _reason(error: PlancastError) -> str:
+    if isinstance(error, InputError):
+        return "; ".join(f"{each.key}: {each.message}" for each in error.diagnostics)
+    return str(error).splitlines()[0]
 
 
 def _scheme(plan: object) -> str:
@@ -129,12 +152,23 @@ def _scheme(plan: object) -> str:
 
 
 def outcomes(rows: Iterable[Row], jobs: int) -> Iterator[Outcome]:
-    """Yield the outcome of every row, in order."""
-    if jobs <= 1:
-        yield from map(evaluate, rows)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(evaluate, rows)
+    """Yield the outcome of every row, in order; runs that were measured more than once are predicted once."""
+    rows = list(rows)
+    runs = [_described(row) for row in rows]
+    names = [_content(run) for run in runs]
+    different = dict(zip(reversed(names), reversed(runs), strict=True))
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) if jobs > 1 else nullcontext() as pool:
+        predictions = (pool.map if pool else map)(_predicted, (different[name] for name in dict.fromkeys(names)))
+        known: dict[str, dict[str, Any]] = {}
+        for row, name in zip(rows, names, strict=True):
+            if name not in known:
+                known[name] = next(predictions)
+            yield Outcome(**_stated(row), **known[name])
+
+
+def _content(run: tuple[Document, ...] | str) -> str:
+    """Return what a run's files say, but for the name of its plan, which is the row's."""
+    return run if isinstance(run, str) else repr([each.data | {"name": each.name} for each in run])
 
 
 def choose(rows: Iterable[Row], arguments: argparse.Namespace) -> Iterator[Row]:
@@ -154,8 +188,7 @@ def too_vague(row: Row, levels: str) -> Outcome | None:
         reason = "neither a time nor a throughput with its batch is stated"
     if not reason:
         return None
-    fields = _stated(row)
-    return Outcome(id=row.id, status="skipped", reason=reason, measured_s=step_seconds(row), **fields)
+    return Outcome(status="skipped", reason=reason, **_stated(row))
 
 
 def main() -> None:

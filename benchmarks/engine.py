@@ -44,8 +44,9 @@ are from one run. The machine's load while this ran: {load:.1f} on {cores} cores
   process* is by the clock, and its processor time.
 - *Simulate* is `simulate(program, topology, calibration)` on inputs that are loaded: the system of ranks, media and
   links, its folding, prices and events; not the writing out of spans, which happens when somebody looks at them. The
-  *first* call for a program also finds out which of its instructions run back to back, which the program keeps; every
-  point of a sweep is a program of its own and pays that, beside its compilation.
+  *first* call for a program also finds out which of its instructions run back to back, and what everything costs there,
+  which the program keeps: further steps, draws and calls begin with the events. Every point of a sweep is a program of
+  its own and pays that, beside its compilation.
 - *Events* are what SimPy takes from its queue. One of ours does more than a bare timeout: it ends what all ranks of a
   tensor-parallel group did for a micro-batch of a stage, or both ends of a message with its latency and its bytes. Such
   merging makes a simulation faster and this ratio smaller: what would be several cheap events is a costlier one.

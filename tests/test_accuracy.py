@@ -5,11 +5,14 @@ import json
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from simulator.planning import predict
 
 MODULES = ("accuracy", "accuracy_goals", "accuracy_tables", "scatter", "sections")
 ROW = {
@@ -105,6 +108,19 @@ def test_rows_that_differ_in_plan_and_batch_alone_are_one_contest(accuracy: Modu
     rows = list(accuracy.read_rows(table))
     contests = {accuracy.evaluate(row).contest for row in rows[:3]}
     assert len(contests) == 1
+
+
+def test_a_run_that_was_measured_twice_is_predicted_once(
+    accuracy: ModuleType, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, *_ = accuracy.read_rows(table)
+    again = replace(one, line=9, cells=one.cells | {"id": "again", "source": "another paper", "step_time_s": "0.03"})
+    predicted: list[object] = []
+    monkeypatch.setattr(accuracy, "predict", lambda inputs: predicted.append(inputs) or predict(inputs))
+    first, other, second = accuracy.outcomes([one, two, again], 1)
+    assert len(predicted) == 2
+    assert first.predicted_s == second.predicted_s != other.predicted_s
+    assert (second.id, second.source, second.measured_s) == ("again", "another paper", 0.03)
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,8 @@ def _staging(stages: Sequence[Stage], plan: Plan, copies: bool) -> float:
 
 def _peak_gathered(program: Program, pipeline_rank: int) -> int:
     """Walk the list: an UNSHARD makes a bucket whole, its RESHARD frees it; return the most scalars at once."""
+    if not any(kind in GATHERS for kind, _, _ in program.coded(pipeline_rank).works):
+        return 0
     held = peak = 0
     for kind, stage, _, part in program.lists[pipeline_rank]:
         if kind in GATHERS:

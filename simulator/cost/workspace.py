@@ -6,6 +6,8 @@ framework's kernels, so that nothing is added without one.
 
 from __future__ import annotations
 
+import numpy as np
+
 from simulator.model.layers import CrossEntropy
 from simulator.model.layers.base import count
 from simulator.model.layers.vocabulary import VocabularySum
@@ -20,16 +22,18 @@ def workspace(program: Program, pipeline_rank: int) -> float:
     if program.plan.framework not in FRAMEWORK_MEMORY:
         return 0.0
     peak = worst = max(held_after(program, pipeline_rank), default=0.0)
-    beside: dict[tuple[Kind, int, int], float] = {}
-    before = 0.0
-    for instruction, after in zip(program.lists[pipeline_rank], held_after_each(program, pipeline_rank), strict=True):
-        kind, stage, _, part = instruction
-        if kind in (Kind.F, Kind.B, Kind.I):
-            key = (kind, stage, part)
-            if key not in beside:
-                beside[key] = _of_loss(program, instruction) if kind is Kind.F else _of_gradients(program, instruction)
-            worst = max(worst, (after if kind is Kind.F else before) + beside[key])
-        before = after
+    numbers = program.coded(pipeline_rank)
+    after = np.array(held_after_each(program, pipeline_rank))
+    before = np.append(0.0, after[:-1])
+    # Forward, what is held in the end lies there already; backward, what was held at first does so still.
+    highest = np.zeros((2, len(numbers.works)))
+    for most, held in zip(highest, (after, before), strict=True):
+        np.maximum.at(most, numbers.codes, held)
+    for (kind, stage, part), forward, backward in zip(numbers.works, *highest.tolist(), strict=True):
+        if kind is Kind.F:
+            worst = max(worst, forward + _of_loss(program, Instruction(kind, stage, part=part)))
+        elif kind in (Kind.B, Kind.I):
+            worst = max(worst, backward + _of_gradients(program, Instruction(kind, stage, part=part)))
     return worst - peak
 
 

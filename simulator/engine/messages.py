@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from simulator.cost.calibration import Calibration
 from simulator.cost.collectives import Transfer, joined
 from simulator.engine.fold import MediumClass
-from simulator.engine.network import Network
+from simulator.engine.network import INFINITE, alone
 from simulator.engine.system import System
 from simulator.program.coded import Work
 from simulator.program.instructions import Instruction
@@ -13,12 +15,22 @@ from simulator.program.program import Message, Program
 
 
 class MessageCost:
-    """What each message transfers on each medium."""
+    """What each message transfers on each medium.
 
-    def __init__(self, program: Program, system: System, network: Network, calibration: Calibration) -> None:
+    Parameters
+    ----------
+    program, system
+        Who sends what, and how.
+    capacities
+        Units/s of each class of resources.
+    calibration
+        Measured times.
+    """
+
+    def __init__(self, program: Program, system: System, capacities: Sequence[float], calibration: Calibration) -> None:
         self._program = program
         self._system = system
-        self._network = network
+        self._capacities = capacities
         self._calibration = calibration
         self._transfers: dict[tuple[int, Message], tuple[Transfer, ...]] = {}
         self._seconds: dict[tuple[int, Message], float] = {}
@@ -49,7 +61,7 @@ class MessageCost:
     def _alone(self, medium: MediumClass, transfer: Transfer) -> float:
         if not transfer.size:
             return transfer.latency
-        return transfer.latency + transfer.size / self._network.alone(medium.legs[transfer.leg], float("inf"))
+        return transfer.latency + transfer.size / alone(self._capacities, medium.legs[transfer.leg], INFINITE)
 
     def _price(self, medium: int, message: Message) -> list[Transfer]:
         system = self._system

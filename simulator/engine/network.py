@@ -7,12 +7,14 @@ and only for the flows that share a resource, directly or through others, with o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import simpy
 
 from simulator.engine.clock import AFTER_ALL_ELSE, Tick, after, at
+
+INFINITE = float("inf")
 
 
 class Flow:
@@ -43,7 +45,7 @@ class Network:
         Units/s of each resource.
     """
 
-    def __init__(self, env: simpy.Environment, capacities: list[float]) -> None:
+    def __init__(self, env: simpy.Environment, capacities: Sequence[float]) -> None:
         self._env = env
         self._capacities = capacities
         self._flows: list[dict[Flow, None]] = [{} for _ in capacities]
@@ -51,7 +53,7 @@ class Network:
 
     def alone(self, weights: Mapping[int, float], limit: float) -> float:
         """Return the rate that a flow gets when nobody else is there."""
-        return min([limit, *(self._capacities[resource] / weight for resource, weight in weights.items())])
+        return alone(self._capacities, weights, limit)
 
     def start(
         self, weights: Mapping[int, float], size: float, limit: float, done: Callable[[], None], latency: float = 0.0
@@ -144,7 +146,12 @@ class Network:
         return list(found)
 
 
-def fill(flows: Iterable[Flow], capacities: list[float]) -> dict[Flow, float]:
+def alone(capacities: Sequence[float], weights: Mapping[int, float], limit: float) -> float:
+    """Return the rate that a flow gets when nobody else is there."""
+    return min([limit, *(capacities[resource] / weight for resource, weight in weights.items())])
+
+
+def fill(flows: Iterable[Flow], capacities: Sequence[float]) -> dict[Flow, float]:
     """Return the max-min fair rates of flows by progressive filling."""
     rates: dict[Flow, float] = {}
     rising = dict.fromkeys(flows)

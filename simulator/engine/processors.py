@@ -6,6 +6,7 @@ computes or of one that sends; of a device a message at full speed takes the sha
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -52,7 +53,7 @@ def find_processors(topology: Topology, nodes: NDArray[np.int64], first: int) ->
     resources = np.full(len(counts), NOBODY)
     resources[hosts] = first + np.arange(len(hosts))
     of = resources[nodes]
-    slowdowns = np.fromiter((device.overlap_slowdown for device in topology.devices), np.float64, len(nodes))
+    slowdowns = np.fromiter(map(attrgetter("overlap_slowdown"), topology.devices), np.float64, len(nodes))
     slowed = np.flatnonzero((of == NOBODY) & (slowdowns > 0.0))
     shares = np.where(of == NOBODY, slowdowns, 1.0)
     of[slowed] = first + len(hosts) + np.arange(len(slowed))

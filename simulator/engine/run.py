@@ -14,6 +14,7 @@ from simulator.cost.calibration import Calibration
 from simulator.cost.compute import ComputeCost
 from simulator.cost.jitter import Noise
 from simulator.engine.fold import fold
+from simulator.engine.prices import Prices
 from simulator.engine.record import Memory
 from simulator.engine.system import System, build_system
 from simulator.engine.walk import Walk
@@ -56,19 +57,13 @@ def simulate(
     ComputeCost
         Prices on rank 0's device, and how many of them were measured.
     """
-    system = kept_system(program, topology)
-    costs, devices = _priced_devices(program, topology, calibration)
-    if folding and not noise:
-        folded = program.keep(("folded", id(topology)), lambda: fold(system, _labels(program, costs, devices)))
-    else:
-        folded = fold(system, _labels(program, costs, devices), enabled=False)
-    prices = [costs[devices[rank_class.representative]] for rank_class in folded.ranks]
+    prices, cost = _kept_prices(program, topology, calibration, folding=folding and not noise, varies=bool(noise))
 
     def run(steps: int) -> Timeline:
-        return Walk(program, system, folded, prices, calibration, noise, steps).timeline()
+        return Walk(prices, noise, steps).timeline()
 
     timeline = _one_step(program, run)
-    return replace(timeline, memory=Memory(program, timeline)), costs[devices[0]]
+    return replace(timeline, memory=Memory(program, timeline)), cost
 
 
 def kept_system(program: Program, topology: Topology) -> System:
@@ -76,6 +71,22 @@ def kept_system(program: Program, topology: Topology) -> System:
     # The topology is kept too, so that no other one can come to have its id.
     _, system = program.keep(("system", id(topology)), lambda: (topology, build_system(program, topology)))
     return system
+
+
+def _kept_prices(
+    program: Program, topology: Topology, calibration: Calibration, *, folding: bool, varies: bool
+) -> tuple[Prices, ComputeCost]:
+    """Return what everything costs, worked out once for a program, a topology and a calibration; see `simulate`."""
+    kept: list[tuple[Calibration, Prices, ComputeCost]]
+    kept = program.keep(("prices", id(topology), folding, varies), list)
+    if not kept or kept[0][0] != calibration:
+        system = kept_system(program, topology)
+        costs, devices = _priced_devices(program, topology, calibration)
+        folded = fold(system, _labels(program, costs, devices), enabled=folding)
+        own = [costs[devices[rank_class.representative]] for rank_class in folded.ranks]
+        kept[:] = [(calibration, Prices(program, system, folded, own, calibration, varies=varies), costs[devices[0]])]
+    _, prices, cost = kept[0]
+    return prices, cost
 
 
 def _labels(program: Program, costs: Sequence[ComputeCost], devices: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -106,10 +117,9 @@ def _priced_devices(
     """Return the prices on each kind of device, and for each rank which of them is its own."""
     costs: dict[tuple[str, float], ComputeCost] = {}
     known: dict[int, int] = {}
-    for device in topology.devices:
-        if id(device) not in known:
-            cost = costs.setdefault(device_key(device), ComputeCost(program, device, calibration))
-            known[id(device)] = list(costs.values()).index(cost)
+    for device in {id(each): each for each in topology.devices}.values():
+        cost = costs.setdefault(device_key(device), ComputeCost(program, device, calibration))
+        known[id(device)] = list(costs.values()).index(cost)
     numbers = map(known.__getitem__, map(id, topology.devices))
     return list(costs.values()), np.fromiter(numbers, np.int64, topology.world_size)
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
+
+import numpy as np
 
 from simulator.cost.compute import ComputeCost
 from simulator.engine.course import Course, Work, lead
+from simulator.program.coded import KIND_NUMBERS, Ints
 from simulator.program.instructions import ALONE, PARAMETER_GATHERS, STREAM_OF, UNSHARDS, Instruction, Kind, Stream
 from simulator.program.merging import Merging
 from simulator.program.program import Program
@@ -44,20 +48,20 @@ class Script:
         self.examples, self.waits, self.meeting_lanes = one.examples, one.waits, one.meeting_lanes
         self.missing, self.followers = one.missing, one.followers
         if steps > 1:
-            self._repeat(steps)
+            self._repeat(steps, program.keep(("joints", coordinate, merging), self._joints))
         self.first = [task for task, count in enumerate(self.missing) if not count]
 
     def __len__(self) -> int:
         """Return the number of instructions of one step."""
         return len(self._instructions)
 
-    def _repeat(self, steps: int) -> None:
+    def _repeat(self, steps: int, joints: list[tuple[int, int]]) -> None:
         """Join steps: each lane goes on in its order, and what is gathered was updated in the step before."""
         one, length = self._tasks, self.length
         missing = list(one.missing * steps)
         followers = [[start + task for task in each] for start in self._starts(steps) for each in one.followers]
         for start in self._starts(steps)[1:]:
-            for before, after in self._joints():
+            for before, after in joints:
                 missing[start + after] += 1
                 followers[start - length + before].append(start + after)
         self.missing, self.followers = tuple(missing), tuple(map(tuple, followers))
@@ -77,6 +81,11 @@ class Script:
         # What is gathered after an update is whole before the next step computes.
         first = self._tasks.lanes[Stream.COMPUTE, -1][0]
         return lanes + ahead + [(task, first) for task in sorted(behind)]
+
+    @cached_property
+    def kinds(self) -> list[Ints]:
+        """For each shape, as positions in ``tuple(Kind)``, what its instructions do."""
+        return [np.array([KIND_NUMBERS[each.kind] for each in self.of(task)]) for task in self.examples]
 
     def of(self, task: int) -> list[Instruction]:
         """Return the instructions of a task."""

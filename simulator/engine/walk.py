@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import simpy
 
-from simulator.cost.calibration import Calibration
-from simulator.cost.compute import ComputeCost
 from simulator.cost.jitter import Noise
-from simulator.engine.clock import after
-from simulator.engine.course import Course, Pace, together
-from simulator.engine.fold import Folded, MediumClass, RankClass
-from simulator.engine.messages import MessageCost
+from simulator.engine.clock import after, at
+from simulator.engine.course import Course, Pace, Work, together
+from simulator.engine.fold import RankClass
 from simulator.engine.network import Network
-from simulator.engine.record import Log, RankRecord, Spans
+from simulator.engine.prices import Kind, Message, Prices
+from simulator.engine.record import Columns, Log, RankRecord, Spans
 from simulator.engine.script import Script, TaskCost
-from simulator.engine.system import System
-from simulator.program.instructions import STREAM_OF, Instruction, Lane, Stream
 from simulator.program.merging import Merging
-from simulator.program.program import Program
 from simulator.results.timeline import Timeline
-
-INFINITE = float("inf")
-
-TP_LANE: Lane = (Stream.TP, -1)
-"""Where tensor-parallel collectives run."""
 
 
 class _Rank:
@@ -37,16 +27,20 @@ class _Rank:
         "fold",
         "followers",
         "host",
+        "is_plain",
+        "leads",
         "log",
         "media",
-        "messages",
         "missing",
         "script",
+        "sent",
         "shapes",
         "works",
     )
 
-    def __init__(self, fold: RankClass, script: Script, cost: TaskCost) -> None:
+    def __init__(
+        self, fold: RankClass, script: Script, cost: TaskCost, sent: dict[int, Message], *, is_plain: bool
+    ) -> None:
         self.fold = fold
         self.script = script
         self.shapes = script.shapes
@@ -54,67 +48,50 @@ class _Rank:
         self.missing = list(script.missing)
         self.cost = cost
         self.works = cost.works
+        self.leads = cost.leads
+        self.sent = sent
+        # Computations take as long as they take: no processor is shared, no host launches, nothing varies.
+        self.is_plain = is_plain
         self.host = 0.0
         self.media = [fold.media.get(lane) for lane in script.meeting_lanes]
-        self.messages: dict[int, _Message] = {}
         self.log: Log = []
 
-
-_Message = tuple[tuple[float, Mapping[int, float], float, float], ...]
-"""Transfers in order: seconds before bytes flow, what their flow loads, how many there are, their rate while alone."""
 
 _Present = Sequence[tuple[_Rank, int, float]]
 """Who takes part in a message: rank, task, when it was ready."""
 
-_Kind = tuple[int, float]
-"""What tells ranks apart that meet in a task: what they did before, and where their hosts are then."""
-
 
 class Walk:
-    """Some simulated steps in a row; the last one is reported."""
+    """Some simulated steps in a row; the last one is reported.
 
-    def __init__(
-        self,
-        program: Program,
-        system: System,
-        folded: Folded,
-        costs: list[ComputeCost],
-        calibration: Calibration,
-        noise: Noise | None,
-        steps: int,
-    ) -> None:
-        self.folded = folded
+    Parameters
+    ----------
+    prices
+        What is simulated, and what it costs.
+    noise
+        Varies compute times.
+    steps
+        How many.
+    """
+
+    def __init__(self, prices: Prices, noise: Noise | None, steps: int) -> None:
+        self.prices = prices
         self.steps = steps
-        self.launches = any(cost.launches for cost in costs)
         self.env = simpy.Environment()
-        self.network = Network(self.env, list(folded.capacities))
-        self.messages = MessageCost(program, system, self.network, calibration)
+        self.network = Network(self.env, prices.folded.capacities)
         self.noise = noise
         # Both ends of a medium have its messages in the same order (verify() saw to it), so there is one at a time.
-        self.present: list[list[tuple[_Rank, int, float]]] = [[] for _ in folded.media]
-        self.participants = [medium.participants for medium in folded.media]
-        self.courses: dict[tuple[int, int, tuple[_Kind, ...]], list[Course]] = {}
+        self.present: list[list[tuple[_Rank, int, float]]] = [[] for _ in prices.folded.media]
+        self.participants = [medium.participants for medium in prices.folded.media]
         scripts: dict[tuple[int, Merging], Script] = {}
-        prices: dict[tuple[int, Merging, int], TaskCost] = {}
         self.ranks: list[_Rank] = []
         self.records: list[RankRecord] = []
-        for rank_class, cost in zip(folded.ranks, costs, strict=True):
-            coordinate = program.plan.mesh.coordinate(rank_class.representative, "pp")
-            key = (coordinate, self.merging(rank_class))
+        for fold, key, cost, sent in zip(prices.folded.ranks, prices.keys, prices.tasks, prices.sent, strict=True):
             if key not in scripts:
-                scripts[key] = Script(program, *key, steps)
-            if (*key, id(cost)) not in prices:
-                prices[*key, id(cost)] = TaskCost(scripts[key], cost)
-            self.ranks.append(_Rank(rank_class, scripts[key], prices[*key, id(cost)]))
-            self.records.append(RankRecord(rank_class.representative, scripts[key], self.ranks[-1].log))
-
-    def merging(self, rank: RankClass) -> Merging:
-        """Return what may run as one because nothing else changes how long it takes."""
-        if self.noise or rank.weights:
-            return Merging.NOTHING
-        group = rank.media.get(TP_LANE)
-        constant = group is not None and self.folded.media[group].private
-        return Merging.COLLECTIVES if constant else Merging.COMPUTE
+                scripts[key] = Script(prices.program, *key, steps)
+            is_plain = not (fold.weights or noise or prices.launches)
+            self.ranks.append(_Rank(fold, scripts[key], cost, sent, is_plain=is_plain))
+            self.records.append(RankRecord(fold.representative, scripts[key], self.ranks[-1].log))
 
     def timeline(self) -> Timeline:
         """Run to the end and return what happened."""
@@ -132,6 +109,7 @@ class Walk:
             end=ends[-1],
             spans=Spans(self.records, self.steps - 1),
             ranks={rank.fold.representative: rank.fold.members for rank in self.ranks},
+            columns=Columns(self.prices.program, self.records, self.steps - 1),
         )
 
     def begin(self, rank: _Rank, task: int, now: float) -> None:
@@ -139,18 +117,26 @@ class Walk:
         shape = rank.shapes[task]
         index = rank.media[shape]
         if index is None:
-            self.compute(rank, task, now)
+            if rank.is_plain:
+                lead = rank.leads[shape]
+                at(self.env, now + lead.end, partial(self.finish, ((rank, task, now),), now, lead.pace))
+            else:
+                self.compute(rank, task, now)
             return
         present = self.present[index]
         present.append((rank, task, now))
         if len(present) == self.participants[index]:
             self.present[index] = []
-            meet = self.compute_together if rank.works[shape] else self.communicate
-            meet(index, present, now)
+            if not rank.works[shape]:
+                self.communicate(index, present, now)
+            elif self.prices.uniform[index]:
+                self.compute_alike(index, present, now)
+            else:
+                self.compute_together(index, present, now)
 
     def lead(self, rank: _Rank, shape: int, issued: float) -> Course:
         """Return what a rank does by itself in a task; times count from when it is issued."""
-        return rank.cost.launched(shape, rank.host - issued) if self.launches else rank.cost.leads[shape]
+        return rank.cost.launched(shape, rank.host - issued) if self.prices.launches else rank.leads[shape]
 
     def compute(self, rank: _Rank, task: int, now: float) -> None:
         """Occupy the device, or a share of the processor."""
@@ -168,49 +154,55 @@ class Walk:
         else:
             after(self.env, max(seconds, lead.host), finish)
 
+    def compute_alike(self, index: int, present: _Present, now: float) -> None:
+        """Run a task with collectives inside that takes all ranks equal times from when the last one has come."""
+        rank, task, _ = present[-1]
+        shape = rank.shapes[task]
+        start = now + rank.leads[shape].end
+        key = (index, shape, ())
+        if key not in self.prices.courses:
+            self.prices.courses[key] = self.courses(index, rank, task, [(rank.works[shape], rank.leads[shape])])
+        (course,) = self.prices.courses[key]
+        at(self.env, start + course.end, partial(self.finish, present, start, course.pace))
+
     def compute_together(self, index: int, present: _Present, now: float) -> None:
         """Run a task with collectives inside: when its first one begins is known as soon as all participants came."""
-        shape = present[0][0].shapes[present[0][1]]
+        first, task, _ = present[0]
+        shape = first.shapes[task]
         leads = [self.lead(rank, shape, issued) for rank, _, issued in present]
         start = max([issued + lead.end for lead, (_, _, issued) in zip(leads, present, strict=True)])
-        members: dict[_Kind, list[tuple[_Rank, int, float]]] = {}
+        members: dict[Kind, list[tuple[_Rank, int, float]]] = {}
         for lead, member in zip(leads, present, strict=True):
-            host = member[2] + lead.host - start if self.launches else 0.0
+            host = member[2] + lead.host - start if self.prices.launches else 0.0
             members.setdefault((id(lead), host), []).append(member)
         key = (index, shape, tuple(members))
-        if key not in self.courses:
+        if key not in self.prices.courses:
             own = {id(lead): (rank, lead) for lead, (rank, _, _) in zip(leads, present, strict=True)}
             begun = [(own[lead][0].works[shape], own[lead][1]._replace(host=host)) for lead, host in members]
-            self.courses[key] = together(begun, self.durations(self.folded.media[index], present[0]))
-        for course, those in zip(self.courses[key], members.values(), strict=True):
+            self.prices.courses[key] = self.courses(index, first, task, begun)
+        for course, those in zip(self.prices.courses[key], members.values(), strict=True):
             for rank, _, _ in those:
                 rank.host = start + course.host
             after(self.env, start + course.end - now, partial(self.finish, those, start, course.pace))
 
-    def durations(self, medium: MediumClass, member: tuple[_Rank, int, float]) -> list[float]:
-        """Return the seconds of each collective inside a task."""
-        rank, task, _ = member
-        collectives = (each for each in rank.script.of(task) if STREAM_OF[each.kind] is Stream.TP)
-        return [self.messages.seconds(medium, instruction) for instruction in collectives]
+    def courses(
+        self, index: int, rank: _Rank, task: int, begun: Sequence[tuple[Sequence[Work], Course]]
+    ) -> list[Course]:
+        """Return what ranks do that meet in a task over a medium."""
+        durations = self.prices.durations(self.prices.folded.media[index], rank.script.of(task))
+        return together(begun, durations)
 
     def communicate(self, index: int, present: _Present, now: float) -> None:
         """Send the message for which all have come."""
         rank, task, _ = present[-1]
         shape = rank.shapes[task]
-        message = rank.messages.get(shape)
+        message = rank.sent.get(shape)
         if message is None:
-            message = rank.messages[shape] = self.message(self.folded.media[index], rank.script.of(task)[0])
+            medium = self.prices.folded.media[index]
+            message = rank.sent[shape] = self.prices.message(medium, rank.script.of(task)[0])
         self.carry(message, 0, partial(self.finish, present, now, ()))
 
-    def message(self, medium: MediumClass, instruction: Instruction) -> _Message:
-        """Return what a message does; where nobody else is on its way, time passes and that is all."""
-        if medium.private:
-            return ((self.messages.seconds(medium, instruction), {}, 0.0, INFINITE),)
-        transfers = self.messages.transfers(medium.representative, instruction)
-        ways = [(medium.legs[each.leg], each) for each in transfers]
-        return tuple((each.latency, way, each.size, self.network.alone(way, INFINITE)) for way, each in ways)
-
-    def carry(self, message: _Message, number: int, finish: partial[None], _: object = None) -> None:
+    def carry(self, message: Message, number: int, finish: partial[None], _: object = None) -> None:
         """Let the latency of a transfer pass, then its bytes flow; then the transfer after it."""
         latency, weights, size, fastest = message[number]
         last = number + 1 == len(message)

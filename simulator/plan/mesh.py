@@ -86,7 +86,8 @@ class Mesh:
 
     def ranks_at(self, axis: str, coordinate: int) -> NDArray[np.int64]:
         """Return the ranks at one place along an axis, ascending."""
-        return np.flatnonzero(self.along(axis) == coordinate)
+        ranks = np.arange(self.world_size).reshape(-1, self.size(axis), self.stride(axis))
+        return ranks[:, coordinate].ravel()
 
     def group_table(self, *axes: str) -> NDArray[np.int64]:
         """Return all groups along some axes, one a row, in the order of their first ranks."""

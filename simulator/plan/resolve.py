@@ -214,7 +214,7 @@ def _check_dtype(spec: PlanSchema, topology: Topology, problems: Problems) -> No
     if spec.dtype not in DTYPE_BYTES:
         problems.add("plan.dtype", f"{spec.dtype!r} is not a training dtype", f"use {' or '.join(DTYPE_BYTES)}")
         return
-    kinds = {device.kind: device for device in map(topology.device, range(topology.world_size))}
+    kinds = {device.kind: device for device in {id(each): each for each in topology.devices}.values()}
     for device in kinds.values():
         for needed in NEEDED.get(spec.dtype, (spec.dtype,)):
             if needed in device.peak:

@@ -9,13 +9,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import numpy as np
-import simpy
 
 from simulator.cost import Calibration, ComputeCost
 from simulator.engine.hashes import combined, sums
 from simulator.engine.legs import Floats, Ints, rows_of
 from simulator.engine.messages import MessageCost
-from simulator.engine.network import Network
 from simulator.engine.run import device_key, kept_system
 from simulator.engine.system import System
 from simulator.planning.places import places
@@ -118,8 +116,7 @@ class _Messages:
 
     def __init__(self, program: Program, topology: Topology, calibration: Calibration) -> None:
         self._system = kept_system(program, topology)
-        network = Network(simpy.Environment(), list(self._system.capacities))
-        self._cost = MessageCost(program, self._system, network, calibration)
+        self._cost = MessageCost(program, self._system, self._system.capacities.tolist(), calibration)
         self._media: dict[tuple[int, Lane], list[tuple[int, Floats]]] = {}
         members, lanes = self._system.members, self._system.lanes
         keys, place = np.unique(

@@ -17,6 +17,9 @@ Work = tuple[Kind, int, int]
 STREAMS = tuple(Stream)
 """Streams by their numbers."""
 
+KIND_NUMBERS = {kind: number for number, kind in enumerate(Kind)}
+"""Position of each kind in ``tuple(Kind)``."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coded:
@@ -46,7 +49,7 @@ def coded(instructions: Sequence[Instruction]) -> Coded:
     if not instructions:
         return Coded((), np.zeros(0, np.int64), np.zeros(0, np.int64))
     names, *columns = zip(*instructions, strict=True)
-    kinds = np.fromiter(map(_NUMBERS.__getitem__, names), np.int64, len(names))
+    kinds = np.fromiter(map(KIND_NUMBERS.__getitem__, names), np.int64, len(names))
     stages, microbatches, parts = np.array(columns, np.int64)
     keys = (kinds * (stages.max() + 1) + stages) * (parts.max() + 2) + parts + 1
     _, first, which = np.unique(keys, return_index=True, return_inverse=True)
@@ -55,6 +58,3 @@ def coded(instructions: Sequence[Instruction]) -> Coded:
     codes[order] = np.arange(len(order))
     works = tuple((kind, stage, part) for kind, stage, _, part in map(instructions.__getitem__, first[order].tolist()))
     return Coded(works, codes[which], microbatches)
-
-
-_NUMBERS = {kind: number for number, kind in enumerate(Kind)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 from simulator.program.dependencies import dependencies
 from simulator.program.instructions import (
@@ -12,9 +13,11 @@ from simulator.program.instructions import (
     RECEIVES,
     SENDS,
     SHARED_EXCHANGES,
+    STREAM_OF,
     Instruction,
     Kind,
     Lane,
+    Stream,
 )
 from simulator.program.program import Program
 from simulator.program.vocabulary_passes import SHARED
@@ -25,8 +28,11 @@ RECEIVED = {
 }
 """What brings the tensor that is worked on, unless it is there already."""
 
+Row = list[int]
+"""Of a channel, for each message whether it is there: `ARRIVED`, or which rank waits for it, counted from 1."""
+
 ARRIVED = -1
-"""Mark of a message that was sent; until then there stands which rank waits for it, counted from 1."""
+"""Mark of a message that was sent, or of a receive that was posted."""
 
 
 def find_deadlock(program: Program) -> tuple[int, Instruction] | None:
@@ -36,16 +42,19 @@ def find_deadlock(program: Program) -> tuple[int, Instruction] | None:
     agree on the order.
     """
     meets = SHARED in program.placement
-    quick = program.plan.p2p_overlap and not meets and _runs_in_order(program)
+    quick = not meets and _runs_in_order(program)
     return None if quick else _find_stuck(program)
 
 
 def _runs_in_order(program: Program) -> bool:
     """Whether every list ends even if its rank did one thing after the other, and only waited for what it receives.
 
-    That is more than must be, for lanes run side by side. But it is seen quickly, and what the passes make does it.
+    Where ranks wait for what they send, a computation waits until the receives of what was sent before are posted. That
+    is more than must be, for lanes run side by side. But it is seen quickly, and what the passes make does it.
     """
-    waiting: dict[tuple[Kind, int], list[int]] = defaultdict(lambda: [0] * program.plan.num_microbatches)
+    blocks = not program.plan.p2p_overlap
+    arrived, posted = (defaultdict[tuple[Kind, int], Row](lambda: [0] * program.plan.num_microbatches) for _ in "ab")
+    sent: list[list[tuple[Row, int]]] = [[] for _ in program.lists]
     heads = [0] * len(program.lists)
     ready = list(range(len(heads)))
     while ready:
@@ -53,24 +62,47 @@ def _runs_in_order(program: Program) -> bool:
         instructions = program.lists[rank]
         for position in range(heads[rank], len(instructions)):
             kind, stage, microbatch, _ = instructions[position]
-            if kind in RECEIVED:
-                row = waiting.get((RECEIVED[kind], stage))
-                if row and row[microbatch] != ARRIVED:
-                    row[microbatch] = rank + 1
-                    heads[rank] = position
-                    break
-            elif kind in SENDS:
+            if kind in SENDS:
                 receive, step = SENDS[kind]
-                row = waiting[receive, stage + step]
-                if row[microbatch]:
-                    ready.append(row[microbatch] - 1)
-                row[microbatch] = ARRIVED
+                ready += _mark(arrived[receive, stage + step], microbatch)
+                if blocks:
+                    sent[rank].append((posted[receive, stage + step], microbatch))
             elif kind in RECEIVES:
                 # From now on the stage is known to receive.
-                waiting[kind, stage]
+                arrived[kind, stage]
+                ready += _mark(posted[kind, stage], microbatch)
+            elif waits := _missing(arrived, sent[rank], instructions[position]):
+                row, message = waits
+                row[message] = rank + 1
+                heads[rank] = position
+                break
         else:
             heads[rank] = len(instructions)
     return all(head == len(instructions) for head, instructions in zip(heads, program.lists, strict=True))
+
+
+def _missing(
+    arrived: Mapping[tuple[Kind, int], Row], sent: list[tuple[Row, int]], instruction: Instruction
+) -> tuple[Row, int] | None:
+    """Return the place of a message that an instruction waits for; a computation that waits for none ends the wait."""
+    kind, stage, microbatch, _ = instruction
+    if kind in RECEIVED:
+        row = arrived.get((RECEIVED[kind], stage))
+        if row and row[microbatch] != ARRIVED:
+            return row, microbatch
+    if sent and STREAM_OF[kind] is Stream.COMPUTE:
+        for row, message in sent:
+            if row[message] != ARRIVED:
+                return row, message
+        sent.clear()
+    return None
+
+
+def _mark(row: Row, microbatch: int) -> list[int]:
+    """Note that something is there; return the rank that has waited for it, if one has."""
+    waits = row[microbatch] - 1
+    row[microbatch] = ARRIVED
+    return [waits] if waits >= 0 else []
 
 
 def _find_stuck(program: Program) -> tuple[int, Instruction] | None:

@@ -58,6 +58,7 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, axes
     gradients_out = tuple(name for name in receives if graph.trainable[name])
     segments = _segments(graph, nodes, bounds, units)
     flow = _Flow(graph, segments, receives, sends)
+    parameters = {node.name: node.layer.num_parameters for node in nodes}
     return Stage(
         index=index,
         segments=tuple(flow.joined(part) for part in range(len(segments))),
@@ -70,9 +71,7 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, axes
         buckets=tuple(
             Bucket(
                 nodes=each.names,
-                elements=filled_up(
-                    sum(node.layer.num_parameters for node in nodes if node.name in each.names), plan, each.axis
-                ),
+                elements=filled_up(sum(parameters[name] for name in each.names), plan, each.axis),
                 segment=next(i for i, end in enumerate(bounds[1:]) if end > each.start and not segments[i].exchange),
                 axis=each.axis,
             )

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.program.instructions import BACKWARD, STREAM_OF, Kind, Stream
-from simulator.results.timeline import Span, Timeline
+from simulator.results.timeline import Timeline, Times
 
 Intervals = NDArray[np.float64]
 """Rows of begin and end, seconds."""
 
 ACTIONS = (Kind.F, *BACKWARD)
 """What a schedule orders."""
+
+ACTS = np.array([kind in ACTIONS for kind in Kind])
+COMPUTES = np.array([STREAM_OF[kind] is Stream.COMPUTE for kind in Kind])
+"""For each kind whether it is an action, and whether it computes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +87,8 @@ def measure(timeline: Timeline) -> Metrics:
     step = timeline.step_time
     per_rank, comm, weights = [], [], []
     for rank, members in timeline.ranks.items():
-        spans = timeline.of(rank)
-        compute, messages = _intervals(spans)
+        times = timeline.times(rank)
+        compute, messages = _intervals(times)
         either = _union(np.concatenate([compute, messages]))
         busy, total = _length(compute), _length(either)
         per_rank.append(
@@ -94,8 +98,8 @@ def measure(timeline: Timeline) -> Metrics:
                 exposed_comm_time=total - busy,
                 # A step's work may begin before the step before has ended everywhere, so nothing is cut off.
                 bubble_time=max(0.0, step - total),
-                window_bubble=_window_bubble(spans, either),
-                peak_activation_bytes=max((size for _, size in timeline.memory.get(rank, ())), default=None),
+                window_bubble=_window_bubble(times, either),
+                peak_activation_bytes=timeline.peak(rank),
             )
         )
         comm.append(_length(messages))
@@ -125,20 +129,19 @@ def measure(timeline: Timeline) -> Metrics:
     )
 
 
-def _window_bubble(spans: Sequence[Span], busy: Intervals) -> float:
+def _window_bubble(times: Times, busy: Intervals) -> float:
     """Return the idle share of a rank between its own first and last action."""
-    actions = [span for span in spans if span.instruction[0] in ACTIONS]
-    first = min((span.start for span in actions), default=0.0)
-    last = max((span.end for span in actions), default=0.0)
+    acts = ACTS[times.kinds]
+    first = float(times.start[acts].min()) if acts.any() else 0.0
+    last = float(times.end[acts].max()) if acts.any() else 0.0
     inside = busy[(busy[:, 0] < last) & (busy[:, 1] > first)].clip(first, last)
     return 1 - _length(inside) / (last - first) if last > first else 0.0
 
 
-def _intervals(spans: Sequence[Span]) -> tuple[Intervals, Intervals]:
+def _intervals(times: Times) -> tuple[Intervals, Intervals]:
     """Return when a rank computes and when it communicates."""
-    times = np.array([(start, end) for _, _, _, start, end in spans]).reshape(-1, 2)
-    computes = np.array([STREAM_OF[kind] is Stream.COMPUTE for _, (kind, _, _, _), _, _, _ in spans], bool)
-    return _union(times[computes]), _union(times[~computes])
+    intervals, computes = np.stack([times.start, times.end], axis=1), COMPUTES[times.kinds]
+    return _union(intervals[computes]), _union(intervals[~computes])
 
 
 def _union(intervals: Intervals) -> Intervals:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.program.coded import KIND_NUMBERS
 from simulator.program.instructions import STREAM_OF, Instruction, Stream
 
 Curve = tuple[tuple[float, float], ...]
@@ -36,6 +40,32 @@ class Span(NamedTuple):
     end: float
 
 
+class Times(NamedTuple):
+    """When a rank did what, as columns; rows in no order.
+
+    Parameters
+    ----------
+    kinds
+        Position in ``tuple(Kind)`` of what each instruction does.
+    start, end
+        Seconds.
+    """
+
+    kinds: NDArray[np.int64]
+    start: NDArray[np.float64]
+    end: NDArray[np.float64]
+
+
+class Columns(Protocol):
+    """What a step's numbers are made of, for timelines that have it without writing out each span."""
+
+    def times(self, rank: int) -> Times:
+        """Return when a recorded rank did what."""
+
+    def peak(self, rank: int) -> float | None:
+        """Return the most bytes of activations that a recorded rank holds, None if that is not known."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
     """One step.
@@ -53,6 +83,8 @@ class Timeline:
         ranks that are provably identical; a measurement records all.
     memory
         Recorded rank -> its activations; empty where they are not known.
+    columns
+        The same in short; without, it is gathered from the spans.
     """
 
     source: str
@@ -61,6 +93,7 @@ class Timeline:
     spans: Sequence[Span]
     ranks: Mapping[int, tuple[int, ...]]
     memory: Mapping[int, Curve] = field(default_factory=dict)
+    columns: Columns | None = field(default=None, repr=False, compare=False)
     _by_rank: dict[int, list[Span]] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     @property
@@ -80,6 +113,22 @@ class Timeline:
             for span in self.spans:
                 self._by_rank[span.rank].append(span)
         return self._by_rank[rank]
+
+    def times(self, rank: int) -> Times:
+        """Return when a recorded rank did what."""
+        if self.columns:
+            return self.columns.times(rank)
+        spans = self.of(rank)
+        kinds = np.array([KIND_NUMBERS[span.instruction.kind] for span in spans], np.int64)
+        return Times(
+            kinds, np.array([span.start for span in spans], float), np.array([span.end for span in spans], float)
+        )
+
+    def peak(self, rank: int) -> float | None:
+        """Return the most bytes of activations that a recorded rank holds, None if that is not known."""
+        if self.columns:
+            return self.columns.peak(rank)
+        return max((size for _, size in self.memory.get(rank, ())), default=None)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, instructions in their text form."""

@@ -155,6 +155,13 @@ def test_copies_of_stages_and_steps_in_a_row_fold_too(lab: Any, changes: dict[st
     check(lab, inputs, classes=4)
 
 
+def test_what_a_program_keeps_of_one_calibration_serves_no_other(lab: Any) -> None:
+    inputs = lab.compile(lab.gpt, lab.box(2), tp=2, num_microbatches=2)
+    measured = Calibration(messages={"all_reduce x2": ((0.0, 1.0), (1e9, 1.0))})
+    estimated, slow, again = (lab.run(inputs, each).step_time for each in (Calibration(), measured, Calibration()))
+    assert estimated == again < 1 < slow
+
+
 def test_what_a_program_keeps_of_one_topology_serves_no_other() -> None:
     """The first simulation of each pair leaves its system with the program."""
     changes = ["topology.node.count=8", "plan.tp=2", "plan.pp=2", "plan.dp=auto"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from simulator.program.instructions import Instruction, Kind
 from simulator.program.program import Pass, Program
 from simulator.program.stage import Stage
@@ -24,22 +26,19 @@ def insert_recomputation(program: Program) -> Program:
     }
     if not again:
         return program.lowered(Pass.RECOMPUTE, program.lists)
-    lists = (
-        tuple(
-            each
-            for instruction in instructions
-            for each in (
-                *(
-                    Instruction(kind, instruction.stage, instruction.microbatch, part)
-                    for kind, part in again.get((instruction.stage, instruction.part), ())
-                    if instruction.kind in NEEDS_ACTIVATIONS
-                ),
-                instruction,
-            )
-        )
-        for instructions in program.lists
-    )
-    return program.lowered(Pass.RECOMPUTE, lists)
+    return program.lowered(Pass.RECOMPUTE, (_lower(instructions, again) for instructions in program.lists))
+
+
+def _lower(
+    instructions: Iterable[Instruction], again: Mapping[tuple[int, int], list[tuple[Kind, int]]]
+) -> tuple[Instruction, ...]:
+    lowered: list[Instruction] = []
+    for instruction in instructions:
+        kind, stage, microbatch, part = instruction
+        if kind in NEEDS_ACTIVATIONS:
+            lowered += [Instruction(what, stage, microbatch, where) for what, where in again.get((stage, part), ())]
+        lowered.append(instruction)
+    return tuple(lowered)
 
 
 def _pieces(stage: Stage, last: int) -> list[tuple[Kind, int]]:

@@ -8,6 +8,9 @@ from operator import itemgetter
 from simulator.program.instructions import Instruction, Kind
 from simulator.program.program import Pass, Program
 
+MAKES_GRADIENTS = (Kind.B, Kind.W)
+"""Actions that make parameter gradients."""
+
 
 def insert_gradient_reduction(program: Program) -> Program:
     """Reduce a bucket once its last backward is done, or all buckets at the end when the plan forbids overlap.
@@ -30,7 +33,7 @@ def _lower(program: Program, instructions: tuple[Instruction, ...]) -> tuple[Ins
     last = {
         (stage, part, microbatch if each else -1): place
         for place, (kind, stage, microbatch, part) in enumerate(instructions)
-        if kind in (Kind.B, Kind.W)
+        if kind in MAKES_GRADIENTS
     }
     begin = 0
     for key, place in sorted(last.items(), key=itemgetter(1)):
