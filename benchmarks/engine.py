@@ -49,7 +49,8 @@ are from one run. The machine's load while this ran: {load:.1f} on {cores} cores
   its own and pays that, beside its compilation.
 - *Events* are what SimPy takes from its queue. One of ours does more than a bare timeout: it ends what all ranks of a
   tensor-parallel group did for a micro-batch of a stage, or both ends of a message with its latency and its bytes. Such
-  merging makes a simulation faster and this ratio smaller: what would be several cheap events is a costlier one.
+  merging makes a simulation faster and this ratio smaller: what would be several cheap events is a costlier one. Here
+  one ends what 2.6 ranks did on average, each with its entry in the records and its own followers to count.
 - Folding saves events and nothing else. Tensor-parallel ranks share theirs, folded or not; and replicas whose links
   carry less of a data-parallel collective than those of others, as those at the roots of its trees do, are a class of
   their own, for messages between stages find more room there: 16 classes here for 8 stages, as among 131,072 GPUs. The
