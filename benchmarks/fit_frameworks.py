@@ -59,7 +59,7 @@ FREE: Mapping[str, tuple[str, ...]] = {
     "megatron": ("step", "elementwise"),
     "megatron-2023": ("step", "elementwise"),
     "megatron-core": ("expert",),
-    "fsdp": ("host_launch", "step", "elementwise"),
+    "fsdp-composer": ("host_launch", "step", "elementwise"),
     "deepspeed-lists": ("listing",),
     "ddp": ("step", "elementwise"),
     "pax": ("elementwise",),
@@ -133,7 +133,7 @@ def fit(name: str, chosen: Sequence[Run]) -> Framework:
         slopes = np.stack(
             [(errors(name, framework(values + step), chosen) - found) / step.sum() for step in np.diag(steps)], axis=1
         )
-        move = _move(slopes, found, (values - priors) / spans, spans)
+        move = _inside(values, lows, highs, slopes, found, (values - priors) / spans)
         for shrink in (1.0, 0.5, 0.1):
             tried = np.clip(values + shrink * move, lows, highs)
             new = errors(name, framework(tried), chosen)
@@ -146,6 +146,20 @@ def fit(name: str, chosen: Sequence[Run]) -> Framework:
         if gain < 0.01:
             break
     return framework(values)
+
+
+def _inside(values: Vector, lows: Vector, highs: Vector, slopes: Vector, found: Vector, away: Vector) -> Vector:
+    """Return the step of those constants that are not at an end of their range which they would leave."""
+    spans, free = highs - lows, np.ones(len(values), dtype=bool)
+    move = np.zeros(len(values))
+    while free.any():
+        move[:] = 0.0
+        move[free] = _move(slopes[:, free], found, away[free], spans[free])
+        held = free & (((values <= lows) & (move < 0)) | ((values >= highs) & (move > 0)))
+        if not held.any():
+            break
+        free &= ~held
+    return move * free
 
 
 def _move(slopes: Vector, found: Vector, away: Vector, spans: Vector) -> Vector:

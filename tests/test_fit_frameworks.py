@@ -1,6 +1,7 @@
 """The fit of frameworks: test rows are never read."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -46,3 +47,13 @@ def test_a_fit_reads_calibration_rows_alone(fit_frameworks: ModuleType) -> None:
     poisoned = Row(path="runs.csv", line=3, cells=Poison())
     found = fit_frameworks.runs([good, poisoned], "calibration")
     assert [len(members) for members in found.values()] == [1]
+
+
+def test_each_constant_is_tried_anew_on_the_same_run(fit_frameworks: ModuleType) -> None:
+    """A program keeps what its tasks cost; what it was worked out with must count."""
+    row = Row(path="runs.csv", line=2, cells=CELLS | {"role": "calibration", "step_time_s": "0.01"})
+    ((name, chosen),) = fit_frameworks.runs([row], "calibration").items()
+    shipped = fit_frameworks.FRAMEWORKS[name]
+    slower = replace(shipped, step=shipped.step + 1.0)
+    first, second, again = (fit_frameworks.errors(name, each, chosen)[0] for each in (shipped, slower, shipped))
+    assert second > first == again

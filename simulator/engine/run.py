@@ -18,6 +18,7 @@ from simulator.engine.prices import Prices
 from simulator.engine.record import Memory
 from simulator.engine.system import System, build_system
 from simulator.engine.walk import Walk
+from simulator.plan.frameworks import FRAMEWORKS, Framework
 from simulator.program.program import Program
 from simulator.results.timeline import Timeline
 from simulator.topology import Device, Topology
@@ -76,15 +77,19 @@ def kept_system(program: Program, topology: Topology) -> System:
 def _kept_prices(
     program: Program, topology: Topology, calibration: Calibration, *, folding: bool, varies: bool
 ) -> tuple[Prices, ComputeCost]:
-    """Return what everything costs, worked out once for a program, a topology and a calibration; see `simulate`."""
-    kept: list[tuple[Calibration, Prices, ComputeCost]]
+    """Return what everything costs, worked out once for a program, a topology and a calibration; see `simulate`.
+
+    And for a framework: fits try its constants one after the other.
+    """
+    kept: list[tuple[tuple[Calibration, Framework], Prices, ComputeCost]]
     kept = program.keep(("prices", id(topology), folding, varies), list)
-    if not kept or kept[0][0] != calibration:
+    given = calibration, FRAMEWORKS[program.plan.framework]
+    if not kept or kept[0][0] != given:
         system = kept_system(program, topology)
         costs, devices = _priced_devices(program, topology, calibration)
         folded = fold(system, _labels(program, costs, devices), enabled=folding)
         own = [costs[devices[rank_class.representative]] for rank_class in folded.ranks]
-        kept[:] = [(calibration, Prices(program, system, folded, own, calibration, varies=varies), costs[devices[0]])]
+        kept[:] = [(given, Prices(program, system, folded, own, calibration, varies=varies), costs[devices[0]])]
     _, prices, cost = kept[0]
     return prices, cost
 

@@ -50,8 +50,14 @@ SHARDED = FrameworkMemory(loss=TORCH_LOSS, keeps_cast=False, staging=True)
 copies each parameter out of the gathered buffer, and ``foreach_reduce`` gradients into the one that is reduced
 (_fsdp_collectives.py). FSDP1 gathers into the parameters' own flat tensor: for it this is a block too much."""
 
+COMPOSER = FrameworkMemory(keeps_cast=False)
+"""FSDP1 casts what it gathers into the parameters' own flat tensor, and reduces gradients from it. The fused loss
+(flash_attn.losses.cross_entropy) keeps the 16-bit logits (2) and makes a gradient of their size (2): no more than what
+the loss of a model keeps anyway, 4."""
+
 FRAMEWORK_MEMORY = {
     "fsdp": SHARDED,
+    "fsdp-composer": COMPOSER,
     "fsdp-torchtitan": SHARDED,
     "fsdp-compiled": SHARDED,
     "ddp": FrameworkMemory(loss=TORCH_LOSS),

@@ -124,18 +124,17 @@ differences within one count, a slot fitted to them is 0.0 +- 0.7 ms.
 FRAMEWORKS = {
     NONE: Framework(source="the work of the model alone"),
     "megatron-deepspeed": Framework(
-        host_launch=parse_seconds("50 us"),
+        host_launch=parse_seconds("49 us"),
         slot=MEGATRON_SLOT,
         asks_sizes=True,
         adds_bias=True,
-        step=parse_seconds("9.1 ms"),
-        elementwise=1.03,
+        step=parse_seconds("7.4 ms"),
         loss=MEGATRON_LOSS,
         accumulation=Accumulation(2, 1),
         update=MEGATRON_UPDATE,
         source="loss and update counted; what a product wrote is read, the sum read and written; "
         "broadcast_data as megatron-2023, biases as megatron. The rest fitted on 60 "
-        "calibration rows of vTrain (VIA-Research, 2 to 8 A100), vocabulary parallel: median |error| 7.9%, mean 7.9%",
+        "calibration rows of vTrain (VIA-Research, 2 to 8 A100), vocabulary parallel: median |error| 6.8%, mean 8.1%",
     ),
     "megatron": Framework(
         slot=MEGATRON_SLOT,
@@ -168,15 +167,16 @@ FRAMEWORKS = {
         "H100. Expert fitted on its 24 calibration rows of mixtures in fp8 without fused experts, 4 to 16 of them on a "
         "rank: median |error| 5.6% (15% without); in bf16 those of Qwen3 and DeepSeek ask for none",
     ),
-    "fsdp": Framework(
-        elementwise=1.91,
-        loss=TORCH_LOSS,
+    "fsdp-composer": Framework(
+        step=parse_seconds("22 ms"),
+        elementwise=1.88,
         accumulation=Accumulation(1, 3),
         update=12.0,
-        source="loss counted; FSDP joins gradients into a flat one (read, written) and casts it for its reduction "
-        "(read, written; torch/distributed/fsdp/_runtime_utils.py); clipping reads gradients for their norm (4) and "
-        "scales them (4 + 4). Element-wise fitted on 40 calibration rows of llm-foundry: "
-        "median |error| 4.7%, mean 5.5%",
+        source="the loss is fused (llm-foundry, models/mpt/modeling_mpt.py: loss_fn is fused_crossentropy unless told "
+        "otherwise, flash_attn.losses.cross_entropy); FSDP joins gradients into a flat one (read, written) and casts "
+        "it for its reduction (read, written; torch/distributed/fsdp/_runtime_utils.py); clipping reads gradients for "
+        "their norm (4) and scales them (4 + 4). The rest fitted on 40 calibration rows of llm-foundry: "
+        "median |error| 3.6%, mean 4.7%",
     ),
     "fsdp-torchtitan": Framework(
         loss=TORCH_LOSS,
@@ -237,14 +237,19 @@ FRAMEWORKS = {
 }
 """The frameworks by name."""
 
+FRAMEWORKS["fsdp"] = replace(
+    FRAMEWORKS["fsdp-composer"],
+    loss=TORCH_LOSS,
+    source=f"torch's own loss, counted; the rest as fsdp-composer: {FRAMEWORKS['fsdp-composer'].source}",
+)
 FRAMEWORKS["megatron-2023"] = replace(
     FRAMEWORKS["megatron"],
     asks_sizes=True,
     step=0.0,
-    elementwise=1.32,
+    elementwise=1.12,
     source="as megatron, until the end of 2023: every stage calls get_batch before each forward, and broadcast_data in "
     "core/tensor_parallel/data.py fetches the sizes of the batch from the device (sizes_cuda.cpu()), which waits for "
     "all that was launched before. get_batch_on_this_tp_rank of megatron/training/utils.py has no such question. "
-    "The rest fitted on 17 calibration rows of 2020 to 2023 of up to 600 GPUs (READMEs, Narayanan et al. 2021, "
-    "Korthikanti et al. 2022): median |error| 4.2%, mean 6.4%",
+    "The rest fitted on 20 calibration rows of 2020 to 2023 of up to 1,100 GPUs (READMEs, Narayanan et al. 2021): "
+    "median |error| 3.2%, mean 4.7%",
 )

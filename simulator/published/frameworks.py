@@ -79,7 +79,7 @@ TORCHTITAN = Framework(
 
 FRAMEWORKS = (
     Framework(
-        name="fsdp",
+        name="fsdp-composer",
         pattern=r"llm-foundry|composer",
         settings={"gradient_dtype": "fp32", "prefetch": 1, "flash_kernel": "triton"},
         source="llm-foundry scripts/train/benchmarking/sweep.py and yamls: attn_impl: triton, the default of MPT until "
