@@ -77,6 +77,17 @@ TORCHTITAN = Framework(
     "experimental.pipeline_parallel_microbatches is the number of pipeline stages by default",
 )
 
+CORE = Framework(
+    name="megatron-core",
+    pattern=r"megatron-?(?:bridge|core|mcore)|nemo|dgxc",
+    settings={"gradient_dtype": "bf16", "dp_overlap": True},
+    sequence_parallel=True,
+    source="Megatron-Bridge scripts/performance/configs: sequence_parallel with tensor parallelism, "
+    "overlap_grad_reduce and overlap_param_gather on, grad_reduce_in_fp32 = False; Megatron has fp8 with Transformer "
+    "Engine alone (--fp8-format of Megatron-LM's arguments.py), so that such runs are Megatron-Core's whatever they "
+    "are called",
+)
+
 FRAMEWORKS = (
     Framework(
         name="fsdp-composer",
@@ -103,14 +114,7 @@ FRAMEWORKS = (
         settings={"dp_overlap": True},
         source="DeepSpeed: overlap_comm is on for ZeRO-3; gradients are reduced in the training dtype",
     ),
-    Framework(
-        name="megatron-core",
-        pattern=r"megatron-?(?:bridge|core|mcore)|nemo|dgxc",
-        settings={"gradient_dtype": "bf16", "dp_overlap": True},
-        sequence_parallel=True,
-        source="Megatron-Bridge scripts/performance/configs: sequence_parallel with tensor parallelism, "
-        "overlap_grad_reduce and overlap_param_gather on, grad_reduce_in_fp32 = False",
-    ),
+    CORE,
     replace(
         MEGATRON,
         pattern=r"vocabularyparallelism",
@@ -182,6 +186,8 @@ def framework_of(row: Row) -> Framework:
     found = next((each for each in FRAMEWORKS if re.search(each.pattern, text)), UNKNOWN)
     if found.name == "deepspeed" and (year_of(row) or LISTS_UNTIL) < LISTS_UNTIL:
         found = DEEPSPEED_LISTS
+    if found.name == "megatron" and "fp8" in row.words("dtype"):
+        found = CORE
     if found.name == "megatron" and (year_of(row) or ASKS_UNTIL) < ASKS_UNTIL:
         found = replace(found, name="megatron-2023")
     found = replace(found, text=text)

@@ -198,6 +198,11 @@ def test_megatron_asked_for_sizes_until_2024(year: str, name: str) -> None:
     assert FRAMEWORKS[name].asks_sizes is (name == "megatron-2023")
 
 
+def test_megatron_in_fp8_is_megatron_core() -> None:
+    assert framework_of(row(framework="Megatron-LM", dtype="fp8 (hybrid)")).name == "megatron-core"
+    assert framework_of(row(framework="Megatron-LM", dtype="bf16")).name == "megatron"
+
+
 def test_compiled_fsdp_is_a_framework_of_its_own() -> None:
     given = row(framework="torchtitan (PyTorch FSDP2)", notes="torch.compile, float8")
     assert framework_of(given).name == "fsdp-compiled"
