@@ -465,8 +465,8 @@ def settings(case: str) -> tuple[str, list[str]]:
     return preset, [f"topology.node.count={world}", *sizes.split(), *batch, *further]
 
 
-GATE = {name for index, name in enumerate(CASES) if CASES[name][0] == 1 or index % 4 == 0}
-"""Every fourth case, and those of one process, which are quick; ``make check-all`` trains the rest."""
+GATE = {name for index, name in enumerate(CASES) if CASES[name][0] == 1 or index % 5 == 0}
+"""Every fifth case, and those of one process, which are quick; ``make check-all`` trains the rest."""
 
 
 @pytest.fixture(scope="module")
