@@ -38,5 +38,8 @@ def test_schedules_come_in_the_published_order(
     import zero_bubble
 
     assert len(runs[quantity]) == 12
-    swapped = {setting: zero_bubble.discordant(pairs) for setting, pairs in runs[quantity].items()}
+    swapped = {
+        setting: zero_bubble.discordant({name: pairs[name] for name in zero_bubble.SCHEDULES})
+        for setting, pairs in runs[quantity].items()
+    }
     assert {setting: pairs for setting, pairs in swapped.items() if pairs} == MISSED[quantity]
