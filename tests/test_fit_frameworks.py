@@ -5,8 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from simulator.plan.frameworks import Framework
 from simulator.published import Row
 
 CELLS = {
@@ -57,3 +60,17 @@ def test_each_constant_is_tried_anew_on_the_same_run(fit_frameworks: ModuleType)
     slower = replace(shipped, step=shipped.step + 1.0)
     first, second, again = (fit_frameworks.errors(name, each, chosen)[0] for each in (shipped, slower, shipped))
     assert second > first == again
+
+
+def test_a_constant_at_the_end_of_its_range_does_not_hold_the_others(
+    fit_frameworks: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Best of all were a step of -10 ms with 1.3; of what may be, it is none with 1.1."""
+
+    def errors(name: str, framework: Framework, chosen: object) -> NDArray[np.float64]:
+        return 0.3 * (framework.elementwise + np.array([10, 20, 30]) * framework.step - np.array([1.2, 1.1, 1.0]))
+
+    monkeypatch.setattr(fit_frameworks, "errors", errors)
+    found = fit_frameworks.fit("megatron", [None] * 3)
+    assert found.step == 0
+    assert found.elementwise == pytest.approx(1.1, abs=1e-3)

@@ -7,6 +7,7 @@ import pytest
 from simulator.cost import Calibration, ComputeCost
 from simulator.cost.kernels import FLASH_KERNELS, kernel_seconds
 from simulator.cost.overheads import framework_kernels
+from simulator.cost.workspace import workspace
 from simulator.engine.run import simulate
 from simulator.errors import InputError
 from simulator.load import Inputs, load
@@ -16,6 +17,7 @@ from simulator.model.layers.vocabulary import VocabularyMax, VocabularySum
 from simulator.plan.framework_traffic import TORCH_LOSS, Accumulation
 from simulator.plan.frameworks import FRAMEWORKS, NONE, Framework
 from simulator.program.instructions import Instruction, Kind
+from simulator.program.schedules import SCHEDULES, Options, Schedule, Times
 
 CHOICES = (
     *("source", "pairs_messages", "asks_sizes", "defers_products_only", "adds_bias", "mixture", "one_hot"),
@@ -298,3 +300,27 @@ def test_without_a_framework_the_host_costs_nothing() -> None:
 def test_gradients_are_summed_up_in_their_dtype(name: str, dtype: str, summed: str, expected: int) -> None:
     plan = inputs(f"plan.dtype={dtype}", f"plan.gradient_dtype={summed}").plan
     assert FRAMEWORKS[name].accumulation.bytes(plan.gradient_itemsize, plan.itemsize) == expected
+
+
+def test_a_fused_loss_holds_less_than_torchs() -> None:
+    """Composer's keeps 16-bit logits and their gradient, torch's fp32 ones besides."""
+    held = [
+        workspace(inputs(f"plan.framework={name}", "plan.dtype=bf16", "model.vocab_size=65536").program, 0)
+        for name in ("fsdp-composer", "fsdp")
+    ]
+    assert held[0] < 0.5 * held[1]
+
+
+def test_schedules_are_laid_out_by_what_is_deferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Times] = []
+
+    def build(ranks: int, microbatches: int, options: Options) -> Schedule:
+        seen.append(options.times)
+        return SCHEDULES["zb_h1"].build(ranks, microbatches, Options())
+
+    monkeypatch.setitem(SCHEDULES, "zb_auto", replace(SCHEDULES["zb_auto"], build=build))
+    for name in ("none", "megatron"):
+        inputs(f"plan.framework={name}", "plan.pp=2", "plan.schedule=zb_auto", devices=2)
+    whole, apart = seen
+    assert apart.weight_grad < whole.weight_grad
+    assert apart.input_grad + apart.weight_grad == pytest.approx(whole.input_grad + whole.weight_grad)
