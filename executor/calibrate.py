@@ -88,8 +88,9 @@ class Calibrator:
         # More ranks than cores: take turns, so that a layer's time is that of a whole core.
         waves = math.ceil(topology.devices_per_node / narrowest) if narrowest else 1
         # Training alternates between computing and communicating, and a core computes slower after it has moved bytes:
-        # so messages of groups, whose members all time the same layers, go between the layers.
-        self._between = [entry for entry in self.sizes if entry[1] != "send"] if waves == 1 else []
+        # so messages of groups whose members all time the same layers go between the layers.
+        together = [stream for stream, axis in STREAMS_OF_GROUPS.items() if axis != "pp"]
+        self._between = [entry for entry in self.sizes if entry[0] in together] if waves == 1 else []
         self._sent.clear()
         for wave in range(waves):
             dist.barrier(group=self.control)

@@ -65,6 +65,8 @@ class Session:
         self._interpreter = Emulated if backend == "emulated" else Runtime
         self.device = device_of(backend)
         self._about = about(self.device, first.topology.device(self.rank).kind, self.world_size)
+        # Later than the watchdog, which says more and saves what there is. Groups do not inherit it from each other.
+        self._lost_after = 2 * timeout + GRACE
         store, _, _ = next(rendezvous("env://", timeout=datetime.timedelta(seconds=timeout + START)))
         self._inputs = inputs
         self._recording = False
@@ -81,10 +83,11 @@ class Session:
             store=PrefixStore("groups", store),
             rank=self.rank,
             world_size=self.world_size,
-            # Later than the watchdog, which says more and saves what there is.
-            timeout=datetime.timedelta(seconds=2 * timeout + GRACE),
+            timeout=datetime.timedelta(seconds=self._lost_after),
         )
-        self.control = dist.new_group(backend="gloo")
+        # Ranks that share cores wait here while the others take their turns.
+        turns = max(its.topology.devices_per_node for its in self._inputs.values())
+        self.control = dist.new_group(backend="gloo", timeout=datetime.timedelta(seconds=self._lost_after * turns))
         self.offset, self._clock_error = clock_offset(self.control)
 
     def run(self, schedule: Schedule) -> None:
@@ -139,7 +142,7 @@ class Session:
         self.watchdog.graceful = schedule.every.checkpoint > 0 and schedule.every.check > 0
         meter = self._meter() if schedule.calibrate and schedule.sweep else None
         for name, inputs in self._inputs.items():
-            runtime = self._interpreter(inputs, self.rank, Transport(inputs.program), self.device)
+            runtime = self._interpreter(inputs, self.rank, Transport(inputs.program, self._lost_after), self.device)
             calibrator = None
             if schedule.calibrate:
                 if not isinstance(runtime, Runtime):

@@ -5,6 +5,7 @@ The Program says what is sent when; a transport only moves tensors and returns h
 
 from __future__ import annotations
 
+import datetime
 from typing import Protocol
 
 import torch.distributed as dist
@@ -40,17 +41,19 @@ class Transport:
     ----------
     program
         Says which ranks meet.
+    timeout
+        Seconds after which a message that nobody meets is an error; None means torch's half an hour.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, timeout: float | None = None) -> None:
         self._gloo = not dist.is_initialized() or dist.get_backend() == "gloo"
         self._borders = 1 if self._gloo else max(1, len(program.stages) - 1)
         self._groups = {
-            stream: _own_group(program, axis)
+            stream: _own_group(program, axis, timeout)
             for stream, axis in STREAMS_OF_GROUPS.items()
             if stream in program.collectives
         }
-        forward, backward = ([_own_group(program, "pp") for _ in range(self._borders)] for _ in range(2))
+        forward, backward = ([_own_group(program, "pp", timeout) for _ in range(self._borders)] for _ in range(2))
         self._pipelines = {
             Stream.SEND_F: forward,
             Stream.RECV_F: forward,
@@ -156,11 +159,12 @@ def _cut(whole: Tensor, sizes: list[int] | None, count: int) -> list[Tensor]:
     return list(whole.split(sizes) if sizes else whole.chunk(count))
 
 
-def _own_group(program: Program, axis: str) -> dist.ProcessGroup | None:
+def _own_group(program: Program, axis: str, timeout: float | None) -> dist.ProcessGroup | None:
     groups = program.groups(axis)
     if len(groups[0]) == 1:
         return None
-    group, _ = dist.new_subgroups_by_enumeration([list(ranks) for ranks in groups])
+    limit = None if timeout is None else datetime.timedelta(seconds=timeout)
+    group, _ = dist.new_subgroups_by_enumeration([list(ranks) for ranks in groups], timeout=limit)
     return group
 
 

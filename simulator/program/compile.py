@@ -16,6 +16,7 @@ from simulator.plan.tensor_parallel import shard_graph
 from simulator.plan.tied_weights import copy_tied_weights
 from simulator.plan.vocabulary_parallel import cut_vocabulary
 from simulator.plan.vocabulary_pipeline import check_pipelined_vocabulary, share_vocabulary
+from simulator.program.liveness import weight_share
 from simulator.program.passes.fetch_params import insert_parameter_fetches
 from simulator.program.passes.gather_params import insert_parameter_gathers
 from simulator.program.passes.optimizer import append_optimizer
@@ -56,6 +57,14 @@ def _stage_times(graph: LayerGraph, plan: Plan, device: Device) -> Times:
     return Times(
         forward=seconds[Phase.FORWARD], input_grad=seconds[Phase.INPUT_GRAD], weight_grad=seconds[Phase.WEIGHT_GRAD]
     )
+
+
+def _weight_share(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...]) -> float:
+    """Return what is left of a micro-batch's activations between I and W, for schedules that keep to a limit."""
+    if not SCHEDULES[plan.schedule].limits_activations:
+        return 1.0
+    stages = build_stages(graph, plan, cuts)
+    return weight_share(Program(graph=graph, plan=plan, stages=stages, lists=(), placement=()))
 
 
 def _splits(graph: LayerGraph, plan: Plan, problems: Problems) -> bool:
@@ -108,6 +117,8 @@ def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Pr
     options = Options(
         num_stages_per_rank=plan.num_stages_per_rank,
         activation_limit=plan.activation_limit,
+        weight_share=_weight_share(local, plan, cuts),
+        barrier=plan.optimizer_barrier,
         times=_stage_times(local, plan, topology.device(0)),
         text=plan.schedule_text,
         path=plan.schedule_file,

@@ -33,6 +33,22 @@ def held_after(program: Program, pipeline_rank: int) -> list[float]:
     return program.keep(("held", pipeline_rank), lambda: _held_after(program, pipeline_rank))
 
 
+def weight_share(program: Program) -> float:
+    """Return how much of a stage's activations is left between I and W, of the stage where that is most; at most 1.
+
+    It is 1 where anything is recomputed: what waits for W is then more than what waited for I.
+    """
+    shares = [0.0]
+    for stage in program.stages:
+        segments = [segment for segment in stage.segments if not segment.exchange]
+        if any(segment.recomputed for segment in segments):
+            return 1.0
+        before = sum({name: size for its in segments for name, size in _activations(program, its).items()}.values())
+        after = sum({name: size for its in segments for name, size in _for_weights(program, its).items()}.values())
+        shares.append(after / before if before else 0.0)
+    return min(1.0, max(shares))
+
+
 def _held_after(program: Program, pipeline_rank: int) -> list[float]:
     computes = program.coded(pipeline_rank).streams() == STREAMS.index(Stream.COMPUTE)
     held: list[float] = np.array(held_after_each(program, pipeline_rank))[computes].tolist()

@@ -68,3 +68,14 @@ def test_validate_predicts_runs_and_compares(
         if event["name"] == "process_name"
     }
     assert names >= {"predicted rank 0", "measured rank 0", "measured rank 1"}
+
+
+def test_ranks_of_a_pipeline_time_different_numbers_of_segments(tmp_path: Path) -> None:
+    """What all of them take part in must not go between layers, of which each has its own."""
+    arguments = ["validate", "--model", "mlp-tiny", "--topology", "local-cpu", "--plan", "pp2", "--timeout", "20"]
+    arguments += ["--rounds", "1", "--steps", "1", "--output", str(tmp_path)]
+    arguments += ["--set", "plan.recompute=full", "--set", "model.hidden_sizes=[16, 16, 16, 16]"]
+    arguments += ["--set", "plan.stages=[hidden0, hidden1]"]
+    start = f"from simulator.cli import main; main({arguments!r})"
+    done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr

@@ -43,7 +43,12 @@ class Options:
     num_stages_per_rank
         Stages that each rank runs (v).
     activation_limit
-        Micro-batches whose activations a rank may hold at once (``zb_auto``); None means 1F1B's, one per rank.
+        Activations that a rank may hold at once, in those of a micro-batch (``zb_auto``); None means 1F1B's, one per
+        rank.
+    weight_share
+        What is left of a micro-batch's activations between its I and its W, 0 to 1 (``zb_auto``).
+    barrier
+        Whether the ranks update together; if not, what counts is each rank's own window (``zb_auto``).
     times
         Times of a stage's actions (``zb_auto``).
     text, path
@@ -52,6 +57,8 @@ class Options:
 
     num_stages_per_rank: int = 1
     activation_limit: float | None = None
+    weight_share: float = 1.0
+    barrier: bool = True
     times: Times = field(default_factory=Times)
     text: str = ""
     path: str = ""

@@ -8,6 +8,9 @@ from heapq import heappop, heappush
 from simulator.program.instructions import Instruction, Kind
 from simulator.program.schedules.base import Schedule, loop_placement
 
+ROUNDING = 1e-9
+"""Of a micro-batch: what sums of shares may be off by."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -17,17 +20,18 @@ class Rules:
     ----------
     ticks
         Time of F, I and W. Whole numbers, so that actions which end together are seen together.
-    limit
-        Micro-batches whose activations a rank may hold.
+    limit, weight_share
+        Activations that a rank may hold, in those of a micro-batch, and what is left of them once its I has run.
     hop
-        How many more micro-batches may lack their I per hop to the last rank; None means as many as the limit allows.
+        How many more micro-batches may lack their I per hop to the last rank.
     patience
         A rank leaves a W for later if something better arrives within this time.
     """
 
     ticks: dict[Kind, int]
-    limit: int
-    hop: float | None
+    limit: float
+    weight_share: float
+    hop: float
     patience: int
 
 
@@ -44,10 +48,8 @@ class _Run:
         self.ready = {kind: [0] * num_ranks for kind in (Kind.I, Kind.F, Kind.W)}
         self.ready[Kind.F][0] = num_microbatches
         self.begun = {kind: [0] * num_ranks for kind in self.ready}
-        self.held = [0] * num_ranks
-        self.may_lack = [
-            rules.limit if rules.hop is None else 1 + int(rules.hop * (self.last - rank)) for rank in range(num_ranks)
-        ]
+        self.held = [0.0] * num_ranks
+        self.may_lack = [1 + int(rules.hop * (self.last - rank)) for rank in range(num_ranks)]
         self.running: list[tuple[Kind, int] | None] = [None] * num_ranks
         self.result: list[list[Instruction]] = [[] for _ in range(num_ranks)]
         self.ends: list[tuple[int, int]] = []
@@ -86,7 +88,7 @@ class _Run:
     def has_room(self, rank: int) -> bool:
         """Whether a rank may hold another micro-batch."""
         lacking = self.begun[Kind.F][rank] - self.begun[Kind.I][rank]
-        return self.held[rank] < self.rules.limit and lacking < self.may_lack[rank]
+        return self.held[rank] + 1 <= self.rules.limit + ROUNDING and lacking < self.may_lack[rank]
 
     def better_comes(self, rank: int, until: int) -> bool:
         """Whether a neighbour brings an I or an F before a moment."""
@@ -112,11 +114,12 @@ class _Run:
                 self.ready[Kind.I][rank] += 1
             case Kind.I:
                 self.ready[Kind.W][rank] += 1
+                self.held[rank] -= 1 - self.rules.weight_share
                 if rank > 0:
                     self.ready[Kind.I][rank - 1] += 1
                     return {rank, rank - 1}
             case Kind.W:
-                self.held[rank] -= 1
+                self.held[rank] -= self.rules.weight_share
         return {rank}
 
 

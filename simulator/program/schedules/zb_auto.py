@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 
 from simulator.program.instructions import Kind
 from simulator.program.schedules.base import Options, Schedule, ScheduleKind, Times
@@ -17,25 +18,40 @@ TICKS = 1 << 20
 SAMPLE = 3
 """Micro-batches per rank on which the candidates compete; the best of them is then made in full."""
 
+HOPS = (1.0, 1.2)
+"""Slopes that are tried of what may lack its I, in those that use the limit up: more helps where W need little."""
+
+PATIENCE = (0.0, 0.5, 1.0)
+"""Parts of W that a rank would wait for something better."""
+
 
 def zb_auto(num_ranks: int, num_microbatches: int, options: Options) -> Schedule:
     """Return the shortest of a few greedy orders and of those of ZB-H1 and ZB-H2 that keep to the limit.
 
-    As in the paper, a grid of rules is tried and the best is kept; it is not an optimum. The barrier after the step
-    counts first, then the idle time between a rank's first and last action. Sends take no time here.
+    As in the paper, a grid of rules is tried and the best is kept; it is not an optimum. With a barrier after the step
+    its end counts first, without one the idle time between a rank's first and last action. Sends take no time here.
     """
-    limit = num_ranks if options.activation_limit is None else int(options.activation_limit)
+    limit = num_ranks if options.activation_limit is None else options.activation_limit
     ticks = _ticks(options.times)
     sample = min(num_microbatches, SAMPLE * num_ranks)
-    candidates = _candidates(num_ranks, limit, ticks)
-    return min(candidates, key=lambda build: cost(build(sample), ticks))(num_microbatches)
+
+    def rank(build: Callable[[int], Schedule]) -> tuple[int, int]:
+        end, idle = cost(build(sample), ticks)
+        return (end, idle) if options.barrier else (idle, end)
+
+    return min(_candidates(num_ranks, limit, options.weight_share, ticks), key=rank)(num_microbatches)
 
 
-def _candidates(num_ranks: int, limit: int, ticks: dict[Kind, int]) -> list[Callable[[int], Schedule]]:
+def _candidates(
+    num_ranks: int, limit: float, weight_share: float, ticks: dict[Kind, int]
+) -> list[Callable[[int], Schedule]]:
     """Return functions from a number of micro-batches to a schedule that keeps to the limit."""
     hop = (limit - 1) / max(1, num_ranks - 1)
-    grid = [(slope, patience) for slope in (None, hop) for patience in (0, ticks[Kind.W] // 2)]
-    rules = [Rules(ticks=ticks, limit=limit, hop=slope, patience=patience) for slope, patience in grid]
+    grid = product(HOPS, PATIENCE)
+    rules = [
+        Rules(ticks=ticks, limit=limit, weight_share=weight_share, hop=slope * hop, patience=int(part * ticks[Kind.W]))
+        for slope, part in grid
+    ]
     listed = [(zb_h1, num_ranks), (zb_h2, 2 * num_ranks - 1)]
     return [
         *(partial(build, num_ranks, options=Options()) for build, held in listed if held <= limit),
