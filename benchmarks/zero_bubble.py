@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def predict_row(row: dict[str, str]) -> Figures:
-    """Simulate one run; the bubble without what blocking sends cost, for theirs was computed from passes alone."""
+    """Simulate one run; the bubble without what blocking sends cost, for theirs was computed from passes and sends."""
     changes = settings(row)
     blocking = ["plan.p2p_overlap=false"] * (row["schedule"] in BLOCKING)
     inputs, free = load(*PRESETS, [*changes, *blocking]), load(*PRESETS, changes)
@@ -153,11 +153,11 @@ HEADER = [
     "`optimizer_barrier: false`; 1F1B-I is `interleaved_1f1b` with one layer a stage. Topology `dgx-a100` (theirs"
     " had RoCE of a rate not stated), `framework: megatron-2023`, fp16, dropout and attention as Megatron-LM's "
     f"defaults of 2023, {VOCABULARY:,} words (not stated; the models' names fit 24,000 to 33,000). Their bubble "
-    "rates were computed from profiled passes, not measured. 1F1B and 1F1B-I, which are Megatron's own, complete "
-    "their messages before they launch anything (`p2p_overlap: false`), as the authors' script of 2024 says "
+    "rates were computed from profiled passes and messages, not measured. 1F1B and 1F1B-I, which are Megatron's own, "
+    "complete their messages before they launch anything (`p2p_overlap: false`), as the authors' script of 2024 says "
     "(`--no-overlap-p2p-communication`; that of 2023 does not say). The authors' own runtime posts messages and "
     "goes on, but each forward asks the device for the sizes of its batch, and a weight gradient that runs apart "
-    "is that of products alone. Bubble rates leave messages out, as theirs do.",
+    "is that of products alone. Bubble rates leave out what blocking costs, as theirs do.",
 ]
 
 

@@ -75,7 +75,8 @@ class Plan:
     num_stages_per_rank
         Pipeline stages that each rank runs (virtual stages).
     activation_limit
-        Micro-batches whose activations a rank may hold at once, for schedules that can be told (``zb_auto``).
+        Activations that a rank may hold at once, in those of a micro-batch where they are largest, for schedules that
+        can be told (``zb_auto``). What waits for its weight gradient alone counts by what is left of it.
     ep
         Expert-parallel ranks: neighbours in the ``expert_plane``, which hold other experts each.
     expert_tp

@@ -64,7 +64,7 @@ class PlanSchema(StrictModel):
         PositiveInt | None, Field(description="virtual stages; what the schedule usually takes if absent")
     ] = None
     activation_limit: Annotated[
-        PositiveNumber | None, Field(ge=1, description="micro-batches a rank may hold at once, for zb_auto")
+        PositiveNumber | None, Field(ge=1, description="activations a rank may hold, in micro-batches; for zb_auto")
     ] = None
     schedule_file: Annotated[
         str | None, Field(description="rows of actions for the schedule custom, relative to the plan file")
