@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from simulator.cost.convolutions import convolution_kernels
 from simulator.model.graph import LayerGraph, Node
-from simulator.model.layers import Conv2d, CrossEntropy, Embedding, Glu, Linear, Norm, Qkv
-from simulator.model.layers.base import Kernel, Layer, Phase, count, matmul, memory
+from simulator.model.layers import Attention, Conv2d, CrossEntropy, Embedding, Glu, Linear, Norm, Qkv
+from simulator.model.layers.base import FLOAT_BYTES, Kernel, Layer, Phase, Shape, count, matmul, memory
 from simulator.model.layers.vocabulary import VocabularySum
 from simulator.plan.frameworks import Framework
 
@@ -51,8 +51,11 @@ def framework_kernels(
     if isinstance(node.layer, VocabularySum) and phase is Phase.FORWARD:
         # Where ranks share the logits, finding the largest has read them once already.
         least -= wider * batch * count(inputs[0])
+    softmax, in_its_place = _softmax_apart(node.layer, phase, inputs, batch, framework, itemsize)
     for kernel in node.layer.kernels(phase, inputs, batch):
-        if kernel.kind == "memory":
+        if kernel == softmax:
+            yield from in_its_place
+        elif kernel.kind == "memory":
             yield replace(kernel, elements=max(kernel.elements * wider, least))
         else:
             yield kernel
@@ -64,6 +67,19 @@ def framework_kernels(
         yield memory(3 * (parts - 1) * batch * count(inputs[0]))
     if framework.adds_bias and isinstance(node.layer, Qkv) and node.layer.bias and phase is Phase.FORWARD:
         yield memory(2 * batch * count(inputs[0][:-1]) * node.layer.width)
+
+
+def _softmax_apart(
+    layer: Layer, phase: Phase, inputs: tuple[Shape, ...], batch: int, framework: Framework, itemsize: int
+) -> tuple[Kernel | None, tuple[Kernel, ...]]:
+    """Return the kernel of softmax and those that run in its place, where the framework's own takes no such number."""
+    if not isinstance(layer, Attention) or layer.flash or batch * layer.num_heads % framework.softmax_groups == 0:
+        return None, ()
+    scores = float(batch * layer.num_heads * inputs[0][0] * inputs[-1][0])
+    wide, cast = 2 * FLOAT_BYTES / itemsize, (FLOAT_BYTES + itemsize) / itemsize
+    # To fp32, scale, mask, softmax and back; backward the same with gradients, of which softmax reads what it made too.
+    passes = (cast, wide, wide, wide * (1.0 if phase is Phase.FORWARD else 1.5), cast)
+    return layer.softmax(phase, scores), tuple(memory(scores * each) for each in passes)
 
 
 def _unfused(layer: Layer, phase: Phase, elements: float, framework: Framework) -> float:

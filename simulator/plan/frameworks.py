@@ -73,6 +73,9 @@ class Framework:
         small sums over what the input gradient has at hand, and stay beside it.
     adds_bias
         Whether a kernel of its own adds the bias of queries, keys and values.
+    softmax_groups
+        Number whose multiple the heads of a micro-batch on a rank must be for one kernel to scale, mask and normalise
+        scores; otherwise each of these is a kernel in fp32. 1: whatever their number.
     splits_projections
         Whether queries, keys and values, and gate and up, are products of their own, whose inputs' gradients are added.
     one_hot
@@ -102,6 +105,7 @@ class Framework:
     listing: float = 0.0
     defers_products_only: bool = False
     adds_bias: bool = False
+    softmax_groups: int = 1
     splits_projections: bool = False
     one_hot: bool = False
     channels_first: tuple[str, ...] = ()
@@ -124,23 +128,26 @@ differences within one count, a slot fitted to them is 0.0 +- 0.7 ms.
 FRAMEWORKS = {
     NONE: Framework(source="the work of the model alone"),
     "megatron-deepspeed": Framework(
-        host_launch=parse_seconds("49 us"),
+        host_launch=parse_seconds("50 us"),
         slot=MEGATRON_SLOT,
         asks_sizes=True,
         adds_bias=True,
-        step=parse_seconds("7.4 ms"),
+        softmax_groups=4,
+        step=parse_seconds("2.1 ms"),
         loss=MEGATRON_LOSS,
         accumulation=Accumulation(2, 1),
         update=MEGATRON_UPDATE,
         source="loss and update counted; what a product wrote is read, the sum read and written; "
-        "broadcast_data as megatron-2023, biases as megatron. The rest fitted on 60 "
-        "calibration rows of vTrain (VIA-Research, 2 to 8 A100), vocabulary parallel: median |error| 6.8%, mean 8.1%",
+        "broadcast_data as megatron-2023, biases and softmax as megatron. The rest "
+        "fitted on the 379 calibration rows of vTrain (VIA-Research, 2 to 8 A100), vocabulary parallel: median |error| "
+        "6.7%, mean 7.5%; a free slot would be 1.2 ms",
     ),
     "megatron": Framework(
         slot=MEGATRON_SLOT,
         pairs_messages=True,
         defers_products_only=True,
         adds_bias=True,
+        softmax_groups=4,
         step=parse_seconds("32 ms"),
         elementwise=3.49,
         loss=MEGATRON_LOSS,
@@ -148,7 +155,8 @@ FRAMEWORKS = {
         update=MEGATRON_UPDATE,
         source="loss and update counted; the weight gradient's product reads and writes main_grad in place of the "
         "gradient (fused_weight_gradient_mlp_cuda); `output + bias` is a kernel of its own where skip_bias_add is not "
-        "set, which is the projection to queries, keys and values. Messages: "
+        "set, which is the projection to queries, keys and values; model/fused_softmax.py has custom kernels for a "
+        "multiple of 4 heads alone (attn_batch_size % 4), else the scores go to fp32 and back. Messages: "
         "core/pipeline_parallel/p2p_communication.py ends each exchange with torch.cuda.synchronize, "
         "and schedules.py joins those of an interleaved pair in "
         "send_forward_backward_recv_forward_backward. Split backward: of its fork for zero-bubble schedules, "

@@ -112,11 +112,15 @@ class Attention(Layer):
         square = groups * queries * keys
         scores = matmul(queries, keys, self.head_dim, groups)
         context = matmul(queries, self.head_dim, keys, groups)
-        dropped = drop(square, phase) if self.dropout else ()
+        dropped, softmax = drop(square, phase) if self.dropout else (), self.softmax(phase, square)
         if phase is Phase.FORWARD:
-            return (scores, memory(2 * square, 5 * square), *dropped, context)
+            return (scores, softmax, *dropped, context)
         # d(context) needs two products (towards the probabilities and the values), d(scores) two more.
-        return (scores, context, *dropped, memory(3 * square, 4 * square), context, context)
+        return (scores, context, *dropped, softmax, context, context)
+
+    def softmax(self, phase: Phase, scores: float) -> Kernel:
+        """Return the pass that makes weights of so many scores, or gradients of scores of those of weights."""
+        return memory(2 * scores, 5 * scores) if phase is Phase.FORWARD else memory(3 * scores, 4 * scores)
 
     def extra_saved_bytes(self, inputs: tuple[Shape, ...], batch: int, itemsize: int) -> float:
         """Return bytes of flash attention's sums, or of q, k, v, the softmax output, what is left of it, and masks."""
