@@ -7,8 +7,21 @@ from dataclasses import replace
 
 from simulator.cost.convolutions import convolution_kernels
 from simulator.model.graph import LayerGraph, Node
-from simulator.model.layers import Attention, Conv2d, CrossEntropy, Embedding, Glu, Linear, Norm, Qkv
+from simulator.model.layers import (
+    Add,
+    Attention,
+    Bias,
+    Conv2d,
+    CrossEntropy,
+    Dropout,
+    Embedding,
+    Glu,
+    Linear,
+    Norm,
+    Qkv,
+)
 from simulator.model.layers.base import FLOAT_BYTES, Kernel, Layer, Phase, Shape, count, matmul, memory
+from simulator.model.layers.dropout import MASK_ELEMENTS
 from simulator.model.layers.vocabulary import VocabularySum
 from simulator.plan.frameworks import Framework
 
@@ -34,7 +47,7 @@ def framework_kernels(
     dtype, itemsize
         The plan's dtype, and the bytes of an element.
     framework
-        What is added; nothing by `none`, and never less than nothing.
+        What is added, nothing by `none`; one that fuses what stands between two blocks moves less.
     gradient_itemsize
         Bytes of an element of a gradient that is summed up over micro-batches; those of the dtype if absent.
     """
@@ -45,18 +58,21 @@ def framework_kernels(
     if framework.one_hot and isinstance(node.layer, Embedding) and phase is not Phase.INPUT_GRAD:
         yield from _one_hot_kernels(node.layer, phase, batch * count(inputs[0]))
         return
+    if framework.fuses_residual and phase is Phase.FORWARD and _joins_stream(graph, node):
+        return
     # Layers of images are counted as libraries run them, a kernel each; those of transformers as if they were fused.
     wider = framework.elementwise if graph.tokens_per_sample else 1.0
     least = _unfused(node.layer, phase, batch * count(inputs[0]), framework) / itemsize
     if isinstance(node.layer, VocabularySum) and phase is Phase.FORWARD:
         # Where ranks share the logits, finding the largest has read them once already.
         least -= wider * batch * count(inputs[0])
+    masks = _masks(graph, node) * batch * count(inputs[0]) if framework.fuses_residual and phase is Phase.FORWARD else 0
     softmax, in_its_place = _softmax_apart(node.layer, phase, inputs, batch, framework, itemsize)
     for kernel in node.layer.kernels(phase, inputs, batch):
         if kernel == softmax:
             yield from in_its_place
         elif kernel.kind == "memory":
-            yield replace(kernel, elements=max(kernel.elements * wider, least))
+            yield replace(kernel, elements=max((kernel.elements + masks) * wider, least))
         else:
             yield kernel
     moved = framework.accumulation.bytes(gradient_itemsize or itemsize, itemsize)
@@ -67,6 +83,21 @@ def framework_kernels(
         yield memory(3 * (parts - 1) * batch * count(inputs[0]))
     if framework.adds_bias and isinstance(node.layer, Qkv) and node.layer.bias and phase is Phase.FORWARD:
         yield memory(2 * batch * count(inputs[0][:-1]) * node.layer.width)
+
+
+def _joins_stream(graph: LayerGraph, node: Node) -> bool:
+    """Return whether a node is a bias or a dropout behind which nothing comes but an addition."""
+    readers = graph.consumers[node.name]
+    if not isinstance(node.layer, Bias | Dropout) or len(readers) != 1:
+        return False
+    return isinstance(readers[0].layer, Add) or _joins_stream(graph, readers[0])
+
+
+def _masks(graph: LayerGraph, node: Node) -> float:
+    """Return the elements of masks, for one of the sum, that an addition writes for the dropouts it does on the way."""
+    makers = [graph.by_name[name] for name in node.inputs if name in graph.by_name]
+    dropouts = sum(isinstance(maker.layer, Dropout) and _joins_stream(graph, maker) for maker in makers)
+    return MASK_ELEMENTS * dropouts if isinstance(node.layer, Add) else 0.0
 
 
 def _softmax_apart(

@@ -22,7 +22,7 @@ from simulator.program.schedules import SCHEDULES, Options, Schedule, Times
 CHOICES = (
     *("source", "pairs_messages", "asks_sizes", "defers_products_only", "adds_bias", "mixture", "one_hot"),
     *("channels_first", "winograd", "listing", "expert", "norm", "rope", "glu"),
-    *("splits_projections", "softmax_groups"),
+    *("splits_projections", "softmax_groups", "fuses_residual"),
 )
 CONSTANTS = [field.name for field in fields(Framework) if field.name not in CHOICES]
 BLOCKING = "plan.p2p_overlap=false"
@@ -343,3 +343,33 @@ def test_softmax_of_a_number_of_heads_that_its_kernel_does_not_take(phase: Phase
             assert [each.elements / (heads * length**2) for each in kernels if each.kind == "memory"] == moved
     many = framework_kernels(run.program.graph, node, phase, 4, "bf16", 2, FRAMEWORKS["megatron"])
     assert sum(each.kind == "memory" for each in many) == 1
+
+
+@pytest.mark.parametrize(("dropout", "moved"), [(0.0, 3.0), (0.1, 3.5)])
+def test_one_kernel_adds_the_bias_drops_and_adds_to_the_stream(dropout: float, moved: float) -> None:
+    """Megatron-LM, fusions/fused_bias_dropout.py: what was made and the stream are read, the sum and a mask written.
+
+    What is dropped of the embedding is added to nothing; backward autograd goes the same way as if nothing was fused.
+    """
+    changes = [f"model.dropout={dropout}", "plan.tp=2", "plan.attention=math"]
+    graph = inputs(*changes, devices=2).program.graph
+    framework = replace(FRAMEWORKS["megatron"], elementwise=1.0)
+    tokens = count(graph.input_shapes(graph.by_name["block0.add1"])[0])
+
+    def elements(names: list[str], phase: Phase, framework: Framework) -> float:
+        kernels = [
+            kernel
+            for name in names
+            if name in graph.by_name
+            for kernel in framework_kernels(graph, graph.by_name[name], phase, 1, "bf16", 2, framework)
+        ]
+        return sum(each.elements for each in kernels) / tokens
+
+    behind = {1: "out", 2: "fc2"}
+    for number, projection in behind.items():
+        names = [f"block0.{projection}+bias", f"block0.dropout{number}", f"block0.add{number}"]
+        assert names[0] in graph.by_name and names[2] in graph.by_name
+        assert elements(names, Phase.FORWARD, framework) == moved
+        assert elements(names, Phase.INPUT_GRAD, framework) == elements(names, Phase.INPUT_GRAD, FRAMEWORKS[NONE])
+    if dropout:
+        assert elements(["embedding.dropout"], Phase.FORWARD, framework) == 2.5
