@@ -42,7 +42,7 @@ class Transport:
     program
         Says which ranks meet.
     timeout
-        Seconds after which a message that nobody meets is an error; None means torch's half an hour.
+        Seconds after which a message that nobody meets is an error; None means torch's default, half an hour for gloo.
     """
 
     def __init__(self, program: Program, timeout: float | None = None) -> None:

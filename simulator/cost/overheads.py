@@ -25,6 +25,9 @@ from simulator.model.layers.dropout import MASK_ELEMENTS
 from simulator.model.layers.vocabulary import VocabularySum
 from simulator.plan.frameworks import Framework
 
+LONGEST_SOFTMAX = 4096
+"""Keys of a row that Megatron's softmax takes (model/fused_softmax.py, is_kernel_available)."""
+
 
 def framework_kernels(
     graph: LayerGraph,
@@ -103,10 +106,16 @@ def _masks(graph: LayerGraph, node: Node) -> float:
 def _softmax_apart(
     layer: Layer, phase: Phase, inputs: tuple[Shape, ...], batch: int, framework: Framework, itemsize: int
 ) -> tuple[Kernel | None, tuple[Kernel, ...]]:
-    """Return the kernel of softmax and those that run in its place, where the framework's own takes no such number."""
-    if not isinstance(layer, Attention) or layer.flash or batch * layer.num_heads % framework.softmax_groups == 0:
+    """Return the kernel of softmax, and what runs in its place where the framework's own does not take the scores.
+
+    That is counted to the byte, and not widened like passes that are counted as if they were fused.
+    """
+    if not (framework.own_softmax and isinstance(layer, Attention)) or layer.flash or itemsize == FLOAT_BYTES:
         return None, ()
-    scores = float(batch * layer.num_heads * inputs[0][0] * inputs[-1][0])
+    queries, keys, heads = inputs[0][0], inputs[-1][0], batch * layer.num_heads
+    if heads % 4 == 0 and queries % 4 == 0 and 16 < keys <= LONGEST_SOFTMAX:
+        return None, ()
+    scores = float(heads * queries * keys)
     wide, cast = 2 * FLOAT_BYTES / itemsize, (FLOAT_BYTES + itemsize) / itemsize
     # To fp32, scale, mask, softmax and back; backward the same with gradients, of which softmax reads what it made too.
     passes = (cast, wide, wide, wide * (1.0 if phase is Phase.FORWARD else 1.5), cast)

@@ -75,9 +75,10 @@ class Framework:
         Whether a kernel of its own adds the bias of queries, keys and values.
     fuses_residual
         Whether one kernel adds the bias of a projection, drops of it, and adds it to the stream.
-    softmax_groups
-        Number whose multiple the heads of a micro-batch on a rank must be for one kernel to scale, mask and normalise
-        scores; otherwise each of these is a kernel in fp32. 1: whatever their number.
+    own_softmax
+        Whether scores of 16 bits are scaled, masked and normalised by a kernel of its own, which takes a multiple of 4
+        heads of a micro-batch on a rank, a multiple of 4 queries, and 17 to 4,096 keys; others go to fp32 and back, a
+        kernel for each step.
     splits_projections
         Whether queries, keys and values, and gate and up, are products of their own, whose inputs' gradients are added.
     one_hot
@@ -108,7 +109,7 @@ class Framework:
     defers_products_only: bool = False
     adds_bias: bool = False
     fuses_residual: bool = False
-    softmax_groups: int = 1
+    own_softmax: bool = False
     splits_projections: bool = False
     one_hot: bool = False
     channels_first: tuple[str, ...] = ()
@@ -136,13 +137,13 @@ FRAMEWORKS = {
         asks_sizes=True,
         adds_bias=True,
         fuses_residual=True,
-        softmax_groups=4,
+        own_softmax=True,
         step=parse_seconds("3.8 ms"),
         loss=MEGATRON_LOSS,
         accumulation=Accumulation(2, 1),
         update=MEGATRON_UPDATE,
         source="loss and update counted; what a product wrote is read, the sum read and written; "
-        "broadcast_data as megatron-2023, biases, residuals and softmax as megatron. The rest "
+        "broadcast_data as megatron-2023, biases, residuals as megatron, softmax as megatron-2023. The rest "
         "fitted on the 379 calibration rows of vTrain (VIA-Research, 2 to 8 A100), vocabulary parallel: median |error| "
         "6.6%, mean 7.5%; a free slot would be 1.2 to 1.5 ms",
     ),
@@ -152,7 +153,6 @@ FRAMEWORKS = {
         defers_products_only=True,
         adds_bias=True,
         fuses_residual=True,
-        softmax_groups=4,
         step=parse_seconds("32 ms"),
         elementwise=3.49,
         loss=MEGATRON_LOSS,
@@ -161,9 +161,7 @@ FRAMEWORKS = {
         source="loss and update counted; the weight gradient's product reads and writes main_grad in place of the "
         "gradient (fused_weight_gradient_mlp_cuda); `output + bias` is a kernel of its own where skip_bias_add is not "
         "set, which is the projection to queries, keys and values, for the others bias_dropout_add_fused_train of "
-        "fusions/fused_bias_dropout.py does all (bias_dropout_fusion is on by default); model/fused_softmax.py has "
-        "custom kernels for a multiple of 4 heads alone (attn_batch_size % 4), else scores go to fp32 and back. "
-        "Messages: "
+        "fusions/fused_bias_dropout.py does all (bias_dropout_fusion is on by default). Messages: "
         "core/pipeline_parallel/p2p_communication.py ends each exchange with torch.cuda.synchronize, "
         "and schedules.py joins those of an interleaved pair in "
         "send_forward_backward_recv_forward_backward. Split backward: of its fork for zero-bubble schedules, "
@@ -262,11 +260,14 @@ FRAMEWORKS["fsdp"] = replace(
 FRAMEWORKS["megatron-2023"] = replace(
     FRAMEWORKS["megatron"],
     asks_sizes=True,
+    own_softmax=True,
     step=0.0,
     elementwise=1.21,
     source="as megatron, until the end of 2023: every stage calls get_batch before each forward, and broadcast_data in "
     "core/tensor_parallel/data.py fetches the sizes of the batch from the device (sizes_cuda.cpu()), which waits for "
     "all that was launched before. get_batch_on_this_tp_rank of megatron/training/utils.py has no such question. "
+    "Softmax: is_kernel_available and forward_torch_softmax of model/fused_softmax.py, scores scaled by layer and "
+    "normalised in fp32 (apply_query_key_layer_scaling, then on by default). "
     "The rest fitted on 20 calibration rows of 2020 to 2023 of up to 1,100 GPUs (READMEs, Narayanan et al. 2021): "
     "median |error| 2.7%, mean 5.1%",
 )

@@ -32,10 +32,11 @@ from simulator.program.segments import build_stages
 from simulator.program.vocabulary_passes import with_vocabulary
 from simulator.topology import Device, Topology
 
+PASSES_OF_ACTIVATIONS = (insert_sends_and_receives, split_into_segments, insert_recomputation)
+"""Those after which a program says what of a micro-batch is alive when."""
+
 PASSES = (
-    insert_sends_and_receives,
-    split_into_segments,
-    insert_recomputation,
+    *PASSES_OF_ACTIVATIONS,
     insert_unshards,
     insert_gradient_reduction,
     insert_partial_reduction,
@@ -63,8 +64,12 @@ def _weight_share(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...]) -> float
     """Return what is left of a micro-batch's activations between I and W, for schedules that keep to a limit."""
     if not SCHEDULES[plan.schedule].limits_activations:
         return 1.0
+    schedule = SCHEDULES["zb_h1"].build(plan.pp, 1, Options())
     stages = build_stages(graph, plan, cuts)
-    return weight_share(Program(graph=graph, plan=plan, stages=stages, lists=(), placement=()))
+    program = Program(graph=graph, plan=plan, stages=stages, lists=schedule.orders, placement=schedule.placement)
+    for lower in PASSES_OF_ACTIVATIONS:
+        program = lower(program)
+    return weight_share(program)
 
 
 def _splits(graph: LayerGraph, plan: Plan, problems: Problems) -> bool:

@@ -34,19 +34,19 @@ def held_after(program: Program, pipeline_rank: int) -> list[float]:
 
 
 def weight_share(program: Program) -> float:
-    """Return how much of a stage's activations is left between I and W, of the stage where that is most; at most 1.
+    """Return how much of the most that a micro-batch holds waits for its weight gradients, where that is most.
 
-    It is 1 where anything is recomputed: what waits for W is then more than what waited for I.
+    Parameters
+    ----------
+    program
+        Of one micro-batch whose backward is split.
     """
-    shares = [0.0]
-    for stage in program.stages:
-        segments = [segment for segment in stage.segments if not segment.exchange]
-        if any(segment.recomputed for segment in segments):
-            return 1.0
-        before = sum({name: size for its in segments for name, size in _activations(program, its).items()}.values())
-        after = sum({name: size for its in segments for name, size in _for_weights(program, its).items()}.values())
-        shares.append(after / before if before else 0.0)
-    return min(1.0, max(shares))
+    shares = []
+    for rank, instructions in enumerate(program.lists):
+        held = held_after_each(program, rank)
+        split = next(index for index, each in enumerate(instructions) if each.kind is Kind.W)
+        shares.append(held[split - 1] / max(*held, 1.0))
+    return max(shares)
 
 
 def _held_after(program: Program, pipeline_rank: int) -> list[float]:

@@ -22,7 +22,7 @@ from simulator.program.schedules import SCHEDULES, Options, Schedule, Times
 CHOICES = (
     *("source", "pairs_messages", "asks_sizes", "defers_products_only", "adds_bias", "mixture", "one_hot"),
     *("channels_first", "winograd", "listing", "expert", "norm", "rope", "glu"),
-    *("splits_projections", "softmax_groups", "fuses_residual"),
+    *("splits_projections", "own_softmax", "fuses_residual"),
 )
 CONSTANTS = [field.name for field in fields(Framework) if field.name not in CHOICES]
 BLOCKING = "plan.p2p_overlap=false"
@@ -326,23 +326,26 @@ def test_schedules_are_laid_out_by_what_is_deferred(monkeypatch: pytest.MonkeyPa
     assert apart.input_grad + apart.weight_grad == pytest.approx(whole.input_grad + whole.weight_grad)
 
 
-@pytest.mark.parametrize(("phase", "fused", "apart"), [(Phase.FORWARD, 2, 18), (Phase.INPUT_GRAD, 3, 20)])
-def test_softmax_of_a_number_of_heads_that_its_kernel_does_not_take(phase: Phase, fused: int, apart: int) -> None:
-    """Megatron-LM, model/fused_softmax.py: 4 heads on a rank are one kernel; 3 go to fp32, and there by steps.
+@pytest.mark.parametrize("name", ["megatron-2023", "megatron-deepspeed"])
+@pytest.mark.parametrize(("phase", "fused", "softmax"), [(Phase.FORWARD, 2, 4), (Phase.INPUT_GRAD, 3, 6)])
+def test_scores_that_megatron_s_softmax_does_not_take(name: str, phase: Phase, fused: float, softmax: float) -> None:
+    """Its model/fused_softmax.py: 4 heads on a rank are one kernel; 3 go to fp32 and back, and so do 130 keys.
 
-    Elements of 16 bits a score. Forward: cast 3, scale 4, mask 4, softmax 4, cast 3; backward softmax reads two, 6.
+    Elements of 16 bits a score: cast 3, scale 4, mask 4, softmax 4 (backward it reads two, 6), cast 3.
     """
-    names = ("megatron", "megatron-2023", "megatron-deepspeed")
-    for heads, moved in ((4, [fused]), (3, [3, 4, 4, apart - 14, 3])):
-        run = inputs(f"model.num_attention_heads={heads}", "model.hidden_size=48", "plan.attention=math")
-        node = run.program.graph.by_name["block0.attention"]
-        length = run.graph.input_shape[0]
-        for name in names:
-            framework = replace(FRAMEWORKS[name], elementwise=1.0)
-            kernels = framework_kernels(run.program.graph, node, phase, 1, "bf16", 2, framework)
-            assert [each.elements / (heads * length**2) for each in kernels if each.kind == "memory"] == moved
-    many = framework_kernels(run.program.graph, node, phase, 4, "bf16", 2, FRAMEWORKS["megatron"])
-    assert sum(each.kind == "memory" for each in many) == 1
+    framework = replace(FRAMEWORKS[name], elementwise=1.0)
+
+    def moved(heads: int, length: int, batch: int, itemsize: int = 2) -> list[float]:
+        sizes = [f"model.num_attention_heads={heads}", "model.hidden_size=48", f"model.sequence_length={length}"]
+        graph = inputs(*sizes, "plan.attention=math").program.graph
+        node = graph.by_name["block0.attention"]
+        kernels = framework_kernels(graph, node, phase, batch, "bf16", itemsize, framework)
+        return [each.elements / (batch * heads * length**2) for each in kernels if each.kind == "memory"]
+
+    apart = [3, 4, 4, softmax, 3]
+    assert moved(4, 128, 1) == moved(3, 128, 4) == [fused]
+    assert moved(3, 128, 1) == moved(3, 128, 2) == moved(4, 130, 1) == apart
+    assert moved(3, 128, 1, itemsize=4) == [fused]
 
 
 @pytest.mark.parametrize(("dropout", "moved"), [(0.0, 3.0), (0.1, 3.5)])

@@ -96,12 +96,24 @@ def test_the_barrier_decides_what_counts() -> None:
     assert apart.bubble > together.bubble
 
 
-@pytest.mark.parametrize("attention", ["math", "flash"])
-def test_a_plan_keeps_to_its_limit_in_bytes(attention: str) -> None:
+SEQUENCE = ["topology.node.count=32", "plan.tp=8", "plan.sequence_parallel=true", "plan.dp=1", "model.vocab_size=8192"]
+
+
+@pytest.mark.parametrize(
+    "changes_made",
+    [
+        ["plan.attention=math"],
+        ["plan.attention=flash"],
+        ["plan.attention=math", "plan.recompute=full"],
+        ["plan.attention=math", "model.dropout=0.1", *SEQUENCE],
+    ],
+    ids=["math", "flash", "recompute", "sequence-parallel"],
+)
+def test_a_plan_keeps_to_its_limit_in_bytes(changes_made: list[str]) -> None:
     """What a rank holds, as the memory curve has it, is that of so many micro-batches where each is largest."""
-    settings = ["topology.node.count=4", "model.num_hidden_layers=8", "plan.pp=4", f"plan.attention={attention}"]
+    settings = ["topology.node.count=4", "model.num_hidden_layers=8", "plan.pp=4"]
     settings += ["plan.schedule=zb_auto", "plan.num_microbatches=16", "plan.activation_limit=6"]
-    program = load("gpt-tiny", "pcie-box", "single", settings).program
+    program = load("gpt-tiny", "pcie-box", "single", [*settings, *changes_made]).program
     for rank in range(4):
         first = [
             index for index, its in enumerate(program.lists[rank]) if its.microbatch == 0 and its.kind is not Kind.OPTIM
