@@ -117,8 +117,8 @@ def header(about: dict[str, str], repeats: int, rounds: int) -> list[str]:
         "",
         f"{datetime.date.today():%d %B %Y}; {about['device']}, {about['machine']}; torch {about['torch']} with gloo, "
         f"Python {platform.python_version()}. {repeats} launches of {rounds} rounds; a round of a plan is "
-        "twice two steps, each from the end of the step before, with calibration samples before, between and after. The "
-        f"machine's load over the last quarter of an hour was {os.getloadavg()[2]:.1f}, these ranks included.",
+        "twice two steps, each from the end of the step before, with calibration samples before, between and after. "
+        f"The machine's load over the last quarter of an hour was {os.getloadavg()[2]:.1f}, these ranks included.",
         "",
         "Error = (predicted - measured) / measured of the step time: the median over the rounds of a launch, each "
         "round predicted from its own calibration. Calibration sees layers, updates and messages; never the plan's "
