@@ -121,9 +121,11 @@ class Session:
                 self._partial(job).unlink(missing_ok=True)
                 if not schedule.every.checkpoint:
                     self.checkpoints[job.name].forget()
+            self.watchdog.stop()
+            # Without an agent rank 0 keeps the store: it stays until nobody's watchdog asks it any more.
+            dist.barrier(group=self.control)
         except Exception as error:
             self.watchdog.fail(f"{type(error).__name__}: {_first_line(error)}")
-        self.watchdog.stop()
         dist.destroy_process_group()
 
     def _check_world(self, inputs: dict[str, Inputs]) -> None:

@@ -92,11 +92,27 @@ if os.environ.get("RANK") == "{rank}":
 """
 
 
+SLOW_UNLINK = """
+import os, pathlib, time
+if os.environ.get("RANK") == "1":
+    plain = pathlib.Path.unlink
+    def unlink(path, missing_ok=False):
+        time.sleep(2)
+        plain(path, missing_ok)
+    pathlib.Path.unlink = unlink
+"""
+
+
+def customized(folder: Path, code: str) -> str:
+    """Return a folder for the Python path whose code runs before anything else."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(code)
+    return str(folder)
+
+
 def break_a_layer(folder: Path, rank: int, call: int) -> str:
     """Return a folder for the Python path in which one rank's linear layers fail at some call."""
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(LAYER.format(rank=rank, call=call))
-    return str(folder)
+    return customized(folder, LAYER.format(rank=rank, call=call))
 
 
 def test_an_exception_in_a_layer_is_told_with_its_place(tmp_path: Path) -> None:
@@ -135,6 +151,22 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("rank 0: ")]
     assert "starting" in line and f"port: {port}" in line and "choose another MASTER_PORT" in line
+
+
+def test_rank_0_keeps_its_store_until_all_are_done(tmp_path: Path) -> None:
+    """Without torchrun, whose agent has the store, rank 0 takes it along when it ends."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "executor", "--model", "gpt-tiny", "--topology", "local-cpu", "--plan", "dp2"]
+    command += ["--steps", "1", "--warmup", "0", "--timeout", "30", "--out", str(tmp_path / "out")]
+    path = os.pathsep.join([customized(tmp_path / "path", SLOW_UNLINK), str(ROOT)])
+    common = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONPATH": path}
+    both = [
+        subprocess.Popen(command, env=common | {"RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    told = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
 
 
 def test_a_wrong_plan_starts_no_process(tmp_path: Path) -> None:
