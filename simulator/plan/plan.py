@@ -70,6 +70,9 @@ class Plan:
         Bytes of gradients after which a bucket is closed.
     p2p_overlap
         Messages between stages travel while ranks compute; otherwise a rank waits until what it sent has arrived.
+    tp_overlap
+        Input gradients are summed over tensor-parallel ranks while these compute the weight gradient of the same layer;
+        otherwise nothing is computed meanwhile.
     optimizer_barrier
         All ranks of a pipeline wait for each other before they update; otherwise each goes on to the next step at once.
     num_stages_per_rank
@@ -143,6 +146,7 @@ class Plan:
     dp_overlap: bool
     bucket_size: float
     p2p_overlap: bool = True
+    tp_overlap: bool = False
     optimizer_barrier: bool = True
     num_stages_per_rank: int = 1
     ep: int = 1

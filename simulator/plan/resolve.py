@@ -27,6 +27,7 @@ AS_WRITTEN = (
     "dp_overlap",
     "bucket_size",
     "p2p_overlap",
+    "tp_overlap",
     "optimizer_barrier",
     "ep",
     "expert_dispatch",

@@ -78,6 +78,9 @@ class PlanSchema(StrictModel):
     p2p_overlap: Annotated[
         bool, Field(description="messages between stages travel while ranks compute; false: sends block")
     ] = True
+    tp_overlap: Annotated[
+        bool, Field(description="sum input gradients over tp beside the product of the weight gradient, as Megatron does")
+    ] = False
     optimizer_barrier: Annotated[
         bool,
         Field(description="all ranks of a pipeline wait before the update; false: post-validation, steps overlap"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import pairwise
 
@@ -17,6 +17,9 @@ from simulator.program.buckets import block_buckets, filled_buckets, filled_up
 from simulator.program.instructions import EXCHANGES, Kind
 from simulator.program.stage import BORDER, Bucket, Segment, Stage
 from simulator.program.units import Unit, recomputed_units
+
+SUMS_GRADIENTS = ("all_reduce", "reduce_scatter")
+"""Operations that sum."""
 
 
 def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...], pipelines: int = 1) -> tuple[Stage, ...]:
@@ -50,6 +53,8 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, axes
     starts = {unit.start for unit in units}
     starts |= {bucket.start for bucket in buckets} if plan.dp_overlap or plan.reduces_each else set()
     starts |= _behind_gathered(graph, nodes)
+    summed = _summed_backward(nodes) if plan.tp_overlap else frozenset()
+    starts |= _behind(graph, nodes, summed)
     for place, node in enumerate(nodes):
         starts |= {place, place + 1} if isinstance(node.layer, Exchange) else set()
     bounds = [*sorted(starts - {len(nodes)}), len(nodes)]
@@ -77,6 +82,7 @@ def _stage(graph: LayerGraph, plan: Plan, index: int, first: int, end: int, axes
             )
             for each in buckets
         ),
+        weights_beside=_weights_beside(segments, summed),
     )
 
 
@@ -136,12 +142,36 @@ def _behind_gathered(graph: LayerGraph, nodes: Sequence[Node]) -> set[int]:
     Megatron's LinearWithGradAccumulationAndAsyncCommunication gathers beside the product of the input gradient; here
     it is gathered beside what runs backward before that product. Only where the border is a tensor that is kept anyway.
     """
+    return _behind(graph, nodes, {node.name for node in nodes if _is_made_again(node.layer)})
+
+
+def _behind(graph: LayerGraph, nodes: Sequence[Node], names: Set[str]) -> set[int]:
+    """Return where segments end behind the readers of some tensors, unless that border would have to be kept."""
     return {
         place + 1
         for place, node in enumerate(nodes)
-        if any(_is_made_again(graph.by_name[name].layer) for name in node.inputs if name in graph.by_name)
-        and all(reader.layer.saves_input for reader in graph.consumers[node.name])
+        if not names.isdisjoint(node.inputs) and all(reader.layer.saves_input for reader in graph.consumers[node.name])
     }
+
+
+def _summed_backward(nodes: Iterable[Node]) -> frozenset[str]:
+    """Return the exchanges that sum the gradients of what column-parallel layers read over tensor-parallel ranks."""
+    exchanges = ((node.name, node.layer) for node in nodes if isinstance(node.layer, Exchange))
+    return frozenset(name for name, each in exchanges if each.axis == "tp" and each.backward in SUMS_GRADIENTS)
+
+
+def _weights_beside(segments: Sequence[Segment], summed: Set[str]) -> dict[int, int]:
+    """Return for each of those exchanges the segment whose weight gradients are computed meanwhile.
+
+    It is the first that reads what is exchanged, whose input gradients are the last part of the sum.
+    """
+    found = {}
+    for part, segment in enumerate(segments):
+        name = segment.nodes[0].name
+        reader = next((place for place, each in enumerate(segments) if name in each.inputs and not each.exchange), None)
+        if name in summed and segment.backward and reader is not None:
+            found |= {part: reader} if any(node.layer.has_weights for node in segments[reader].nodes) else {}
+    return found
 
 
 class _Flow:

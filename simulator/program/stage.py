@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from simulator.model.graph import Node, Shard
@@ -121,6 +121,8 @@ class Stage:
         Segments whose forward makes what is sent, and whose backward makes the gradients that go back.
     buckets
         Gradient buckets in the order in which backward completes them.
+    weights_beside
+        For exchanges of gradients the segment whose weight gradients are computed meanwhile (``tp_overlap``).
     """
 
     index: int
@@ -132,6 +134,7 @@ class Stage:
     sent_by: tuple[int, ...]
     returned_by: tuple[int, ...]
     buckets: tuple[Bucket, ...]
+    weights_beside: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def nodes(self) -> tuple[Node, ...]:

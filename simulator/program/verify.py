@@ -61,16 +61,19 @@ def verify(program: Program) -> None:
         _fail(program, rank, instruction, f"waits{partner} for ever: a deadlock")
 
 
-def _microbatch_work(program: Program, rank: int, microbatch: int, split: frozenset[int]) -> Iterator[Work]:
+def _microbatch_work(
+    program: Program, rank: int, microbatch: int, split: frozenset[tuple[int, int]]
+) -> Iterator[Work]:
     """Yield what a pipeline rank must do for a micro-batch, in no particular order.
 
-    Backward of the stages in ``split`` comes as I and W, that of the others as B.
+    Backward of the parts of stages in ``split`` comes as I and W, that of the others as B.
     """
     for stage in program.stages_of(rank):
         if not program.runs(stage.index, microbatch):
             continue
-        backward = (Kind.I, Kind.W) if stage.index in split else (Kind.B,)
-        yield from ((kind, stage.index, part) for kind in (Kind.F, *backward) for part in program.parts(stage.index))
+        for part in program.parts(stage.index):
+            backward = (Kind.I, Kind.W) if (stage.index, part) in split else (Kind.B,)
+            yield from ((kind, stage.index, part) for kind in (Kind.F, *backward))
         if Pass.SEGMENTS in program.passes:
             yield from _segment_work(program, stage)
         if Pass.REDUCE_GRAD in program.passes and program.plan.reduces_each:
@@ -134,7 +137,7 @@ def _check_complete(program: Program, rank: int) -> None:
     for microbatch, works in itineraries.items():
         known = microbatch < program.plan.num_microbatches
         if (itinerary := (known, microbatch < 0, microbatch // pipeline_share, tuple(works))) not in sound:
-            split = frozenset(stage for kind, stage, _ in works if kind in (Kind.I, Kind.W))
+            split = frozenset((stage, part) for kind, stage, part in works if kind in (Kind.I, Kind.W))
             each = list(_microbatch_work(program, rank, microbatch, split))
             _check_itinerary(program, rank, microbatch, works, (once if microbatch < 0 else each) if known else [])
             sound.add(itinerary)
@@ -201,7 +204,8 @@ def _in_order(program: Program, kind: Kind, stage: int, part: int) -> Iterator[W
     elif kind in (Kind.B, Kind.I):
         yield Kind.R, stage, part
         following = its.computing[place + 1 : place + 2]
-        yield from ((kind, stage, after) for after in following) if following else [(Kind.F, stage, part)]
+        backwards = ((each, stage, after) for after in following for each in (Kind.B, Kind.I))
+        yield from backwards if following else [(Kind.F, stage, part)]
 
 
 def _check_sharding(program: Program, rank: int) -> None:
