@@ -42,6 +42,10 @@ def _begin(
         case "broadcast":
             whole = tensor.clone()
             return [transport.broadcast(stream, whole, layer.root)], lambda: whole
+        case "all_gather" if layer.in_parts:
+            whole = tensor.contiguous().clone()
+            part = whole.view(-1).chunk(layer.num_ranks)[transport.place(stream)].clone()
+            return [transport.all_gather(stream, whole.view(-1), part)], lambda: whole
         case "all_gather":
             part = tensor.contiguous()
             parts = part.new_empty((layer.num_ranks, *part.shape))

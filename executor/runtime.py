@@ -345,46 +345,58 @@ class Runtime(Interpreter):
     def _send_forward(self, instruction: Instruction) -> Message:
         values = self._microbatch(instruction).values
         names = self.program.stages[instruction.stage].sends
-        return self._send(instruction, [values[self.program.graph.values[name]] for name in names])
+        return self._send(instruction, {name: values[self.program.graph.values[name]] for name in names})
 
     def _send_backward(self, instruction: Instruction) -> Message:
         microbatch = self._microbatch(instruction)
         names = self.program.stages[instruction.stage].gradients_out
         microbatch.delivered = True
         self._release(instruction, microbatch)
-        return self._send(instruction, [microbatch.gradients.pop(self.program.graph.gradients[name]) for name in names])
+        gradients = {name: microbatch.gradients.pop(self.program.graph.gradients[name]) for name in names}
+        return self._send(instruction, gradients)
 
-    def _send(self, instruction: Instruction, tensors: list[Tensor]) -> Message:
+    def _send(self, instruction: Instruction, tensors: dict[str, Tensor]) -> Message:
         peer = self.peer(instruction)
         # Named, so that the buffers live as long as the handles.
-        contiguous = [tensor.contiguous() for tensor in tensors]
+        contiguous = [self._own_part(name, tensor.contiguous()) for name, tensor in tensors.items()]
         self.lanes.keep(tuple(contiguous))
         number = border(instruction)
         handles = [self.transport.send(instruction.stream, tensor, peer, number) for tensor in contiguous]
         return handles, contiguous.clear
 
     def _receive_forward(self, instruction: Instruction) -> Message:
-        names = [self.program.graph.values[name] for name in self.program.stages[instruction.stage].receives]
+        names, known = self.program.stages[instruction.stage].receives, self.program.graph.values
         values = self._microbatch(instruction).values
-        return self._receive(instruction, names, values.__setitem__)
+        return self._receive(instruction, {name: known[name] for name in names}, values.__setitem__)
 
     def _receive_backward(self, instruction: Instruction) -> Message:
-        names = [self.program.graph.gradients[name] for name in self.program.stages[instruction.stage].gradients_in]
+        names, known = self.program.stages[instruction.stage].gradients_in, self.program.graph.gradients
         microbatch = self._microbatch(instruction)
         self._keep_gradients(microbatch)
-        return self._receive(instruction, names, microbatch.add_gradient)
+        return self._receive(instruction, {name: known[name] for name in names}, microbatch.add_gradient)
 
-    def _receive(self, instruction: Instruction, names: list[str], store: Callable[[str, Tensor], None]) -> Message:
+    def _receive(
+        self, instruction: Instruction, names: dict[str, str], store: Callable[[str, Tensor], None]
+    ) -> Message:
+        """Begin to receive some tensors, given with the names under which they are stored."""
         peer = self.peer(instruction)
         buffers = {name: self.empty(name) for name in names}
         self.lanes.keep(buffers)
 
         def finish() -> None:
             for name, buffer in buffers.items():
-                store(name, buffer)
+                store(names[name], buffer)
 
-        number = border(instruction)
-        return [self.transport.receive(instruction.stream, buffer, peer, number) for buffer in buffers.values()], finish
+        number, stream = border(instruction), instruction.stream
+        parts = [self._own_part(name, buffer) for name, buffer in buffers.items()]
+        return [self.transport.receive(stream, part, peer, number) for part in parts], finish
+
+    def _own_part(self, name: str, tensor: Tensor) -> Tensor:
+        """Return what this rank sends or receives of a tensor: all, or one part where its group shares that out."""
+        parts = self.program.parts_of_message(name)
+        if parts == 1:
+            return tensor
+        return tensor.view(-1).chunk(parts)[self.inputs.plan.mesh.coordinate(self.rank, "tp")]
 
     def empty(self, name: str) -> Tensor:
         """Return a buffer for one micro-batch of a tensor."""

@@ -73,6 +73,9 @@ class Plan:
     tp_overlap
         Input gradients are summed over tensor-parallel ranks while these compute the weight gradient of the same layer;
         otherwise nothing is computed meanwhile.
+    scatter_gather
+        Of a tensor that all tensor-parallel ranks have each sends a part to the next stage, whose ranks gather them;
+        otherwise each sends all of it.
     optimizer_barrier
         All ranks of a pipeline wait for each other before they update; otherwise each goes on to the next step at once.
     num_stages_per_rank
@@ -147,6 +150,7 @@ class Plan:
     bucket_size: float
     p2p_overlap: bool = True
     tp_overlap: bool = False
+    scatter_gather: bool = False
     optimizer_barrier: bool = True
     num_stages_per_rank: int = 1
     ep: int = 1

@@ -28,6 +28,7 @@ AS_WRITTEN = (
     "bucket_size",
     "p2p_overlap",
     "tp_overlap",
+    "scatter_gather",
     "optimizer_barrier",
     "ep",
     "expert_dispatch",

@@ -79,7 +79,14 @@ class PlanSchema(StrictModel):
         bool, Field(description="messages between stages travel while ranks compute; false: sends block")
     ] = True
     tp_overlap: Annotated[
-        bool, Field(description="sum input gradients over tp beside the product of the weight gradient, as Megatron does")
+        bool,
+        Field(description="sum input gradients over tp beside the product of the weight gradient, as Megatron does"),
+    ] = False
+    scatter_gather: Annotated[
+        bool,
+        Field(
+            description="tp ranks send a part each of what goes to the next stage, which gathers them, as Megatron does"
+        ),
     ] = False
     optimizer_barrier: Annotated[
         bool,

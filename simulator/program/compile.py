@@ -10,6 +10,7 @@ from simulator.plan.context_parallel import share_context
 from simulator.plan.expert_parallel import share_experts
 from simulator.plan.frameworks import FRAMEWORKS
 from simulator.plan.plan import Plan
+from simulator.plan.scatter_gather import cut_messages
 from simulator.plan.sequence_parallel import share_sequence
 from simulator.plan.stages import cut_stages, roofline
 from simulator.plan.tensor_parallel import shard_graph
@@ -139,6 +140,11 @@ def compile_plan(graph: LayerGraph, topology: Topology, plan: Plan, problems: Pr
             "set sharding: none, or another schedule",
         )
         return None
+    if plan.scatter_gather and plan.tp > 1:
+        cut = cut_messages(local, cuts, schedule.placement, plan, problems)
+        if cut is None:
+            return None
+        local, cuts = cut
     if plan.vocab_pipeline:
         if not check_pipelined_vocabulary(local, plan, schedule.pipelines, problems):
             return None

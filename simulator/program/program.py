@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.model.graph import INPUT, LayerGraph
+from simulator.model.layers import Exchange
 from simulator.model.layers.base import FLOAT_BYTES, INDEX_BYTES, count
 from simulator.plan.plan import Plan
 from simulator.program.coded import Coded, coded
@@ -235,10 +236,10 @@ class Program:
         match instruction.kind:
             case Kind.SEND_F | Kind.RECV_F:
                 names = stage.sends if instruction.kind is Kind.SEND_F else stage.receives
-                return Message("send", self.tensor_bytes(names))
+                return Message("send", self._sent_bytes(names))
             case Kind.SEND_B | Kind.RECV_B:
                 names = stage.gradients_out if instruction.kind is Kind.SEND_B else stage.gradients_in
-                return Message("send", self.tensor_bytes(names))
+                return Message("send", self._sent_bytes(names))
             case Kind.REDUCE_TP_GRAD:
                 elements = sum(node.layer.num_parameters for node in stage.partial)
                 return Message("all_reduce", float(elements * self.plan.itemsize))
@@ -346,6 +347,15 @@ class Program:
         """Return the bytes of one micro-batch of the named tensors."""
         plan = self.plan
         return float(sum(plan.microbatch_size * count(self.graph.shape(name)) * self._itemsize(name) for name in names))
+
+    def parts_of_message(self, name: str) -> int:
+        """Return in how many parts, one from each tensor-parallel rank, a tensor goes to the next stage, and back."""
+        layer = self.graph.by_name[name].layer if name in self.graph.by_name else None
+        return layer.num_ranks if isinstance(layer, Exchange) and layer.in_parts else 1
+
+    def _sent_bytes(self, names: Iterable[str]) -> float:
+        """Return the bytes that one rank sends of one micro-batch of the named tensors."""
+        return sum(self.tensor_bytes((name,)) / self.parts_of_message(name) for name in names)
 
     def _itemsize(self, name: str) -> int:
         if name == INPUT and self.graph.integer_input:

@@ -61,9 +61,7 @@ def verify(program: Program) -> None:
         _fail(program, rank, instruction, f"waits{partner} for ever: a deadlock")
 
 
-def _microbatch_work(
-    program: Program, rank: int, microbatch: int, split: frozenset[tuple[int, int]]
-) -> Iterator[Work]:
+def _microbatch_work(program: Program, rank: int, microbatch: int, split: frozenset[tuple[int, int]]) -> Iterator[Work]:
     """Yield what a pipeline rank must do for a micro-batch, in no particular order.
 
     Backward of the parts of stages in ``split`` comes as I and W, that of the others as B.

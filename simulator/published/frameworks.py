@@ -58,12 +58,14 @@ class Framework:
 MEGATRON = Framework(
     name="megatron",
     pattern=r"megatron",
-    settings={"gradient_dtype": "fp32", "dp_overlap": False, "p2p_overlap": False},
+    settings={"gradient_dtype": "fp32", "dp_overlap": False, "p2p_overlap": False, "tp_overlap": True},
     dropout=0.1,
     flash_since=2024,
     source="Megatron-LM arguments.py: --overlap-grad-reduce is off by default, gradients are accumulated and "
     "reduced in fp32 (--accumulate-allreduce-grads-in-fp32, on with bf16), 1F1B waits for its sends; attention is "
-    "that of Transformer Engine since Megatron-Core became the default (2024); --attention-dropout and "
+    "that of Transformer Engine since Megatron-Core became the default (2024); the input gradients of column-parallel "
+    "layers are summed beside their weight gradients (--no-async-tensor-model-parallel-allreduce); --attention-dropout "
+    "and "
     "--hidden-dropout are 0.1 by default (the zero-bubble authors set them to 0 for numeric comparisons alone)",
 )
 
@@ -80,10 +82,11 @@ TORCHTITAN = Framework(
 CORE = Framework(
     name="megatron-core",
     pattern=r"megatron-?(?:bridge|core|mcore)|nemo|dgxc",
-    settings={"gradient_dtype": "bf16", "dp_overlap": True},
+    settings={"gradient_dtype": "bf16", "dp_overlap": True, "tp_overlap": True},
     sequence_parallel=True,
     source="Megatron-Bridge scripts/performance/configs: sequence_parallel with tensor parallelism, "
-    "overlap_grad_reduce and overlap_param_gather on, grad_reduce_in_fp32 = False; Megatron has fp8 with Transformer "
+    "overlap_grad_reduce and overlap_param_gather on, grad_reduce_in_fp32 = False; input gradients as megatron; "
+    "Megatron has fp8 with Transformer "
     "Engine alone (--fp8-format of Megatron-LM's arguments.py), so that such runs are Megatron-Core's whatever they "
     "are called",
 )
@@ -173,6 +176,11 @@ LISTS_UNTIL = 2022
 ASKS_UNTIL = 2024
 """Year from which Megatron-LM no longer asks the device for the sizes of a batch (`simulator.plan.frameworks`)."""
 
+ASYNC_SINCE = 2021.5
+"""Year from which Megatron-LM sums input gradients beside weight gradients: ColumnParallelLinearWithAsyncAllreduce of
+megatron/mpu/layers.py, which Korthikanti et al. 2022 (arXiv 2205.05198) had beside that of sequence parallelism; its
+READMEs up to January 2021 and Narayanan et al. 2021 are of before."""
+
 UNKNOWN = Framework(name="none", pattern="", source="the framework is not known")
 
 COMPILED = re.compile(r"torch\.compile|\bcompiled?\b|inductor")
@@ -189,7 +197,9 @@ def framework_of(row: Row) -> Framework:
     if found.name == "megatron" and "fp8" in row.words("dtype"):
         found = CORE
     if found.name == "megatron" and (year_of(row) or ASKS_UNTIL) < ASKS_UNTIL:
-        found = replace(found, name="megatron-2023")
+        # --no-scatter-gather-tensors-in-pipeline switches it off; Megatron-Core has neither.
+        settings = {**found.settings, "scatter_gather": True, "tp_overlap": (year_of(row) or 0) >= ASYNC_SINCE}
+        found = replace(found, name="megatron-2023", settings=settings)
     found = replace(found, text=text)
     if found.name.startswith("fsdp") and COMPILED.search(row.words("framework", "notes")):
         return replace(found, name="fsdp-compiled")

@@ -85,6 +85,8 @@ def _put_mesh(plan: Draft, row: Row, framework: Framework) -> int | None:
     given = row.text("sp").lower()
     spread = sizes["tp"] > 1 and (given[:1] in ("y", "t", "1") if given else framework.sequence_parallel)
     plan.put("sequence_parallel", spread, STATED if given else f"default of {framework.name}")
+    if spread and plan.data.get("scatter_gather"):
+        plan.put("scatter_gather", False, "each rank has a part of the sequence already")
     return gpus
 
 

@@ -11,10 +11,10 @@ NOTHING = "nothing"
 """The operation of a direction in which nothing is communicated: the tensor is handed on as it is."""
 
 BACKWARDS = {
-    NOTHING: (NOTHING, "all_reduce"),
+    NOTHING: (NOTHING, "all_reduce", "all_gather"),
     "all_reduce": (NOTHING, "all_reduce", "broadcast"),
     "broadcast": ("all_reduce",),
-    "all_gather": ("reduce_scatter",),
+    "all_gather": ("reduce_scatter", NOTHING),
     "reduce_scatter": ("all_gather",),
     "all_to_all": ("all_to_all",),
     "shift": ("shift",),
@@ -42,6 +42,8 @@ class Exchange(Layer):
         Member of the group from which a broadcast comes.
     maximum
         An all-reduce finds the largest instead of the sum.
+    in_parts
+        What is gathered lies where the whole will lie, of which a rank has its part: as many elements as the others.
     made_again
         What it makes is not kept for backward: it runs forward again before the backward of what reads it.
     joined, shared
@@ -65,20 +67,23 @@ class Exchange(Layer):
     root: int = 0
     maximum: bool = False
     made_again: bool = False
+    in_parts: bool = False
 
     kind: ClassVar[str] = "exchange"
     passes_gradient: ClassVar[bool] = True
 
     @property
     def is_view(self) -> bool:  # type: ignore[override]
-        """Only sums stay where the input was."""
-        return self.forward in (NOTHING, "all_reduce")
+        """Only sums, and parts in their places, stay where the input was."""
+        return self.forward in (NOTHING, "all_reduce") or self.in_parts
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return the shape of one rank's output."""
         if self.backward not in BACKWARDS[self.forward]:
             raise ShapeError(f"an exchange that does {self.forward} forward cannot do {self.backward} backward")
         (shape,) = inputs
+        if self.in_parts:
+            return shape
         sizes = list(shape)
         if self.forward in ("reduce_scatter", "all_to_all"):
             if sizes[self.shared] % self.num_ranks:

@@ -1,0 +1,79 @@
+"""Messages between stages cut over tensor-parallel ranks, which all have the same tensor there.
+
+Megatron's scatter/gather optimization (Narayanan et al. 2021, arXiv 2104.04473, section 4.1): each rank sends its part
+over its own network card, and the ranks of the next stage gather the parts over the links inside their node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from simulator.errors import Problems
+from simulator.model.graph import INPUT, LayerGraph, Node
+from simulator.model.layers import Exchange
+from simulator.model.layers.base import count
+from simulator.model.layers.exchange import NOTHING
+from simulator.plan.plan import Plan
+
+
+def cut_messages(
+    graph: LayerGraph, cuts: Sequence[int], placement: Sequence[int], plan: Plan, problems: Problems
+) -> tuple[LayerGraph, tuple[int, ...]] | None:
+    """Return the graph with exchanges at the borders of stages, and the first node of each stage; or report why not.
+
+    Parameters
+    ----------
+    graph, cuts
+        Of one tensor-parallel rank, and the first node of each stage.
+    placement
+        Rank of each stage: nothing is sent between stages of one rank.
+    plan
+        Says over how many ranks.
+    problems
+        Told what cannot be cut.
+    """
+    key = "plan.scatter_gather"
+    if plan.sequence_parallel:
+        problems.add(key, "with sequence_parallel each rank has a part of the sequence already", "leave it out")
+        return None
+    if plan.vocab_pipeline:
+        message = "messages of a vocabulary that the ranks of a pipeline share are not cut"
+        problems.add(key, message, "leave scatter_gather or vocab_parallel out")
+        return None
+    nodes, firsts = list(graph.nodes), list(cuts)
+    for stage, (before, after) in enumerate(pairwise(placement[: len(cuts)]), 1):
+        if before == after:
+            continue
+        names = _crossing(nodes, firsts[stage])
+        uneven = [name for name in names if name == INPUT or count(graph.shape(name.partition("+whole")[0])) % plan.tp]
+        if uneven:
+            message = (
+                f"tp({plan.tp}) cannot cut {uneven[0]}, which goes from stage {stage - 1} to stage {stage}, evenly"
+            )
+            problems.add(key, message, "leave scatter_gather out")
+            return None
+        nodes, added = _with_exchanges(nodes, firsts[stage], names, plan.tp)
+        firsts[stage:] = [firsts[stage] + added, *(first + 2 * added for first in firsts[stage + 1 :])]
+    return replace(graph, nodes=tuple(nodes), _shapes={}), tuple(firsts)
+
+
+def _crossing(nodes: Sequence[Node], cut: int) -> list[str]:
+    """Return the tensors that are made before a node and read from it on."""
+    read = {name for node in nodes[cut:] for name in node.inputs}
+    return [name for name in (INPUT, *(node.name for node in nodes[:cut])) if name in read]
+
+
+def _with_exchanges(nodes: Sequence[Node], cut: int, names: Sequence[str], tp: int) -> tuple[list[Node], int]:
+    """Return the nodes with exchanges on both sides of a cut, and how many stand on each."""
+    blocks = {node.name: node.block for node in nodes[:cut]}
+    gathers_gradient = Exchange(axis="tp", forward=NOTHING, backward="all_gather", num_ranks=tp, in_parts=True)
+    gathers = Exchange(axis="tp", forward="all_gather", backward=NOTHING, num_ranks=tp, in_parts=True)
+    leave = [Node(name=f"{name}+share", layer=gathers_gradient, inputs=(name,), block=blocks[name]) for name in names]
+    arrive = [
+        Node(name=f"{name}+whole", layer=gathers, inputs=(f"{name}+share",), block=nodes[cut].block) for name in names
+    ]
+    changed = {name: f"{name}+whole" for name in names}
+    rest = [replace(node, inputs=tuple(changed.get(name, name) for name in node.inputs)) for node in nodes[cut:]]
+    return [*nodes[:cut], *leave, *arrive, *rest], len(names)
