@@ -163,14 +163,17 @@ def _summed_backward(nodes: Iterable[Node]) -> frozenset[str]:
 def _weights_beside(segments: Sequence[Segment], summed: Set[str]) -> dict[int, int]:
     """Return for each of those exchanges the segment whose weight gradients are computed meanwhile.
 
-    It is the first that reads what is exchanged, whose input gradients are the last part of the sum.
+    It is the first that reads what is exchanged, whose input gradients are the last part of the sum. Of several sums
+    that wait for it, it follows the last.
     """
-    found = {}
+    found: dict[int, int] = {}
     for part, segment in enumerate(segments):
         name = segment.nodes[0].name
         reader = next((place for place, each in enumerate(segments) if name in each.inputs and not each.exchange), None)
-        if name in summed and segment.backward and reader is not None:
-            found |= {part: reader} if any(node.layer.has_weights for node in segments[reader].nodes) else {}
+        if name not in summed or not segment.backward or reader is None or reader in found.values():
+            continue
+        if any(node.layer.has_weights for node in segments[reader].nodes):
+            found[part] = reader
     return found
 
 

@@ -45,6 +45,8 @@ SWITCHES = (
     "plan.bucket_size=512 B",
     "plan.attention=flash",
     "plan.p2p_overlap=false",
+    "plan.tp_overlap=true",
+    "plan.scatter_gather=true",
     "model.dropout=0.25",
 )
 NEEDS = {
@@ -53,6 +55,8 @@ NEEDS = {
     "plan.context_parallel": "cp",
     "plan.sequence_parallel": "tp",
     "plan.vocab_parallel": "tp",
+    "plan.tp_overlap": "tp",
+    "plan.scatter_gather": "tp",
     "plan.ep": "dp",
     "plan.gradient_sync": "dp",
     "plan.overlap_param_gather": "dp",

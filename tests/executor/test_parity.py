@@ -40,6 +40,7 @@ RECOMPUTE = "plan.recompute=full"
 VOCABULARY, ROWS = "plan.vocab_parallel=true", "model.vocab_size=300"
 """Of tp 2, one rank has 256 rows and the other 44; of tp 4, one has nothing but padding."""
 
+BESIDE, PARTS = "plan.tp_overlap=true", "plan.scatter_gather=true"
 SEQUENCE = "plan.sequence_parallel=true"
 WINDOW = ["model.sliding_window=3", "model.full_attention_every=2"]
 SELECTIVE = "plan.recompute=selective"
@@ -176,6 +177,32 @@ CASES: dict[str, tuple[int, str, int, list[str]]] = {
     ),
     "gpt-dp2-pp2-chimera": (4, "gpt", 1, ["plan.dp=2", "plan.pp=2", "plan.schedule=chimera", BUCKETS, ADAM]),
     "gpt-tp2-pp2-chimera": (4, "gpt", 1, ["plan.tp=2", "plan.pp=2", "plan.schedule=chimera", MOMENTUM]),
+    **{
+        f"{model}-tp2-{name}": (2, model, 4, ["plan.tp=2", BESIDE, *keys, optimizer])
+        for model, name, keys, optimizer in (
+            ("gpt", "overlap", [], SGD),
+            ("mixtral", "overlap", [], ADAM),
+            ("llama", "overlap-sequence", [SEQUENCE], MOMENTUM),
+            ("gpt", "overlap-recompute", [RECOMPUTE, VOCABULARY, ROWS], SGD),
+        )
+    },
+    "gpt-dp2-tp2-overlap-fsdp": (4, "gpt", 2, ["plan.dp=2", "plan.tp=2", BESIDE, FSDP, ADAM]),
+    "gpt-dp2-tp2-overlap-buckets": (4, "gpt", 2, ["plan.dp=2", "plan.tp=2", BESIDE, BUCKETS, SGD]),
+    **{
+        f"{model}-tp2-pp2-{schedule}-parts": (
+            4,
+            model,
+            1,
+            ["plan.tp=2", "plan.pp=2", f"plan.schedule={schedule}", PARTS, *keys, SGD],
+        )
+        for model, schedule, keys in (
+            ("gpt", "1f1b", [BESIDE]),
+            ("gpt", "interleaved_1f1b", ["plan.p2p_overlap=false", "model.num_hidden_layers=4"]),
+            ("gpt", "zbv", [BESIDE, "model.num_hidden_layers=4"]),
+            ("gpt", "chimera", [RECOMPUTE]),
+            ("cnn", "gpipe", []),
+        )
+    },
     "gpt-pp2-blocking": (2, "gpt", 1, ["plan.pp=2", "plan.p2p_overlap=false", SGD]),
     "gpt-pp2-no-barrier": (2, "gpt", 1, ["plan.pp=2", "plan.schedule=zb_h2", "plan.optimizer_barrier=false", SGD]),
     "cnn-pp2-zb_h1": (2, "cnn", 1, ["plan.pp=2", "plan.schedule=zb_h1", MOMENTUM]),

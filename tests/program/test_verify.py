@@ -27,6 +27,9 @@ FORMS = [
     ("gpt-tiny", "pp=2", "schedule=zbv", "tp=2"),
     ("gpt-tiny", "pp=2", "tp=2", "recompute=full"),
     ("gpt-tiny", "pp=2", "sharding=fsdp"),
+    ("gpt-tiny", "tp=2", "tp_overlap=true", "sequence_parallel=true"),
+    ("gpt-tiny", "pp=2", "tp=2", "tp_overlap=true", "scatter_gather=true", "recompute=full"),
+    ("gpt-tiny", "pp=2", "tp=2", "schedule=zbv", "tp_overlap=true", "scatter_gather=true"),
 ]
 
 
