@@ -38,10 +38,6 @@ def cut_messages(
     if plan.sequence_parallel:
         problems.add(key, "with sequence_parallel each rank has a part of the sequence already", "leave it out")
         return None
-    if plan.vocab_pipeline:
-        message = "messages of a vocabulary that the ranks of a pipeline share are not cut"
-        problems.add(key, message, "leave scatter_gather or vocab_parallel out")
-        return None
     nodes, firsts = list(graph.nodes), list(cuts)
     for stage, (before, after) in enumerate(pairwise(placement[: len(cuts)]), 1):
         if before == after:

@@ -29,6 +29,9 @@ FORMS = [
     ("gpt-tiny", "pp=2", "sharding=fsdp", "recompute=selective"),
     ("gpt-tiny", "tp=2", "recompute=full", "recompute_blocks=2"),
     ("gpt-tiny", "tp=2", "pp=2", "sequence_parallel=true"),
+    ("gpt-tiny", "tp=2", "tp_overlap=true", "sequence_parallel=true", "recompute=selective"),
+    ("gpt-tiny", "tp=2", "tp_overlap=true", "sharding=fsdp"),
+    ("gpt-tiny", "tp=2", "pp=2", "tp_overlap=true", "scatter_gather=true", "recompute=full"),
     ("gpt-tiny", "tp=2", "schedule=zb_h1", "pp=2", "sequence_parallel=true", "recompute=selective"),
     ("gpt-tiny", "tp=4", "sequence_parallel=true", "recompute=full", "recompute_blocks=1"),
     ("gpt-tiny", "tp=2", "sequence_parallel=true", "sharding=fsdp"),
@@ -281,3 +284,21 @@ def test_what_is_not_sharded_gathers_nothing(program: Any) -> None:
 def test_copies_of_stages_cannot_be_sharded(program: Any) -> None:
     with pytest.raises(InputError, match=r"plan.sharding: .*chimera.*set sharding: none"):
         program("gpt-tiny", "pp=2", "schedule=chimera", "sharding=fsdp")
+
+
+@pytest.mark.parametrize("shares", ["sequence_parallel=false", "sequence_parallel=true"])
+def test_input_gradients_are_summed_beside_the_weight_gradients_of_the_same_layer(program: Any, shares: str) -> None:
+    """As LinearWithGradAccumulationAndAsyncCommunication of Megatron does; every sum of a layer's input gradients."""
+    compiled = program("gpt-tiny", "tp=2", "tp_overlap=true", "vocab_parallel=true", shares)
+    (stage,), (order,) = compiled.stages, compiled.lists
+    parts = {node.name: part for part, segment in enumerate(stage.segments) for node in segment.nodes}
+    first = [(each.kind, each.part) for each in order if each.microbatch == 0]
+    for layer in ("block0.qkv", "block0.fc1", "block3.qkv", "head"):
+        place = first.index((Kind.I, parts[layer]))
+        assert first[place + 1] == (Kind.TP_B, parts[f"{layer}+f"])
+        assert (Kind.W, parts[layer]) in first[place + 2 : place + 4]
+    assert (Kind.B, parts["block0.fc2"]) in first
+    needs = dependencies(compiled, order)
+    at = {(each.kind, each.part): position for position, each in enumerate(order) if each.microbatch == 0}
+    beside = at[Kind.W, parts["block1.fc1"]]
+    assert at[Kind.TP_B, parts["block1.fc1+f"]] not in needs[beside]

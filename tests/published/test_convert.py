@@ -152,3 +152,17 @@ def test_bert_is_trained_on_batches_of_one_length_and_guesses_some_words() -> No
 def test_pax_computes_again_what_it_repeats(layers: str, stated: str, recompute: str) -> None:
     run = convert(row(framework="PaxML/JAX", layers=layers, recompute=stated, pp="1"))
     assert run.plan.data["recompute"] == recompute
+
+
+@pytest.mark.parametrize(
+    ("reference", "shares", "expected"),
+    [
+        ("arXiv 2104.04473 Table 1", "n", (False, True, False)),
+        ("arXiv 2205.05198 Table 5", "n", (True, True, False)),
+        ("arXiv 2205.05198 Table 5", "y", (True, False, True)),
+        ("arXiv 2411.05288 Table 5", "n", (True, False, False)),
+    ],
+)
+def test_megatron_has_what_it_had_in_its_year(reference: str, shares: str, expected: tuple[bool, ...]) -> None:
+    plan = build(convert(row(source_ref=reference, sp=shares)).documents()).plan
+    assert (plan.tp_overlap, plan.scatter_gather, plan.sequence_parallel) == expected

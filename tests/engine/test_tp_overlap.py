@@ -1,0 +1,32 @@
+"""What sums of input gradients hide behind weight gradients, by hand."""
+
+from itertools import pairwise
+
+import pytest
+
+from simulator.cost import Calibration
+from simulator.engine import simulate
+from simulator.load import load
+from simulator.program import Kind
+
+LAYERS = ("topology.nodes=1", "plan.pp=1", "plan.num_microbatches=2", "model.num_hidden_layers=2")
+
+
+@pytest.mark.parametrize("shares", ["false", "true"])
+def test_a_step_is_shorter_by_the_shorter_of_each_sum_and_the_weight_gradients_beside_it(shares: str) -> None:
+    settings = [*LAYERS, f"plan.sequence_parallel={shares}"]
+    timelines = {
+        flag: simulate(inputs.program, inputs.topology, Calibration())[0]
+        for flag in ("false", "true")
+        for inputs in [load("gpt3-175b", "dgx-h100", "gpt3-tp8-pp8", [*settings, f"plan.tp_overlap={flag}"])]
+    }
+    spans = timelines["true"].of(0)
+    hidden = 0.0
+    for span, after in pairwise(spans):
+        if span.instruction.kind is Kind.TP_B and after.instruction.kind is Kind.W:
+            assert after.start == pytest.approx(span.start, rel=1e-9)
+            hidden += min(span.end - span.start, after.end - after.start)
+    # Two a block, and the head's.
+    assert sum(span.instruction.kind is Kind.W for span in spans) == 2 * (2 * 2 + 1)
+    assert hidden > 0
+    assert timelines["false"].step_time - timelines["true"].step_time == pytest.approx(hidden, rel=1e-6)
