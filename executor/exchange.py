@@ -43,7 +43,7 @@ def _begin(
             whole = tensor.clone()
             return [transport.broadcast(stream, whole, layer.root)], lambda: whole
         case "all_gather" if layer.in_parts:
-            whole = tensor.contiguous().clone()
+            whole = tensor.contiguous()
             part = whole.view(-1).chunk(layer.num_ranks)[transport.place(stream)].clone()
             return [transport.all_gather(stream, whole.view(-1), part)], lambda: whole
         case "all_gather":

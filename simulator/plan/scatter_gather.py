@@ -36,21 +36,23 @@ def cut_messages(
     """
     key = "plan.scatter_gather"
     if plan.sequence_parallel:
-        problems.add(key, "with sequence_parallel each rank has a part of the sequence already", "leave it out")
+        message = "with sequence_parallel each rank has a part of the sequence already"
+        problems.add(key, message, "leave scatter_gather or sequence_parallel out")
         return None
     nodes, firsts = list(graph.nodes), list(cuts)
+    sizes = {name: count(graph.shape(name)) for name in (INPUT, *graph.by_name)}
     for stage, (before, after) in enumerate(pairwise(placement[: len(cuts)]), 1):
         if before == after:
             continue
         names = _crossing(nodes, firsts[stage])
-        uneven = [name for name in names if name == INPUT or count(graph.shape(name.partition("+whole")[0])) % plan.tp]
-        if uneven:
-            message = (
-                f"tp({plan.tp}) cannot cut {uneven[0]}, which goes from stage {stage - 1} to stage {stage}, evenly"
-            )
+        if uneven := [name for name in names if sizes[name] % plan.tp]:
+            elements = f"the {sizes[uneven[0]]} elements of {uneven[0]}"
+            message = f"tp({plan.tp}) does not divide {elements}, which goes from stage {stage - 1} to stage {stage}"
             problems.add(key, message, "leave scatter_gather out")
             return None
-        nodes, added = _with_exchanges(nodes, firsts[stage], names, plan.tp)
+        sizes |= {f"{name}+whole": sizes[name] for name in names}
+        nodes = _with_exchanges(nodes, firsts[stage], names, plan.tp)
+        added = len(names)
         firsts[stage:] = [firsts[stage] + added, *(first + 2 * added for first in firsts[stage + 1 :])]
     return replace(graph, nodes=tuple(nodes), _shapes={}), tuple(firsts)
 
@@ -61,15 +63,16 @@ def _crossing(nodes: Sequence[Node], cut: int) -> list[str]:
     return [name for name in (INPUT, *(node.name for node in nodes[:cut])) if name in read]
 
 
-def _with_exchanges(nodes: Sequence[Node], cut: int, names: Sequence[str], tp: int) -> tuple[list[Node], int]:
-    """Return the nodes with exchanges on both sides of a cut, and how many stand on each."""
+def _with_exchanges(nodes: Sequence[Node], cut: int, names: Sequence[str], tp: int) -> list[Node]:
+    """Return the nodes with exchanges on both sides of a cut: part of no block, so that none runs again with one."""
     blocks = {node.name: node.block for node in nodes[:cut]}
     gathers_gradient = Exchange(axis="tp", forward=NOTHING, backward="all_gather", num_ranks=tp, in_parts=True)
     gathers = Exchange(axis="tp", forward="all_gather", backward=NOTHING, num_ranks=tp, in_parts=True)
-    leave = [Node(name=f"{name}+share", layer=gathers_gradient, inputs=(name,), block=blocks[name]) for name in names]
+    # The block of the stage before: in this one none has begun.
+    leave = [Node(name=f"{each}+share", layer=gathers_gradient, inputs=(each,), block=blocks[each]) for each in names]
     arrive = [
-        Node(name=f"{name}+whole", layer=gathers, inputs=(f"{name}+share",), block=nodes[cut].block) for name in names
+        Node(name=f"{each}+whole", layer=gathers, inputs=(f"{each}+share",), block=blocks[each]) for each in names
     ]
     changed = {name: f"{name}+whole" for name in names}
     rest = [replace(node, inputs=tuple(changed.get(name, name) for name in node.inputs)) for node in nodes[cut:]]
-    return [*nodes[:cut], *leave, *arrive, *rest], len(names)
+    return [*nodes[:cut], *leave, *arrive, *rest]

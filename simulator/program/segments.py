@@ -19,7 +19,7 @@ from simulator.program.stage import BORDER, Bucket, Segment, Stage
 from simulator.program.units import Unit, recomputed_units
 
 SUMS_GRADIENTS = ("all_reduce", "reduce_scatter")
-"""Operations that sum."""
+"""Backward operations whose ranks each have a summand."""
 
 
 def build_stages(graph: LayerGraph, plan: Plan, cuts: tuple[int, ...], pipelines: int = 1) -> tuple[Stage, ...]:
@@ -155,7 +155,7 @@ def _behind(graph: LayerGraph, nodes: Sequence[Node], names: Set[str]) -> set[in
 
 
 def _summed_backward(nodes: Iterable[Node]) -> frozenset[str]:
-    """Return the exchanges that sum the gradients of what column-parallel layers read over tensor-parallel ranks."""
+    """Return the exchanges that sum gradients over tensor-parallel ranks: of what column-parallel layers read, most."""
     exchanges = ((node.name, node.layer) for node in nodes if isinstance(node.layer, Exchange))
     return frozenset(name for name, each in exchanges if each.axis == "tp" and each.backward in SUMS_GRADIENTS)
 
@@ -239,13 +239,17 @@ class _Flow:
     def _is_read_again(self, segment: Segment) -> bool:
         """Return whether a segment is needed when its unit runs again: an exchange only for the rest of the unit.
 
-        One that runs again by itself is let go of meanwhile, so nothing else may read it.
+        One that runs again by itself is let go of meanwhile, so nothing else may read it; backward of exchanges reads
+        nothing.
         """
         if not segment.exchange:
             return True
         same = (name for own in segment.outputs for name in self._values[self.graph.values[own]])
-        inside = [self.segments[part].unit == segment.unit for part in self._reading(same)]
-        return any(inside) if segment.recomputed else bool(inside) and all(inside)
+        readers = [self.segments[part] for part in self._reading(same)]
+        inside = [each.unit == segment.unit for each in readers]
+        if segment.recomputed:
+            return any(inside)
+        return bool(readers) and all(inside) and not any(each.exchange for each in readers)
 
     def _is_inner(self, name: str, unit: int) -> bool:
         """Return whether only a unit reads what lies where a tensor does."""

@@ -18,7 +18,7 @@ It holds for the programs between two passes as well: each must contain what the
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from simulator.errors import ProgramError
 from simulator.program.coded import Work
@@ -135,10 +135,18 @@ def _check_complete(program: Program, rank: int) -> None:
     for microbatch, works in itineraries.items():
         known = microbatch < program.plan.num_microbatches
         if (itinerary := (known, microbatch < 0, microbatch // pipeline_share, tuple(works))) not in sound:
-            split = frozenset((stage, part) for kind, stage, part in works if kind in (Kind.I, Kind.W))
+            split = _split_parts(program, works)
             each = list(_microbatch_work(program, rank, microbatch, split))
             _check_itinerary(program, rank, microbatch, works, (once if microbatch < 0 else each) if known else [])
             sound.add(itinerary)
+
+
+def _split_parts(program: Program, works: Iterable[Work]) -> frozenset[tuple[int, int]]:
+    """Return the parts of stages whose backward comes as I and W: all of a stage, or some beside sums."""
+    found = {(stage, part) for kind, stage, part in works if kind in (Kind.I, Kind.W)}
+    if not program.plan.tp_overlap:
+        found = {(stage, part) for stage in {stage for stage, _ in found} for part in program.parts(stage)}
+    return frozenset(found)
 
 
 def _check_itinerary(program: Program, rank: int, microbatch: int, works: list[Work], expected: list[Work]) -> None:

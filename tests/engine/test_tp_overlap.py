@@ -30,3 +30,11 @@ def test_a_step_is_shorter_by_the_shorter_of_each_sum_and_the_weight_gradients_b
     assert sum(span.instruction.kind is Kind.W for span in spans) == 2 * (2 * 2 + 1)
     assert hidden > 0
     assert timelines["false"].step_time - timelines["true"].step_time == pytest.approx(hidden, rel=1e-6)
+
+
+def test_a_segment_that_ends_in_several_sums_has_its_weight_gradients_once() -> None:
+    """A router and its experts read the same: `load` verifies that nothing appears twice."""
+    settings = ["model.num_hidden_layers=2", "plan.tp_overlap=true"]
+    (order,) = load("mixtral-8x7b", "local-cpu", "tp2", settings).program.lists
+    weights = [each for each in order if each.kind is Kind.W and each.microbatch == 0]
+    assert weights and len(weights) == len({each.part for each in weights})

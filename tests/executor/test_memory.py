@@ -98,3 +98,25 @@ def test_ranks_hold_what_the_program_says(tmp_path: Path) -> None:
         for points in measured.steps[0].memory.values():
             assert points[0][1] == 0
             assert points[-1][1] == 0, "all is gone"
+
+
+@pytest.mark.distributed
+def test_what_arrives_in_parts_is_held_once(tmp_path: Path) -> None:
+    """On the receiver to the byte: its parts are gathered where they arrived."""
+    plan = tmp_path / "parts.yaml"
+    keys = ("tp: 2", "pp: 2", "microbatch_size: 8", "num_microbatches: 4", "scatter_gather: true", "tp_overlap: true")
+    plan.write_text("\n".join(("name: parts", *keys, "")))
+    sizes = ["topology.node.count=4", "model.hidden_size=64", "model.sequence_length=32"]
+    launch = Launch(
+        models=["gpt-tiny"],
+        topology="local-cpu",
+        plans=[str(plan)],
+        settings=sizes,
+        out=tmp_path / "out",
+        steps=1,
+        warmup=1,
+    )
+    ((name, inputs),) = run(launch).items()
+    measured = Recording.load(launch.out / name / "measured.json.gz")
+    found = compare(predict(inputs).recording(), measured, inputs.program)
+    assert [found.activations[rank].error for rank in (2, 3)] == [0.0, 0.0]

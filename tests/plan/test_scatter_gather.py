@@ -51,6 +51,11 @@ def test_a_tensor_that_crosses_two_borders_is_gathered_behind_each(planned: Any)
         assert program.message(Instruction(Kind.RECV_F, stage.index, 0)).size == program.tensor_bytes((name,)) / 2
 
 
+def test_what_was_gathered_stays_where_blocks_run_again(planned: Any) -> None:
+    program = planned("gpt-tiny", 4, "tp=2", "pp=2", "recompute=full", PARTS).program
+    assert program.stages[1].segments[0].again is None
+
+
 @pytest.mark.parametrize(
     ("model", "keys", "told"),
     [
@@ -58,7 +63,7 @@ def test_a_tensor_that_crosses_two_borders_is_gathered_behind_each(planned: Any)
         (
             "mlp-tiny",
             ("model.hidden_sizes=[6,7,6,7]",),
-            r"tp\(2\) cannot cut relu1, which goes from stage 0 to stage 1",
+            r"tp\(2\) does not divide the 7 elements of relu1, which goes",
         ),
     ],
 )

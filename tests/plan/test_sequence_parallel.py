@@ -9,6 +9,7 @@ from simulator.model.graph import Shard
 from simulator.model.layers import Exchange
 from simulator.program import Kind, Program
 from simulator.program.liveness import held_after
+from tests.model.small import SMALL, changes
 
 SEQUENCE = ("sequence_parallel=true", "model.num_hidden_layers=1", "num_microbatches=1")
 
@@ -110,3 +111,13 @@ def test_what_cannot_be_shared_out(planned: Any, model: str, changes: tuple[str,
     with pytest.raises(InputError) as raised:
         planned(model, 4, "sequence_parallel=true", *changes)
     assert message in str(raised.value)
+
+
+def test_what_only_an_exchange_reads_is_not_made_again(planned: Any) -> None:
+    """Latent attention's rotated keys are gathered over tp, then over cp; backward of a gathering reads nothing."""
+    model, keys = SMALL["deepseek"][0], changes("deepseek")
+    program = planned(model, 4, *keys, "tp=2", "cp=2", "context_parallel=all_gather", "sequence_parallel=true").program
+    stage = program.stages[0]
+    exchanged = {segment.inputs[0] for segment in stage.segments if segment.exchange}
+    twice = [each for each in stage.segments if each.exchange and exchanged.intersection(each.outputs)]
+    assert twice and not any(each.is_made_again for each in twice)

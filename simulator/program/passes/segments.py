@@ -34,12 +34,12 @@ def _pieces(stage: Stage, kind: Kind) -> list[tuple[Kind, int]]:
     if kind is Kind.F:
         return [(segment.forward, part) for part, segment in enumerate(stage.segments) if segment.forward]
     beside = stage.weights_beside if kind is Kind.B else {}
-    apart = {*beside.values()}
+    split = {*beside.values()}
     pieces: list[tuple[Kind, int]] = []
     for part in stage.backward:
         segment = stage.segments[part]
         if not segment.exchange:
-            pieces.append((Kind.I if part in apart else kind, part))
+            pieces.append((Kind.I if part in split else kind, part))
         elif kind is not Kind.W and segment.backward:
             pieces.append((segment.backward, part))
             pieces += [(Kind.W, beside[part])] if part in beside else []
