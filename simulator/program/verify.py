@@ -145,7 +145,9 @@ def _split_parts(program: Program, works: Iterable[Work]) -> frozenset[tuple[int
     """Return the parts of stages whose backward comes as I and W: all of a stage, or some beside sums."""
     found = {(stage, part) for kind, stage, part in works if kind in (Kind.I, Kind.W)}
     if not program.plan.tp_overlap:
-        found = {(stage, part) for stage in {stage for stage, _ in found} for part in program.parts(stage)}
+        named = {stage for stage, _ in found}
+        known = (stage.index for stage in program.stages if stage.index in named)
+        found = {(stage, part) for stage in known for part in program.parts(stage)}
     return frozenset(found)
 
 
