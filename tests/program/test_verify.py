@@ -173,3 +173,20 @@ def test_a_bucket_before_its_last_backward(program: Any) -> None:
 def test_no_schedule_locks_when_sends_block(schedule: str) -> None:
     changes = ["plan.dp=auto", "plan.pp=4", "plan.num_microbatches=8", "plan.p2p_overlap=false"]
     load("gpt-tiny", "pcie-box", "single", [*changes, f"plan.schedule={schedule}", "model.num_hidden_layers=16"])
+
+
+@pytest.mark.parametrize("schedule", ["1f1b", "zb_h1"])
+def test_one_backward_of_another_kind_than_its_stage_is_found(program: Any, schedule: str) -> None:
+    """Whole and split backwards of one stage stand side by side only where ``tp_overlap`` put them so."""
+    compiled = program("gpt-tiny", "pp=2", "tp=2", f"schedule={schedule}")
+    order = compiled.lists[0]
+    place = next(index for index, each in enumerate(order) if each.kind in (Kind.B, Kind.I))
+
+    def change(each: list[Instruction]) -> None:
+        if each[place].kind is Kind.B:
+            each[place : place + 1] = [each[place]._replace(kind=kind) for kind in (Kind.I, Kind.W)]
+        else:
+            each.remove(each[place]._replace(kind=Kind.W))
+            each[place] = each[place]._replace(kind=Kind.B)
+
+    assert "does not belong on this rank" in refusal(changed(compiled, 0, change))
