@@ -14,7 +14,8 @@ import numpy as np
 from device_rows import ENGINE, Row
 from numpy.typing import NDArray
 
-from simulator.cost.kernels import NARROW, kernel_seconds
+from simulator.cost.kernels import kernel_seconds
+from simulator.plan.plan import NARROW
 from simulator.topology import AttentionEfficiency, Device, Efficiency
 
 Vector = NDArray[np.float64]

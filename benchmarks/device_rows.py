@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from simulator.cost.kernels import NARROW
 from simulator.model.layers.base import Kernel, fused_attention
+from simulator.plan.plan import NARROW
 from simulator.units import parse_bandwidth
 
 CALIBRATION, TEST = "calibration", "test"

@@ -18,14 +18,14 @@ from simulator.cost.calibration import (
     layer_key,
     update_key,
 )
-from simulator.cost.kernels import NARROW, kernel_seconds, stream_seconds
+from simulator.cost.kernels import kernel_seconds, stream_seconds
 from simulator.cost.overheads import framework_kernels
 from simulator.model.graph import LayerGraph, Node
 from simulator.model.layers.base import Kernel, Phase, count
 from simulator.model.layers.bias import Bias
 from simulator.model.layers.experts import Dispatch, GroupedLinear
 from simulator.plan.frameworks import FRAMEWORKS
-from simulator.plan.plan import MASTER_BYTES, Plan
+from simulator.plan.plan import MASTER_BYTES, NARROW, Plan
 from simulator.program import instructions
 from simulator.program.instructions import Instruction, Kind
 from simulator.program.program import Program

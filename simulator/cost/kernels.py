@@ -10,15 +10,8 @@ it says nothing of single waves of tiles; those explain less of what was measure
 from __future__ import annotations
 
 from simulator.model.layers.base import Kernel
+from simulator.plan.plan import NARROW
 from simulator.topology import Device
-
-NARROW = {"fp8": 1.0, "fp4": 0.5625}
-"""Bytes of an operand's element in the dtypes that products alone are computed in, cast just before.
-
-fp4 is NVFP4: 16 elements are 8 bytes and one for their scale (nvidia.github.io/cuda-rust, Inference with NVFP4/MXFP8).
-As the recipe has it, all three products of a layer are fp4 (github.com/pytorch/ao/issues/3293); the transforms of a
-weight gradient's operands beside the cast are not counted.
-"""
 
 BESIDE_NARROW = "bf16"
 """What attention is computed in beside them (arXiv 2209.05433, section 3)."""

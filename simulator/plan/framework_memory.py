@@ -23,11 +23,17 @@ class FrameworkMemory:
     staging
         Sharded parameters arrive in a buffer from which they are copied, and gradients are copied into one that is
         reduced.
+    keeps_narrow
+        An fp8 or fp4 product keeps its input as it was cast, in place of the 16-bit tensor.
+    weighs_inside
+        Experts' rows are weighed before their last product, so that the sum behind it keeps none of them.
     """
 
     loss: tuple[float, float] = (0.0, 0.0)
     keeps_cast: bool = True
     staging: bool = False
+    keeps_narrow: bool = False
+    weighs_inside: bool = False
 
 
 TORCH_LOSS = (10.0, 12.0)
@@ -63,7 +69,7 @@ FRAMEWORK_MEMORY = {
     "ddp": FrameworkMemory(loss=TORCH_LOSS),
     "megatron": FrameworkMemory(loss=MEGATRON_LOSS),
     "megatron-2023": FrameworkMemory(loss=MEGATRON_LOSS),
-    "megatron-core": FrameworkMemory(loss=MEGATRON_LOSS),
+    "megatron-core": FrameworkMemory(loss=MEGATRON_LOSS, keeps_narrow=True, weighs_inside=True),
     "megatron-deepspeed": FrameworkMemory(loss=MEGATRON_LOSS),
     "deepspeed": FrameworkMemory(loss=MEGATRON_LOSS),
     "deepspeed-lists": FrameworkMemory(loss=MEGATRON_LOSS),

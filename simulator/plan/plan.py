@@ -16,6 +16,14 @@ tf32 multiplies what is stored as fp32; fp8 and fp4 multiply what is stored as b
 framework may keep are not counted.
 """
 
+NARROW = {"fp8": 1.0, "fp4": 0.5625}
+"""Bytes of an operand's element in the dtypes that products alone are computed in, cast just before.
+
+fp4 is NVFP4: 16 elements are 8 bytes and one for their scale (nvidia.github.io/cuda-rust, Inference with NVFP4/MXFP8).
+As the recipe has it, all three products of a layer are fp4 (github.com/pytorch/ao/issues/3293); the transforms of a
+weight gradient's operands beside the cast are not counted.
+"""
+
 NEEDED = {"fp8": ("fp8", "bf16"), "fp4": ("fp4", "bf16")}
 """Dtypes that a device must have for a training dtype; itself where it is not here."""
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from simulator.model.graph import INPUT, LayerGraph, Node
 from simulator.program.coded import STREAMS, Work
 from simulator.program.instructions import EXCHANGES_B, EXCHANGES_F, EXCHANGES_R, Kind, Stream
+from simulator.program.keeping import cast_bytes, casts, kept_bytes, saved_inputs
 from simulator.program.program import Program
 from simulator.program.stage import Segment, Stage
 
@@ -147,7 +148,19 @@ class _Life:
             self.holders[stage.index, part] = _tensors(self.program, (*segment.inputs, *segment.outputs))
         else:
             self.holders[stage.index, part] = _activations(self.program, segment)
+            self._shrink(stage, segment)
         self._forget(stage, part)
+
+    def _shrink(self, stage: Stage, segment: Segment) -> None:
+        """Keep of what was made elsewhere in the stage as much as the framework does once it has been read."""
+        graph, kept = self.program.graph, kept_bytes(self.program)
+        if not kept:
+            return
+        read = {graph.storages[name] for name in segment.inputs}
+        read |= {graph.storages[name] for maker in segment.makers for name in _gathered_from(stage, maker)}
+        for key, held in self.holders.items():
+            if key[0] == stage.index and read & {*held} & {*kept}:
+                self.holders[key] = {name: kept[name] if name in read & {*kept} else held[name] for name in held}
 
     def _exchange(self, stage: Stage, part: int, keeps: bool) -> None:
         """Hold what is made; of what is read, only what the layer that made it has saved."""
@@ -217,17 +230,32 @@ def _activations(program: Program, segment: Segment) -> Tensors:
         f"in {node.name}": node.layer.extra_saved_bytes(graph.input_shapes(node), plan.microbatch_size, plan.itemsize)
         for node in segment.nodes
     }
-    return _tensors(program, (*segment.inputs, *segment.outputs)) | _saved(program, segment) | extra
+    kept = kept_bytes(program)
+    inputs = {name: kept.get(name, size) for name, size in _tensors(program, segment.inputs).items()}
+    return inputs | _tensors(program, segment.outputs) | _saved(program, segment) | extra
 
 
 def _saved(program: Program, segment: Segment) -> Tensors:
     """Return the tensors that the layers of a segment save."""
-    inputs = [name for node in segment.nodes for name in _saved_inputs(node)]
-    return _tensors(program, [*inputs, *(node.name for node in segment.nodes if node.layer.saves_output)])
+    inputs = [name for node in segment.nodes for name in saved_inputs(program, node)]
+    whole = _tensors(program, [*inputs, *(node.name for node in segment.nodes if node.layer.saves_output)])
+    return whole | _casts(program, segment.nodes)
 
 
-def _saved_inputs(node: Node) -> list[str]:
-    return [name for position, name in enumerate(node.inputs) if node.layer.saves(position)]
+def _casts(program: Program, nodes: Iterable[Node]) -> Tensors:
+    """Return what layers keep of inputs that they have cast: in place of these, or beside what others keep whole."""
+    kept, found = kept_bytes(program), {}
+    for node in nodes:
+        if casts(program, node):
+            name = program.graph.storages[node.inputs[0]]
+            found[name if name in kept else f"cast {name}"] = cast_bytes(program, name)
+    return found
+
+
+def _gathered_from(stage: Stage, maker: int) -> tuple[str, ...]:
+    """Return what an exchange reads that is made again for backward."""
+    its = stage.segments[maker] if maker >= 0 else None
+    return its.inputs if its and its.exchange and its.is_made_again else ()
 
 
 def _made_again(program: Program, segment: Segment) -> Tensors:
@@ -247,7 +275,7 @@ def _for_weights(program: Program, segment: Segment) -> Tensors:
         if not layer.has_weights:
             continue
         needed = [name for position, name in enumerate(node.inputs) if layer.saves_for_weights(position)]
-        kept |= _tensors(program, needed)
+        kept |= _casts(program, [node]) if casts(program, node) else _tensors(program, needed)
         kept |= _gradients(program, [_gradient_storage(graph, node, inside)])
         kept[f"in {node.name}"] = layer.extra_weight_bytes(
             graph.input_shapes(node), plan.microbatch_size, plan.itemsize
