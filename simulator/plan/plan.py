@@ -12,8 +12,8 @@ DTYPE_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 2, "fp4": 2}
 """Bytes of one element of parameters, activations and gradients in each training dtype.
 
 tf32 multiplies what is stored as fp32; fp8 and fp4 multiply what is stored as bf16, cast just before (arXiv
-2209.05433). Two bytes or fewer come with fp32 master weights. What a framework keeps narrow is
-counted with it (`simulator/program/keeping.py`).
+2209.05433). Two bytes or fewer come with fp32 master weights. Narrow copies of weights are not counted; inputs that a
+framework keeps narrow are (`simulator/program/keeping.py`).
 """
 
 NARROW = {"fp8": 1.0, "fp4": 0.5625}
