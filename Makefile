@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 BENCHMARKS := benchmarks/speed.py benchmarks/engine.py benchmarks/fidelity.py benchmarks/zero_bubble.py benchmarks/memory.py \
-	benchmarks/schedules.py
+	benchmarks/schedules.py benchmarks/presets.py
 
 .PHONY: demo test check-all check-exhaustive bench format venv clean
 
