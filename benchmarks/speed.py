@@ -73,10 +73,10 @@ def bare_simpy() -> None:
     env.run()
 
 
-def predicted(inputs: Inputs, *, folding: bool = True) -> tuple[float, int]:
-    """Simulate; return the step time in seconds and the number of spans."""
+def predicted(inputs: Inputs, *, folding: bool = True) -> tuple[float, int, int]:
+    """Simulate; return the step time in seconds, the number of spans, and of ranks that were simulated."""
     timeline, _ = simulate(inputs.program, inputs.topology, Calibration(), folding=folding)
-    return timeline.step_time, len(timeline.spans)
+    return timeline.step_time, len(timeline.spans), len(timeline.ranks)
 
 
 def large(kind: ScheduleKind) -> Schedule:
@@ -131,9 +131,9 @@ def main() -> None:
     whole, busy = (min(column) for column in zip(*(command() for _ in range(repeat)), strict=True))
     show("plancast simulate, GPT-3 on 1,024 GPUs", f"{whole:.2f} s", f"goal {GOAL:g} s; processor {busy:.2f} s")
     compiling, inputs = best(repeat, lambda: load(*CASE, ["topology.nodes=128"]))
-    simulating, (_, spans) = best(repeat, lambda: predicted(inputs))
+    simulating, (_, spans, ranks) = best(repeat, lambda: predicted(inputs))
     show("  read, compile and verify", f"{compiling:.2f} s")
-    show("  simulate", f"{simulating:.2f} s", f"{spans:,} instructions of 8 ranks that stand for 1,024")
+    show("  simulate", f"{simulating:.2f} s", f"{spans:,} instructions of {ranks} ranks that stand for 1,024")
 
     bare, _ = best(repeat, bare_simpy)
     ratio = (BARE_EVENTS / bare) / (spans / simulating)
@@ -141,8 +141,8 @@ def main() -> None:
     show("simulated instructions", f"{spans / simulating:,.0f} /s", f"one costs {ratio:.1f} bare timeouts")
 
     few = load(*CASE, ["topology.nodes=32", "plan.num_microbatches=4"])
-    folded, (step, _) = best(repeat, lambda: predicted(few))
-    unfolded, (reference, many) = best(1, lambda: predicted(few, folding=False))
+    folded, (step, *_) = best(repeat, lambda: predicted(few))
+    unfolded, (reference, many, _) = best(1, lambda: predicted(few, folding=False))
     same = f"same step time to {abs(step / reference - 1):.0e}"
     show("folding, 256 GPUs, 4 micro-batches", f"{unfolded / folded:.0f} x faster", f"{same}; {many:,} instructions")
     schedules(min(repeat, 3))
