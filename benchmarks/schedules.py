@@ -76,7 +76,7 @@ CASES = (
     Case(title="Two ranks that compute, an MLP", model="mlp-tiny", microbatch_size=128),
     emulated(title="Four emulated ranks", ranks=4),
     emulated(title="Eight emulated ranks", ranks=8, num_microbatches=16),
-    emulated(title="Sixteen emulated ranks", ranks=16, num_microbatches=16, settings=DEEPER),
+    emulated(title="Sixteen emulated ranks", ranks=16, num_microbatches=32, settings=DEEPER),
     emulated(
         title="Four emulated ranks that do not wait for each other before the update",
         ranks=4,
