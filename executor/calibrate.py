@@ -24,8 +24,9 @@ from executor.optimizer import Update
 from executor.runtime import Runtime
 from simulator.cost.calibration import layer_key, update_key
 from simulator.model.graph import Node
-from simulator.plan.plan import Optimizer
+from simulator.plan.plan import Optimizer, Plan
 from simulator.program.instructions import ALONE, STREAMS_OF_GROUPS, Instruction, Kind, Stream
+from simulator.program.stage import Stage
 from simulator.units import parse_bytes, parse_seconds
 
 BURST = parse_seconds("3 ms")
@@ -149,7 +150,8 @@ class Calibrator:
         for index, stage in self.runtime.stages.items():
             borders = random_borders(self.runtime, index)
             for part in stage.stage.computing:
-                times = time_segment(stage, part, self.runtime.program.graph, borders, self._clock, self._communicate)
+                pause = self._communicate if message_follows(stage.stage, part, self.runtime.inputs.plan) else _go_on
+                times = time_segment(stage, part, self.runtime.program.graph, borders, self._clock, pause)
                 for node, name, seconds in times.layers:
                     self._note(node, name, seconds)
                 for name, seconds in times.passes.items():
@@ -234,6 +236,21 @@ class Calibrator:
         if self.runtime.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
+
+
+def message_follows(stage: Stage, part: int, plan: Plan) -> bool:
+    """Return whether training communicates behind a segment; not where it was only cut to be recomputed alone.
+
+    There a core computes on with what it has in its caches.
+    """
+    parts = stage.segments
+    if part + 1 == len(parts) or parts[part + 1].exchange or plan.is_sharded:
+        return True
+    return not (parts[part].recomputed or parts[part + 1].recomputed)
+
+
+def _go_on() -> None:
+    """Do nothing between two segments."""
 
 
 def _scratch_update(parameters: Sequence[nn.Parameter], optimizer: Optimizer) -> tuple[Update, list[Tensor]]:

@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from executor.calibrate import message_follows
 from executor.calibrate_samples import Samples, _line, combine, jitter_of, trimmed_mean
 from simulator.cost.calibration import BACKWARD, FORWARD, Calibration
+from simulator.load import load
 
 
 def passes(*rows: list[float]) -> Samples:
@@ -105,3 +107,30 @@ def test_a_calibration_survives_its_file() -> None:
     ]
     calibration = combine(samples, {"machine": "by hand"})
     assert Calibration.from_json(calibration.to_json()) == calibration
+
+
+@pytest.mark.parametrize(
+    ("settings", "quiet"),
+    [
+        ((), 0),
+        (("plan.recompute=full",), 2),
+        (("plan.recompute=full", "plan.sharding=fsdp"), 0),
+    ],
+)
+def test_messages_stand_where_training_has_some(settings: tuple[str, ...], quiet: int) -> None:
+    """Segments that are apart only to be recomputed one by one are computed without a message between them."""
+    inputs = load("mlp-tiny", "local-cpu", "dp2", ["model.hidden_sizes=[8,6]", *settings])
+    (stage,) = inputs.program.stages
+    follows = [message_follows(stage, part, inputs.plan) for part in stage.computing]
+    assert follows.count(False) == quiet
+    assert follows[-1]
+
+
+def test_messages_stand_before_exchanges_of_what_is_recomputed() -> None:
+    inputs = load("mlp-tiny", "local-cpu", "tp2", ["plan.recompute=full"])
+    (stage,) = inputs.program.stages
+    exchanged = {
+        part for part in stage.computing if part + 1 < len(stage.segments) and stage.segments[part + 1].exchange
+    }
+    assert exchanged
+    assert all(message_follows(stage, part, inputs.plan) for part in exchanged)
